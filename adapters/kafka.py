@@ -1,0 +1,79 @@
+"""Kafka clients as all adapters use them: topics made at start, one way to configure, errors that say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+from tidegate.schemas.rows import DeadLetter
+from tidegate.schemas.settings import Kafka
+from tidegate.schemas.topics import Topic
+
+EXCERPT_CHARACTERS = 1000
+
+
+class KafkaUnavailable(Exception):
+    """Kafka didn't answer. The message has the address, and what to do."""
+
+
+def ensure_topics(kafka: Kafka, topics: Iterable[Topic], timeout_seconds: float = 30) -> None:
+    """Create the topics that are missing, unless `kafka.create_topics` is off.
+
+    Raises KafkaUnavailable when no broker answers in time, KafkaException when a topic is refused.
+    """
+    client = AdminClient(kafka.client_config())
+    try:
+        existing = client.list_topics(timeout=timeout_seconds).topics
+    except KafkaException as error:
+        raise KafkaUnavailable(
+            f"no Kafka answers at {kafka.bootstrap_servers} ({error.args[0].str()}); start one with "
+            "`tidegate up`, or set kafka.bootstrap_servers"
+        ) from error
+    missing = [topic for topic in topics if kafka.topic(topic) not in existing]
+    if not missing or not kafka.create_topics:
+        return
+    for name, future in client.create_topics([_new_topic(kafka, topic) for topic in missing]).items():
+        try:
+            future.result(timeout_seconds)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise KafkaException(f"topic {name} could not be created: {error.args[0].str()}") from error
+
+
+def dead_letter(
+    topic: str,
+    partition: int | None,
+    offset: int | None,
+    reason: str,
+    value: bytes,
+    writer: str,
+    now: datetime,
+) -> DeadLetter:
+    """The letter for one refused input.
+
+    topic: with its prefix. writer: who refused it; part of the id, so that two writers' letters are two documents.
+    """
+    return DeadLetter(
+        id=f"{topic}-{'' if partition is None else partition}-{'' if offset is None else offset}|{writer}",
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        reason=reason,
+        excerpt=value[: 4 * EXCERPT_CHARACTERS].decode("utf-8", "replace")[:EXCERPT_CHARACTERS],
+        seen_at=now,
+    )
+
+
+def _new_topic(kafka: Kafka, topic: Topic) -> NewTopic:
+    config = {"cleanup.policy": topic.cleanup}
+    if topic.retention_hours is not None:
+        config["retention.ms"] = str(int(topic.retention_hours * 3_600_000))
+    return NewTopic(
+        kafka.topic(topic),
+        num_partitions=topic.partitions or kafka.partitions,
+        replication_factor=kafka.replication_factor,
+        config=config,
+    )

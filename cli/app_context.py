@@ -1,0 +1,64 @@
+"""What every command shares: the settings from the common options, and errors turned into exit codes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import typer
+from rich.console import Console
+
+from tidegate.schemas.settings import Settings, SettingsError, load
+
+DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+
+errors = Console(stderr=True, highlight=False)
+
+
+class CommandFailed(Exception):
+    """A command could not do what it was asked. The message is for the user: what, where, what to do."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options before the command's name."""
+
+    config: Path | None = None
+    assignments: tuple[str, ...] = ()
+
+    def load(self, overrides: Mapping[str, Any] | None = None) -> Settings:
+        """The settings; `overrides` are those of the command's own options, None values left out.
+
+        Raises SettingsError.
+        """
+        merged: dict[str, Any] = {}
+        for assignment in self.assignments:
+            name, equals, value = assignment.partition("=")
+            if not equals:
+                raise SettingsError(f"--set {assignment}: write GROUP.NAME=VALUE")
+            merged[name] = value
+        merged |= {name: value for name, value in (overrides or {}).items() if value is not None}
+        return load(self.config, merged)
+
+
+def run(app: typer.Typer) -> int:
+    """Run the app; returns the exit code. Known errors become text on stderr, without a stack trace."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        result = app(standalone_mode=False)
+    except SettingsError as error:
+        errors.print(f"[red]settings[/red]\n{error}", soft_wrap=True)
+        return WRONG_USE
+    except click.ClickException as error:
+        error.show()
+        return WRONG_USE
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except CommandFailed as error:
+        errors.print(f"[red]failed[/red] {error}", soft_wrap=True)
+        return FAILED
+    return result if isinstance(result, int) else DONE

@@ -1,0 +1,40 @@
+"""Entry point: one config for all commands; exit codes 0 done, 1 failed, 2 wrong use or settings, 130 interrupted."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tidegate.cli import app_context
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Service metrics from an Envoy or Istio access log, and rate limits that follow ready replicas.",
+)
+
+
+@app.callback()
+def _common(
+    context: typer.Context,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="TOML file; default tidegate.toml, where it exists")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", "-s", metavar="GROUP.NAME=VALUE", help="override one setting")
+    ] = None,
+) -> None:
+    context.obj = app_context.Options(config=config, assignments=tuple(settings or ()))
+
+
+def main() -> None:
+    """Run the command line; turns known errors into one line each and an exit code."""
+    sys.exit(app_context.run(app))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The words of the system: topics, one model per topic's row, settings, Elasticsearch templates."""

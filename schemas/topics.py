@@ -1,0 +1,52 @@
+"""Names and keys of the Kafka topics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Cleanup = Literal["delete", "compact"]
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic: its name without the prefix, and how it is created where it does not exist.
+
+    `partitions` None means the configured default (`kafka.partitions`); `retention_hours` None means the broker's.
+    """
+
+    name: str
+    partitions: int | None = None
+    cleanup: Cleanup = "delete"
+    retention_hours: float | None = None
+
+    def full_name(self, prefix: str) -> str:
+        """The name in Kafka: the configured prefix, then the name."""
+        return prefix + self.name
+
+
+ACCESS_LOGS = Topic("gateway.access-logs", retention_hours=24)
+INFERENCE_LOGS = Topic("inference.logs", retention_hours=24)
+SERVICE_METRICS_1S = Topic("tidegate.service-metrics.1s", retention_hours=24)
+SERVICE_METRICS_1M = Topic("tidegate.service-metrics.1m", retention_hours=24 * 7)
+LINE_COUNTS = Topic("tidegate.line-counts", partitions=1, cleanup="compact")
+LATE = Topic("tidegate.late", retention_hours=24 * 7)
+DEAD_LETTERS = Topic("tidegate.dead-letters", partitions=1, retention_hours=24 * 7)
+
+ALL_TOPICS = (
+    ACCESS_LOGS,
+    INFERENCE_LOGS,
+    SERVICE_METRICS_1S,
+    SERVICE_METRICS_1M,
+    LINE_COUNTS,
+    LATE,
+    DEAD_LETTERS,
+)
+
+
+def service_metrics(span: str) -> Topic:
+    """The topic of the service-metrics rows of one span, `1s` or `1m`."""
+    topics = {"1s": SERVICE_METRICS_1S, "1m": SERVICE_METRICS_1M}
+    if span not in topics:
+        raise ValueError(f"span: {span!r} is not one of 1s, 1m")
+    return topics[span]

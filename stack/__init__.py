@@ -1,0 +1,1 @@
+"""Starts the real servers (Kafka, Elasticsearch, Flink, Envoy) on one machine, without Docker."""

@@ -1,0 +1,1 @@
+"""The parts of the system that are Java: which, in which version, and how they get onto this machine."""

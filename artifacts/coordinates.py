@@ -1,0 +1,15 @@
+"""Every Java part that tidegate uses, pinned, in one place: `group:artifact:packaging:version`."""
+
+FLINK_KAFKA_CONNECTOR = "org.apache.flink:flink-sql-connector-kafka:jar:5.0.0-2.2"
+"""One jar with everything that a job needs to read and write Kafka: for `pipeline.jars`."""
+
+KAFKA = (
+    "org.apache.kafka:kafka_2.13:jar:4.1.1",
+    "org.apache.kafka:kafka-tools:jar:4.1.1",
+    "org.apache.logging.log4j:log4j-slf4j-impl:jar:2.24.3",
+    "org.apache.logging.log4j:log4j-core:jar:2.24.3",
+)
+"""The broker and its tools, with a log writer: resolve with their dependencies."""
+
+ELASTICSEARCH = "org.elasticsearch.distribution.integ-test-zip:elasticsearch:zip:8.19.21"
+"""The real server without its optional modules (see docs/operations.md for what is missing)."""

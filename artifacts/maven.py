@@ -1,0 +1,142 @@
+"""Java parts by Maven coordinates: downloaded once into the local Maven cache, checked, and given as paths.
+
+The cache is Maven's own (`M2_REPO`, else `~/.m2/repository`), so that parts which are there already are used.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jgo.maven import Artifact, MavenContext
+
+_LOCK = ".tidegate.lock"
+_DOWNLOADING = ".tidegate-downloading"
+
+
+class ArtifactUnavailable(Exception):
+    """A Java part can't be had. The message names the part, why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """One file of one published Java project."""
+
+    group: str
+    artifact: str
+    packaging: str
+    version: str
+
+    @classmethod
+    def parse(cls, text: str) -> Coordinate:
+        """From `group:artifact:version` or `group:artifact:packaging:version`.
+
+        Raises ValueError for another form.
+        """
+        match text.split(":"):
+            case [group, artifact, version]:
+                return cls(group, artifact, "jar", version)
+            case [group, artifact, packaging, version]:
+                return cls(group, artifact, packaging, version)
+        raise ValueError(f"{text!r} is not group:artifact:version or group:artifact:packaging:version")
+
+    def __str__(self) -> str:
+        return f"{self.group}:{self.artifact}:{self.packaging}:{self.version}"
+
+
+def artifact(group: str, artifact: str, version: str, packaging: str = "jar") -> Path:
+    """The file of one part, without what it depends on.
+
+    Raises ArtifactUnavailable.
+    """
+    return file(str(Coordinate(group, artifact, packaging, version)))
+
+
+def file(coordinate: str) -> Path:
+    """The file of one part, without what it depends on.
+
+    Raises ArtifactUnavailable, and ValueError for a text that is no coordinate.
+    """
+    part = Coordinate.parse(coordinate)
+    with _maven() as context, _told(coordinate):
+        return (
+            context.project(part.group, part.artifact)
+            .at_version(part.version)
+            .artifact("", part.packaging)
+            .resolve()
+        )
+
+
+def classpath(*coordinates: str) -> list[Path]:
+    """The jars of these parts and of all that they need at run time, the parts themselves first.
+
+    The first time this takes about half a minute for Kafka (its 90 projects' descriptions are read).
+    Raises ArtifactUnavailable, and ValueError for a text that is no coordinate.
+    """
+    from jgo.maven import Dependency  # noqa: PLC0415 (costs 0.2 s, and most commands don't need it)
+
+    parts = [Coordinate.parse(text) for text in coordinates]
+    with _maven() as context, _told(", ".join(coordinates)):
+        wanted = [
+            Dependency(
+                context.project(part.group, part.artifact)
+                .at_version(part.version)
+                .artifact("", part.packaging)
+            )
+            for part in parts
+        ]
+        inputs, needed = context.resolver.resolve(wanted)
+        paths = [dependency.artifact.resolve() for dependency in [*inputs, *needed]]
+    return list(dict.fromkeys(path for path in paths if path.suffix == ".jar"))
+
+
+@contextmanager
+def _maven() -> Iterator[MavenContext]:
+    """jgo's context, with the cache held by this process alone.
+
+    jgo writes a download straight to its final name. Two processes would read each other's halves, and an
+    interrupted download would stay as a broken file for ever. So one process at a time, and the name of the
+    file under way is kept until it is whole.
+    """
+    from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415
+
+    class Journaled(PythonResolver):
+        def download(self, artifact: Artifact) -> Path | None:
+            path = artifact.cached_path
+            if path is None:
+                raise ArtifactUnavailable(f"{artifact}: no Maven cache folder; set M2_REPO to one")
+            journal.write_text(str(path))
+            try:
+                return super().download(artifact)
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+            finally:
+                journal.unlink()
+
+    context = MavenContext(resolver=Journaled(), timeout=60)
+    context.repo_cache.mkdir(parents=True, exist_ok=True)
+    journal = context.repo_cache / _DOWNLOADING
+    with (context.repo_cache / _LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if journal.exists():
+            Path(journal.read_text()).unlink(missing_ok=True)
+            journal.unlink()
+        yield context
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # requests' errors are OSErrors
+        reason = str(error).partition(" in remote repositories")[0]
+        raise ArtifactUnavailable(
+            f"{what} could not be resolved: {reason}. Check the network and the proxy settings, or put the "
+            "file into the local Maven cache (M2_REPO, else ~/.m2/repository)"
+        ) from error

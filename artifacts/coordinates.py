@@ -13,3 +13,6 @@ KAFKA = (
 
 ELASTICSEARCH = "org.elasticsearch.distribution.integ-test-zip:elasticsearch:zip:8.19.21"
 """The real server without its optional modules (see docs/operations.md for what is missing)."""
+
+JAVA_COMPILER = "org.eclipse.jdt:ecj:jar:3.33.0"
+"""Eclipse's compiler, which needs no JDK, for the functions in `jobs/java`."""

@@ -86,7 +86,8 @@ def classpath(*coordinates: str) -> list[Path]:
             Dependency(
                 context.project(part.group, part.artifact)
                 .at_version(part.version)
-                .artifact("", part.packaging)
+                .artifact("", part.packaging),
+                raw=True,  # else each part's managed versions would rule over the others' (an old kafka-clients)
             )
             for part in parts
         ]

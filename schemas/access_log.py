@@ -20,7 +20,9 @@ ACCESS_LOG_FORMAT: dict[str, str] = {
     "response_flags": "%RESPONSE_FLAGS%",
     "route_name": "%ROUTE_NAME%",
     "start_time": "%START_TIME%",
-    "upstream_cluster": "%UPSTREAM_CLUSTER%",
+    # RAW, as in Istio's own default: the plain operator shows the cluster's alternative name for statistics,
+    # which Istio ends with a semicolon.
+    "upstream_cluster": "%UPSTREAM_CLUSTER_RAW%",
     "upstream_host": "%UPSTREAM_HOST%",
     "upstream_local_address": "%UPSTREAM_LOCAL_ADDRESS%",
     "upstream_service_time": "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%",

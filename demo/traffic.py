@@ -1,0 +1,110 @@
+"""What the demo's clients send, and when: pure but for its own dice."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tidegate.demo.envoy_config import PATH_PREFIX
+from tidegate.demo.scenario import Scenario, Task, day_shape
+from tidegate.schemas.rows import UNROUTED
+
+CLIENTS = ("web", "app", "batch")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request. `patience_ms` None waits for the answer however long it takes.
+
+    department, task: what the gateway should make of it, which is not always what its header says.
+    """
+
+    department: str
+    task: str
+    path: str
+    header_task: str
+    client: str
+    trace: str
+    body_bytes: int
+    patience_ms: float | None = None
+
+    def encode(self) -> bytes:
+        """The request as HTTP/1.1."""
+        return (
+            f"POST {self.path} HTTP/1.1\r\nhost: inference.internal\r\nuser-agent: tidegate-demo\r\n"
+            f"taskid: {self.header_task}\r\nx-client-id: {self.client}\r\n"
+            f"traceparent: 00-{self.trace}-{self.trace[:16]}-01\r\n"
+            f"content-type: application/octet-stream\r\ncontent-length: {self.body_bytes}\r\n\r\n"
+        ).encode() + b"." * self.body_bytes
+
+
+class Traffic:
+    """An open stream of requests whose rate follows the day (arrivals by a thinned Poisson process)."""
+
+    def __init__(self, scenario: Scenario, day_seconds: float) -> None:
+        self._scenario = scenario
+        self._day_seconds = day_seconds
+        self._dice = random.Random(scenario.seed)
+        self._ceiling_qps = sum(task.peak_qps for task in scenario.tasks) + scenario.lost_qps
+
+    def arrivals(self) -> Iterator[tuple[float, Request]]:
+        """Requests of one day, each with its time in seconds since the day's start."""
+        moment = 0.0
+        while (moment := moment + self._dice.expovariate(self._ceiling_qps)) < self._day_seconds:
+            request = self._draw(moment / self._day_seconds)
+            if request:
+                yield moment, request
+
+    def expected_requests(self) -> float:
+        """How many requests a day has on average."""
+        steps = 1000
+        rates = (self.rate_qps((step + 0.5) / steps) for step in range(steps))
+        return sum(rates) / steps * self._day_seconds
+
+    def rate_qps(self, fraction: float) -> float:
+        """Requests per second of all tasks at this part of the day."""
+        known = sum(task.peak_qps * day_shape(fraction, task.evening) for task in self._scenario.tasks)
+        return known + self._scenario.lost_qps * day_shape(fraction, 0.5)
+
+    def closing(self) -> Iterator[Request]:
+        """Requests without end, to each task in turn: they keep the clock of event time going."""
+        while True:
+            for task in self._scenario.tasks:
+                yield self._request(task, patience_ms=None)
+
+    def _draw(self, fraction: float) -> Request | None:
+        pick = self._dice.uniform(0, self._ceiling_qps)
+        for task in self._scenario.tasks:
+            if pick < task.peak_qps:
+                if self._dice.random() >= day_shape(fraction, task.evening):
+                    return None
+                impatient = self._dice.random() < task.impatient_ratio
+                return self._request(task, task.patience_ms if impatient else None)
+            pick -= task.peak_qps
+        return self._lost() if self._dice.random() < day_shape(fraction, 0.5) else None
+
+    def _request(self, task: Task, patience_ms: float | None) -> Request:
+        return Request(
+            department=task.department,
+            task=task.name,
+            path=f"{PATH_PREFIX}infer",
+            header_task=task.name,
+            client=self._dice.choice(CLIENTS),
+            trace=f"{self._dice.getrandbits(128) or 1:032x}",
+            body_bytes=max(1, int(task.request_bytes * self._dice.uniform(0.5, 1.5))),
+            patience_ms=patience_ms,
+        )
+
+    def _lost(self) -> Request:
+        """A path that no route has. Half of them name a real task, which must not count for it."""
+        names = ("no-such-task", self._dice.choice(self._scenario.tasks).name)
+        return Request(
+            department=UNROUTED,
+            task=UNROUTED,
+            path="/old-api/infer",
+            header_task=self._dice.choice(names),
+            client=self._dice.choice(CLIENTS),
+            trace=f"{self._dice.getrandbits(128) or 1:032x}",
+            body_bytes=16,
+        )

@@ -1,0 +1,153 @@
+"""The demo's replicas: one process that serves every replica of a scenario, each on its own loopback port.
+
+`python -m tidegate.demo.upstreams SCENARIO ADDRESSES` writes `{replica: "ip:port"}` to ADDRESSES once all of
+them listen, and serves until SIGTERM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from tidegate.demo.scenario import Replica, Scenario, Task
+
+_MAX_HEAD_BYTES = 65_536
+_HEAD_END = b"\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a replica says to one request, and when."""
+
+    delay_ms: float
+    status: int
+    body_bytes: int
+
+
+class Behaviour:
+    """Decides each answer of one replica. Pure but for its own dice."""
+
+    def __init__(self, task: Task, replica: Replica, seed: int) -> None:
+        self._task = task
+        self._replica = replica
+        self._dice = random.Random(f"{seed}/{replica.name}")
+
+    def answer(self, elapsed_seconds: float) -> Answer:
+        """The next answer; elapsed_seconds counts from the replica's start."""
+        delay_ms = self._task.latency.draw_ms(self._dice) * self._replica.slowdown
+        failure = self._replica.failure
+        if failure and self._dice.random() < failure.ratio_at(elapsed_seconds):
+            return Answer(delay_ms, 503, 40)
+        size = max(2, int(self._task.response_bytes * self._dice.uniform(0.5, 1.5)))
+        return Answer(delay_ms, 200, size)
+
+
+class ReplicaProtocol(asyncio.Protocol):
+    """HTTP/1.1 as far as Envoy speaks it to an upstream: one request at a time, bodies with a length."""
+
+    def __init__(self, behaviour: Behaviour, started: float) -> None:
+        self._behaviour = behaviour
+        self._started = started
+        self._buffer = bytearray()
+        self._transport: asyncio.Transport | None = None
+        self._pending: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._pending:
+            self._pending.cancel()
+        self._transport = None
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        self._take_request()
+
+    def _take_request(self) -> None:
+        if self._pending or not self._transport:
+            return
+        end = self._buffer.find(_HEAD_END)
+        if end < 0:
+            if len(self._buffer) > _MAX_HEAD_BYTES:
+                self._transport.abort()
+            return
+        length = body_length(bytes(self._buffer[:end]))
+        if length is None:
+            self._transport.abort()
+            return
+        whole = end + len(_HEAD_END) + length
+        if len(self._buffer) < whole:
+            return
+        del self._buffer[:whole]
+        answer = self._behaviour.answer(time.monotonic() - self._started)
+        loop = asyncio.get_running_loop()
+        self._pending = loop.call_later(answer.delay_ms / 1000, self._send, answer)
+
+    def _send(self, answer: Answer) -> None:
+        self._pending = None
+        if not self._transport:
+            return
+        reason = "OK" if answer.status == 200 else "Service Unavailable"
+        head = (
+            f"HTTP/1.1 {answer.status} {reason}\r\ncontent-type: application/octet-stream\r\n"
+            f"content-length: {answer.body_bytes}\r\n\r\n"
+        )
+        self._transport.write(head.encode() + b"." * answer.body_bytes)
+        self._take_request()
+
+
+def body_length(head: bytes) -> int | None:
+    """The body's length that a head announces; None when it can't be told (chunked, not a number)."""
+    length = 0
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        match name.strip().lower():
+            case b"content-length":
+                if not value.strip().isdigit():
+                    return None
+                length = int(value)
+            case b"transfer-encoding":
+                return None
+    return length
+
+
+async def serve(scenario: Scenario, addresses_file: Path, stop: asyncio.Event) -> None:
+    """Serve every replica on a free loopback port until `stop` is set."""
+    loop = asyncio.get_running_loop()
+    started = time.monotonic()
+    addresses: dict[str, str] = {}
+    servers: list[asyncio.Server] = []
+    for task, replica in scenario.replicas():
+        behaviour = Behaviour(task, replica, scenario.seed)
+        server = await loop.create_server(partial(ReplicaProtocol, behaviour, started), "127.0.0.1", 0)
+        servers.append(server)
+        ip, port = server.sockets[0].getsockname()[:2]
+        addresses[replica.name] = f"{ip}:{port}"
+    draft = addresses_file.with_suffix(".part")
+    draft.write_text(json.dumps(addresses, indent=1))
+    draft.replace(addresses_file)
+    await stop.wait()
+    for server in servers:
+        server.close()
+
+
+async def _main(scenario: Scenario, addresses_file: Path) -> None:
+    stop = asyncio.Event()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
+    await serve(scenario, addresses_file, stop)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: python -m tidegate.demo.upstreams SCENARIO ADDRESSES")
+    asyncio.run(_main(Scenario.read(Path(sys.argv[1])), Path(sys.argv[2])))

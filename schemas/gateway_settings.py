@@ -1,0 +1,128 @@
+"""Ready-made settings that make an Envoy or Istio gateway write the access log that tidegate reads.
+
+`python -m tidegate.schemas.gateway_settings DIR` writes the files of `deploy/envoy` and `deploy/istio`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from tidegate.schemas.access_log import ACCESS_LOG_FORMAT
+
+LOG_FILE = "/var/log/tidegate/access.log"
+"""Where the ready-made settings put the log: a volume that the gateway and the shipper share."""
+
+PROVIDER = "tidegate-access-log"
+
+_NOTE = "# Made by `python -m tidegate.schemas.gateway_settings deploy` from schemas/access_log.py.\n"
+
+
+def envoy_access_log(path: str = LOG_FILE) -> dict[str, Any]:
+    """One entry of `access_log` of Envoy's HTTP connection manager, as a dict for JSON or YAML."""
+    return {
+        "name": "envoy.access_loggers.file",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            "path": path,
+            "log_format": {"json_format": dict(ACCESS_LOG_FORMAT)},
+        },
+    }
+
+
+def envoy_snippet() -> str:
+    """YAML of `access_log`, to put into the HTTP connection manager of a plain Envoy."""
+    entry = envoy_access_log()
+    lines = [
+        "access_log:",
+        f"- name: {entry['name']}",
+        "  typed_config:",
+        f'    "@type": {entry["typed_config"]["@type"]}',
+        f"    path: {entry['typed_config']['path']}",
+        "    log_format:",
+        "      json_format:",
+        *_labels(8),
+    ]
+    return _NOTE + "\n".join(lines) + "\n"
+
+
+def istio_provider() -> str:
+    """YAML of `meshConfig` with a provider that nothing uses until a Telemetry resource names it."""
+    lines = [
+        "meshConfig:",
+        "  extensionProviders:",
+        f"  - name: {PROVIDER}",
+        "    envoyFileAccessLog:",
+        f"      path: {LOG_FILE}",
+        "      logFormat:",
+        "        labels:",
+        *_labels(10),
+    ]
+    return _NOTE + "\n".join(lines) + "\n"
+
+
+def istio_telemetry() -> str:
+    """YAML of the Telemetry resource that turns the provider on for the ingress gateways alone."""
+    return (
+        _NOTE
+        + f"""apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata:
+  name: {PROVIDER}
+  namespace: istio-system
+spec:
+  selector:
+    matchLabels:
+      istio: ingressgateway
+  accessLogging:
+  - providers:
+    - name: {PROVIDER}
+"""
+    )
+
+
+def istio_mesh_config() -> str:
+    """YAML of `meshConfig` for the whole mesh: every gateway and every sidecar writes the log."""
+    return (
+        _NOTE
+        + f"""meshConfig:
+  accessLogFile: {LOG_FILE}
+  accessLogEncoding: JSON
+  accessLogFormat: |
+"""
+        + "\n".join("    " + line for line in json.dumps(ACCESS_LOG_FORMAT, indent=2).splitlines())
+        + "\n"
+    )
+
+
+def files() -> dict[str, str]:
+    """Every ready-made file's path below `deploy/`, and its content."""
+    return {
+        "envoy/access-log.yaml": envoy_snippet(),
+        "istio/provider.yaml": istio_provider(),
+        "istio/telemetry.yaml": istio_telemetry(),
+        "istio/mesh-config.yaml": istio_mesh_config(),
+    }
+
+
+def write(folder: Path) -> list[Path]:
+    """Write all files below this folder; returns their paths."""
+    written = []
+    for name, content in files().items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        written.append(path)
+    return written
+
+
+def _labels(indent: int) -> list[str]:
+    return [f"{' ' * indent}{key}: {json.dumps(value)}" for key, value in ACCESS_LOG_FORMAT.items()]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m tidegate.schemas.gateway_settings DIR")
+    write(Path(sys.argv[1]))

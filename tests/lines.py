@@ -1,9 +1,9 @@
 """Builders of access-log lines for tests: a test names only the fields that it is about.
 
-    line(duration=12)                                  one request of 12 ms, everything else ordinary
-    line(start_time=at(1.5), upstream_cluster=cluster(task="chat", version="v2"))
-    line(absent=("duration",))                         the key is missing
-    rate_limited(), aborted(), unrouted()              what Envoy writes in these cases
+line(duration=12)                                  one request of 12 ms, everything else ordinary
+line(start_time=at(1.5), upstream_cluster=cluster(task="chat", version="v2"))
+line(absent=("duration",))                         the key is missing
+rate_limited(), aborted(), unrouted()              what Envoy writes in these cases
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T0_MS = int(T0.timestamp()) * 1000
 _USER_AGENT = "python-httpx/0.27.2 inference-sdk/4.11.0 (linux; x86_64)"
 _LONG_USER_AGENT = (
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) HeadlessChrome/131.0.6778.85 "
-    "Safari/537.36 inference-sdk/4.11.0 (lang=python; runtime=3.11.9; os=debian-12; arch=x86_64; transport=h2)"
+    "Safari/537.36 inference-sdk/4.11.0 (lang=python; runtime=3.11.9; os=debian-12; arch=x86_64; h2)"
 )
 _LONG_PATH = (
     "/v1/models/{task}/versions/stable/infer?stream=true&priority=interactive&trace=on&session="
@@ -113,51 +113,45 @@ def line(
 
 def rate_limited(**fields: Any) -> str:
     """What Envoy writes for a request that its local rate limit refused."""
-    return line(
-        **{
-            "response_code": 429,
-            "response_flags": "RL",
-            "response_code_details": "local_rate_limited",
-            "upstream_host": None,
-            "upstream_local_address": None,
-            "upstream_service_time": None,
-            "duration": 0,
-            "bytes_sent": 18,
-        }
-        | fields
-    )
+    usual: dict[str, Any] = {
+        "response_code": 429,
+        "response_flags": "RL",
+        "response_code_details": "local_rate_limited",
+        "upstream_host": None,
+        "upstream_local_address": None,
+        "upstream_service_time": None,
+        "duration": 0,
+        "bytes_sent": 18,
+    }
+    return line(**(usual | fields))
 
 
 def aborted(**fields: Any) -> str:
     """What Envoy writes when the client left before the answer."""
-    return line(
-        **{
-            "response_code": 0,
-            "response_flags": "DC",
-            "response_code_details": "downstream_remote_disconnect",
-            "upstream_service_time": None,
-            "bytes_sent": 0,
-        }
-        | fields
-    )
+    usual: dict[str, Any] = {
+        "response_code": 0,
+        "response_flags": "DC",
+        "response_code_details": "downstream_remote_disconnect",
+        "upstream_service_time": None,
+        "bytes_sent": 0,
+    }
+    return line(**(usual | fields))
 
 
 def unrouted(**fields: Any) -> str:
     """What Envoy writes for a request that no route took."""
-    return line(
-        **{
-            "response_code": 404,
-            "response_flags": "NR",
-            "response_code_details": "route_not_found",
-            "route_name": None,
-            "upstream_cluster": None,
-            "upstream_host": None,
-            "upstream_local_address": None,
-            "upstream_service_time": None,
-            "duration": 0,
-        }
-        | fields
-    )
+    usual: dict[str, Any] = {
+        "response_code": 404,
+        "response_flags": "NR",
+        "response_code_details": "route_not_found",
+        "route_name": None,
+        "upstream_cluster": None,
+        "upstream_host": None,
+        "upstream_local_address": None,
+        "upstream_service_time": None,
+        "duration": 0,
+    }
+    return line(**(usual | fields))
 
 
 def _grow(made: dict[str, Any], size: int, fixed: Collection[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from tidegate.schemas.index_hints import IndexAs
 from tidegate.schemas.timestamps import Timestamp, to_epoch_ms
 
 Span = Literal["1s", "1m"]
@@ -24,7 +25,7 @@ Ms = Annotated[float, Field(ge=0)]
 class Row(BaseModel):
     """Base of every row: immutable, and no field that the contract doesn't know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_serialization_defaults_required=True)
 
 
 class Histogram(Row):
@@ -114,8 +115,10 @@ class DeadLetter(Row):
     topic: str
     partition: int | None
     offset: int | None
-    reason: str = Field(description="what was wrong, starting with the field or the part")
-    excerpt: str = Field(description="the first characters of the input")
+    reason: Annotated[str, IndexAs("text")] = Field(
+        description="what was wrong, starting with the field or the part"
+    )
+    excerpt: Annotated[str, IndexAs("text")] = Field(description="the first characters of the input")
     seen_at: Timestamp
 
 

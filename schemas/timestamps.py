@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, PlainSerializer
+from pydantic import AfterValidator, PlainSerializer, WithJsonSchema
 
 
 def to_text(moment: datetime) -> str:
@@ -37,5 +37,14 @@ def _aware(moment: datetime) -> datetime:
 
 
 Timestamp = Annotated[
-    datetime, AfterValidator(_aware), PlainSerializer(to_text, return_type=str, when_used="json")
+    datetime,
+    AfterValidator(_aware),
+    PlainSerializer(to_text, return_type=str, when_used="json"),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "date-time",
+            "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$",
+        }
+    ),
 ]

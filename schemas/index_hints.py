@@ -1,0 +1,15 @@
+"""What a row's field says about its index, where its Python type doesn't say it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+FieldType = Literal["keyword", "text", "long", "double", "date", "boolean"]
+
+
+@dataclass(frozen=True)
+class IndexAs:
+    """Elasticsearch's type of a field: `Annotated[str, IndexAs("text")]`."""
+
+    type: FieldType

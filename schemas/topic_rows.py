@@ -1,0 +1,20 @@
+"""Which model describes the messages of which topic: one line a topic, read by JSON Schema and by the index."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+from tidegate.schemas import topics
+from tidegate.schemas.raw_lines import AccessLogLine, InferenceLogLine
+from tidegate.schemas.rows import DeadLetter, LineCount, ServiceMetricsRow
+from tidegate.schemas.topics import Topic
+
+TOPIC_ROWS: dict[Topic, type[BaseModel]] = {
+    topics.ACCESS_LOGS: AccessLogLine,
+    topics.INFERENCE_LOGS: InferenceLogLine,
+    topics.SERVICE_METRICS_1S: ServiceMetricsRow,
+    topics.SERVICE_METRICS_1M: ServiceMetricsRow,
+    topics.LINE_COUNTS: LineCount,
+    topics.LATE: AccessLogLine,
+    topics.DEAD_LETTERS: DeadLetter,
+}
+"""Every topic's row. A topic in `topics.ALL_TOPICS` that is missing here fails the contract tests."""

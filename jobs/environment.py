@@ -1,0 +1,89 @@
+"""Flink's table environment from the settings: on this process' local cluster, or on a cluster at an address."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tidegate.artifacts import coordinates, maven
+from tidegate.jobs import functions
+from tidegate.schemas.settings import Settings
+
+if TYPE_CHECKING:
+    from pyflink.table import StreamTableEnvironment
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a job runs. `cluster` is `host:port` of a JobManager's REST address; None is this process."""
+
+    cluster: str | None = None
+    bounded: bool = False
+
+
+def options(settings: Settings, where: Where, name: str) -> dict[str, str]:
+    """Flink's options for one job; what `flink.options` sets beats ours.
+
+    name: the job's, unique among those that share a checkpoint folder.
+    """
+    flink = settings.flink
+    chosen = {
+        "pipeline.name": name,
+        "pipeline.jars": ";".join(_url(path) for path in _jars()),
+        "pipeline.object-reuse": "true",
+        "pipeline.generic-types": "false",
+        "pipeline.auto-watermark-interval": "100 ms",
+        "parallelism.default": str(flink.parallelism),
+        "execution.checkpointing.storage": "filesystem",
+        "execution.checkpointing.dir": _url(settings.checkpoint_dir() / name),
+        "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
+        "restart-strategy.type": "exponential-delay",
+        "restart-strategy.exponential-delay.initial-backoff": f"{flink.restart_initial_backoff_seconds} s",
+        "restart-strategy.exponential-delay.max-backoff": f"{flink.restart_max_backoff_seconds} s",
+        "table.local-time-zone": "UTC",
+    }
+    if not where.bounded:
+        chosen["execution.checkpointing.interval"] = f"{int(flink.checkpoint_interval_seconds * 1000)} ms"
+    if where.cluster:
+        host, port = where.cluster.rsplit(":", 1)
+        chosen |= {
+            "execution.target": "remote",
+            "rest.address": host,
+            "rest.port": port,
+            "execution.attached": "false",
+        }
+    else:
+        chosen |= {"execution.target": "local", "execution.attached": "true"}
+    return chosen | flink.options
+
+
+def create(settings: Settings, where: Where, name: str) -> StreamTableEnvironment:
+    """A streaming table environment with our functions registered.
+
+    Raises FunctionsNotBuilt and ArtifactUnavailable where a Java part is missing.
+    """
+    from pyflink.common import Configuration
+    from pyflink.datastream import StreamExecutionEnvironment
+    from pyflink.table import EnvironmentSettings, StreamTableEnvironment
+
+    configuration = Configuration()
+    for key, value in options(settings, where, name).items():
+        configuration.set_string(key, value)
+    table_settings = EnvironmentSettings.new_instance().in_streaming_mode().with_configuration(configuration).build()
+    environment = StreamTableEnvironment.create(
+        StreamExecutionEnvironment.get_execution_environment(configuration), table_settings
+    )
+    for function, java_class in functions.FUNCTIONS.items():
+        environment.execute_sql(
+            f"CREATE TEMPORARY SYSTEM FUNCTION {function} AS '{java_class}' LANGUAGE JAVA"
+        )
+    return environment
+
+
+def _jars() -> list[Path]:
+    return [maven.file(coordinates.FLINK_KAFKA_CONNECTOR), functions.jar()]
+
+
+def _url(path: Path) -> str:
+    return path.absolute().as_uri()

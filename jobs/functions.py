@@ -1,0 +1,111 @@
+"""The Flink functions that run once per request: compiled from `jobs/java` into one jar, kept in the user's cache.
+
+They are Java since a request must not leave the JVM (docs/decisions/0002). The compiler is Eclipse's, so that a
+machine with a Java runtime and no JDK will do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+from tidegate.artifacts import coordinates, maven
+
+SOURCES = Path(__file__).parent / "java"
+_RELEASE = "17"
+
+FUNCTIONS = {
+    "HISTOGRAM_OF": "io.tidegate.flink.HistogramOf",
+    "HISTOGRAM_MERGE": "io.tidegate.flink.HistogramMerge",
+    "HISTOGRAM_QUANTILE_MS": "io.tidegate.flink.HistogramQuantile",
+    "HISTOGRAM_BUCKETS": "io.tidegate.flink.HistogramBuckets",
+    "HISTOGRAM_ZERO": "io.tidegate.flink.HistogramZero",
+    "FLAG_COUNTS": "io.tidegate.flink.FlagCounts",
+}
+"""SQL name to class; each class says in its comment what it takes and gives."""
+
+
+class FunctionsNotBuilt(Exception):
+    """The functions could not be compiled. The message has the compiler's own."""
+
+
+def jar() -> Path:
+    """The functions' jar, compiled where the cache has none of these sources.
+
+    Raises FunctionsNotBuilt, and `tidegate.artifacts.maven.ArtifactUnavailable` when the compiler can't be had.
+    """
+    target = _cache() / f"tidegate-flink-functions-{_fingerprint()}.jar"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as work:
+            _compile(Path(work))
+            packed = _pack(Path(work))
+            packed.replace(target)  # atomic: two processes that build at once leave one whole jar
+    return target
+
+
+def java() -> str:
+    """The `java` to run: JAVA_HOME's, else the PATH's. Raises FunctionsNotBuilt where there is none."""
+    home = os.environ.get("JAVA_HOME")
+    found = shutil.which(str(Path(home) / "bin" / "java")) if home else None
+    found = found or shutil.which("java")
+    if found is None:
+        raise FunctionsNotBuilt("no java found: install a Java 17 runtime, or set JAVA_HOME")
+    return found
+
+
+def _sources() -> list[Path]:
+    return sorted(path for path in SOURCES.rglob("*") if path.suffix == ".java" or "services" in path.parts)
+
+
+def _fingerprint() -> str:
+    digest = hashlib.sha256(f"{metadata.version('apache-flink')} {_RELEASE}".encode())
+    for path in _sources():
+        if path.is_file():
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _cache() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(root) / "tidegate"
+
+
+def _compile(target: Path) -> None:
+    import pyflink
+
+    libraries = sorted((Path(pyflink.__file__).parent / "lib").glob("*.jar"))
+    command = [
+        java(),
+        "-jar",
+        str(maven.file(coordinates.JAVA_COMPILER)),
+        f"-{_RELEASE}",
+        "-proc:none",
+        "-g",
+        "-failOnWarning",
+        "-warn:unusedImport,unusedLocal,unusedPrivate,nullDereference,fallthrough",
+        "-classpath",
+        os.pathsep.join(map(str, libraries)),
+        "-d",
+        str(target / "classes"),
+        *(str(path) for path in _sources() if path.suffix == ".java"),
+    ]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode != 0:
+        raise FunctionsNotBuilt(f"{SOURCES} does not compile:\n{ended.stdout}{ended.stderr}")
+
+
+def _pack(work: Path) -> Path:
+    packed = work / "functions.jar"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for root in (work / "classes", SOURCES):
+            for path in sorted(root.rglob("*")):
+                if path.is_file() and (root != SOURCES or "services" in path.parts):
+                    archive.write(path, path.relative_to(root))
+    return packed

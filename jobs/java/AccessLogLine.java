@@ -1,0 +1,363 @@
+package io.tidegate.flink;
+
+import java.io.IOException;
+import java.lang.invoke.MethodHandles;
+import java.lang.invoke.VarHandle;
+import java.math.BigDecimal;
+import java.math.RoundingMode;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.charset.CharacterCodingException;
+import java.nio.charset.StandardCharsets;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.JsonFactory;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.JsonParser;
+import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.JsonToken;
+import org.apache.flink.table.data.GenericRowData;
+import org.apache.flink.table.data.RowData;
+import org.apache.flink.table.data.TimestampData;
+import org.apache.flink.table.data.binary.BinaryStringData;
+
+/**
+ * Reads one line of the gateway's JSON access log.
+ *
+ * <p>Only what the metrics need is decoded; the rest of the line is checked to be JSON and skipped. Text that repeats
+ * (clusters, hosts, flags) is decoded once and kept. Not thread safe: one instance a source reader.
+ */
+final class AccessLogLine {
+
+    static final List<String> COLUMNS =
+            List.of(
+                    "line",
+                    "kind",
+                    "reason",
+                    "event_time",
+                    "closes_at",
+                    "upstream_cluster",
+                    "upstream_host",
+                    "duration_us",
+                    "service_time_us",
+                    "outcome",
+                    "response_flags",
+                    "bytes_received",
+                    "bytes_sent");
+
+    /** Values of the column kind. */
+    static final byte REQUEST = 0;
+
+    static final byte SKIPPED = 1;
+    static final byte DEAD = 2;
+
+    /** Values of the column outcome: each request has one. */
+    static final byte OK = 0;
+
+    static final byte ERROR_4XX = 1;
+    static final byte ERROR_5XX = 2;
+    static final byte ABORTED = 3;
+    static final byte RATE_LIMITED = 4;
+
+    /** A duration past this, in ms (115 days), would put the event out of any window's reach. */
+    private static final double MAX_DURATION_MS = 1e10;
+
+    private static final long MAX_EVENT_MS = 7_289_654_400_000L; // 2201-01-01
+
+    private static final int CACHED_TEXTS = 50_000;
+    private static final long UNKNOWN = Long.MIN_VALUE;
+    private static final long UNREADABLE = Long.MIN_VALUE + 1;
+    private static final long OUT_OF_RANGE = Long.MIN_VALUE + 2;
+
+    private static final VarHandle LONGS =
+            MethodHandles.byteArrayViewVarHandle(long[].class, ByteOrder.LITTLE_ENDIAN);
+
+    private static final TimestampData NO_EVENT_TIME = TimestampData.fromEpochMillis(0);
+
+    private final JsonFactory json = new JsonFactory();
+    private final Map<String, BinaryStringData> texts = new HashMap<>();
+    private final StartTime startTime = new StartTime();
+
+    private TimestampData closesAt = NO_EVENT_TIME;
+
+    // The line at hand.
+    private String startText;
+    private long startMs;
+    private long durationUs;
+    private long serviceTimeUs;
+    private long responseCode;
+    private long bytesReceived;
+    private long bytesSent;
+    private boolean limitedByDetails;
+    private boolean periodic;
+    private String flags;
+    private String cluster;
+    private String host;
+
+    /** The line's row; never null, never an exception. */
+    RowData read(byte[] line) {
+        String wrong = isUtf8(line) ? parse(line) : "line: not UTF-8";
+        if (wrong == null && periodic) {
+            return row(line, SKIPPED, null, NO_EVENT_TIME);
+        }
+        if (wrong == null) {
+            wrong = check();
+        }
+        if (wrong != null) {
+            return row(line, DEAD, wrong, NO_EVENT_TIME);
+        }
+        long eventMs = startMs + (durationUs > 0 ? durationUs / 1000 : 0);
+        if (eventMs < 0 || eventMs >= MAX_EVENT_MS) {
+            return row(line, DEAD, "start_time: out of range (1970 to 2200)", NO_EVENT_TIME);
+        }
+        GenericRowData row = row(line, REQUEST, null, TimestampData.fromEpochMillis(eventMs));
+        row.setField(4, closesAt(eventMs));
+        row.setField(5, text(cluster));
+        row.setField(6, text(host));
+        row.setField(7, durationUs == UNKNOWN ? null : (Object) durationUs);
+        row.setField(8, serviceTimeUs < 0 ? null : (Object) serviceTimeUs);
+        row.setField(9, outcome());
+        row.setField(10, text(flags));
+        row.setField(11, Math.max(0, bytesReceived));
+        row.setField(12, Math.max(0, bytesSent));
+        return row;
+    }
+
+    private GenericRowData row(byte[] line, byte kind, String reason, TimestampData eventTime) {
+        GenericRowData row = new GenericRowData(COLUMNS.size());
+        row.setField(0, line);
+        row.setField(1, kind);
+        row.setField(2, reason == null ? null : BinaryStringData.fromString(reason));
+        row.setField(3, eventTime);
+        return row;
+    }
+
+    /** The last millisecond of the event's second: once the watermark is there, the second's window is closed. */
+    private TimestampData closesAt(long eventMs) {
+        long lastMs = eventMs - eventMs % 1000 + 999;
+        if (lastMs != closesAt.getMillisecond()) {
+            closesAt = TimestampData.fromEpochMillis(lastMs);
+        }
+        return closesAt;
+    }
+
+    /** What is wrong with the fields that must be right, or null. */
+    private String check() {
+        if (durationUs == UNREADABLE) {
+            return "duration: neither a number of milliseconds nor unknown";
+        }
+        if (durationUs == OUT_OF_RANGE) {
+            return "duration: out of range (0 to 1e10 ms)";
+        }
+        if (startText == null) {
+            return "start_time: unknown";
+        }
+        startMs = startTime.epochMs(startText);
+        return startMs == StartTime.UNREADABLE ? "start_time: not ISO 8601 with a zone" : null;
+    }
+
+    private byte outcome() {
+        if (limitedByDetails || (flags != null && hasRateLimitFlag(flags))) {
+            return RATE_LIMITED;
+        }
+        if (responseCode == 0) {
+            return ABORTED;
+        }
+        if (responseCode >= 500_000 && responseCode < 600_000) {
+            return ERROR_5XX;
+        }
+        return responseCode >= 400_000 && responseCode < 500_000 ? ERROR_4XX : OK;
+    }
+
+    private static boolean hasRateLimitFlag(String flags) {
+        for (int at = flags.indexOf("RL"); at >= 0; at = flags.indexOf("RL", at + 1)) {
+            if (endsFlag(flags, at - 1, -1) && endsFlag(flags, at + 2, 1)) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    /** Whether only blanks lie between a position and the next comma, or the text's end, in one direction. */
+    private static boolean endsFlag(String flags, int at, int step) {
+        while (at >= 0 && at < flags.length() && flags.charAt(at) == ' ') {
+            at += step;
+        }
+        return at < 0 || at >= flags.length() || flags.charAt(at) == ',';
+    }
+
+    /** Reads the fields; returns what is wrong with the line as JSON, or null. */
+    private String parse(byte[] line) {
+        startText = null;
+        durationUs = UNKNOWN;
+        serviceTimeUs = UNKNOWN;
+        responseCode = UNKNOWN;
+        bytesReceived = UNKNOWN;
+        bytesSent = UNKNOWN;
+        limitedByDetails = false;
+        periodic = false;
+        flags = null;
+        cluster = null;
+        host = null;
+        try (JsonParser parser = json.createParser(line)) {
+            JsonToken first = parser.nextToken();
+            if (first != JsonToken.START_OBJECT) {
+                return first == null ? "line: empty" : "line: not a JSON object";
+            }
+            // A key that stands twice: the last one counts, as in most JSON readers.
+            for (String key = parser.nextFieldName(); key != null; key = parser.nextFieldName()) {
+                JsonToken value = parser.nextToken();
+                switch (key) {
+                    case "start_time":
+                        startText = value == JsonToken.VALUE_NULL ? null : scalar(parser, value);
+                        break;
+                    case "duration":
+                        durationUs = number(parser, value, true);
+                        break;
+                    case "upstream_service_time":
+                        serviceTimeUs = number(parser, value, false);
+                        break;
+                    case "response_code":
+                        responseCode = number(parser, value, false);
+                        break;
+                    case "bytes_received":
+                        bytesReceived = number(parser, value, false) / 1000;
+                        break;
+                    case "bytes_sent":
+                        bytesSent = number(parser, value, false) / 1000;
+                        break;
+                    case "response_flags":
+                        flags = scalar(parser, value);
+                        break;
+                    case "response_code_details":
+                        limitedByDetails = "local_rate_limited".equals(scalar(parser, value));
+                        break;
+                    case "upstream_cluster":
+                        cluster = scalar(parser, value);
+                        break;
+                    case "upstream_host":
+                        host = scalar(parser, value);
+                        break;
+                    case "access_log_type":
+                        String type = scalar(parser, value);
+                        periodic = type != null && !type.equals("DownstreamEnd");
+                        break;
+                    default:
+                        break;
+                }
+                if (value.isStructStart()) {
+                    parser.skipChildren();
+                }
+            }
+            if (parser.currentToken() != JsonToken.END_OBJECT) {
+                return "line: not JSON";
+            }
+            return parser.nextToken() == null ? null : "line: not one JSON object, more follows it";
+        } catch (IOException error) {
+            return "line: not JSON";
+        }
+    }
+
+    /** A scalar as text; null where it is unknown, that is null, "-", "" or no scalar. */
+    private static String scalar(JsonParser parser, JsonToken value) throws IOException {
+        if (value == JsonToken.VALUE_NULL || !value.isScalarValue()) {
+            return null;
+        }
+        String text = parser.getText();
+        return text.isEmpty() || text.equals("-") ? null : text;
+    }
+
+    /**
+     * A number in thousandths, half up (ms to µs), from a JSON number or a text that is one.
+     *
+     * @param strict whether what is no number, or a negative one, is UNREADABLE instead of UNKNOWN
+     */
+    private static long number(JsonParser parser, JsonToken value, boolean strict) throws IOException {
+        long wrong = strict ? UNREADABLE : UNKNOWN;
+        if (value == JsonToken.VALUE_NULL) {
+            return UNKNOWN;
+        }
+        if (value == JsonToken.VALUE_NUMBER_INT && parser.getTextLength() <= 10) {
+            long whole = parser.getLongValue();
+            return whole < 0 ? wrong : whole * 1000;
+        }
+        String text;
+        if (value.isNumeric()) {
+            text = parser.getText();
+        } else if (value == JsonToken.VALUE_STRING) {
+            text = parser.getText().trim();
+            if (text.isEmpty() || text.equals("-")) {
+                return UNKNOWN;
+            }
+        } else {
+            return wrong;
+        }
+        return thousandths(text, strict, wrong);
+    }
+
+    private static long thousandths(String text, boolean strict, long wrong) {
+        for (int i = 0; i < text.length(); i++) {
+            char c = text.charAt(i);
+            // Java would also read 0x1p3, 1d, NaN and Infinity.
+            if ((c < '0' || c > '9') && c != '.' && c != '-' && c != '+' && c != 'e' && c != 'E') {
+                return wrong;
+            }
+        }
+        double number;
+        try {
+            number = Double.parseDouble(text);
+        } catch (NumberFormatException error) {
+            return wrong;
+        }
+        if (number < 0) {
+            return wrong;
+        }
+        // The bounds are checked before BigDecimal, for which 1e999999999 would be a very long number.
+        if (number > (strict ? MAX_DURATION_MS : 1e15)) {
+            return strict ? OUT_OF_RANGE : wrong;
+        }
+        if (number < 1e-4) {
+            return 0;
+        }
+        return new BigDecimal(text).movePointRight(3).setScale(0, RoundingMode.HALF_UP).longValueExact();
+    }
+
+    private BinaryStringData text(String text) {
+        if (text == null) {
+            return null;
+        }
+        BinaryStringData known = texts.get(text);
+        if (known == null) {
+            if (texts.size() >= CACHED_TEXTS) {
+                texts.clear();
+            }
+            known = BinaryStringData.fromString(text);
+            known.ensureMaterialized();
+            texts.put(text, known);
+        }
+        return known;
+    }
+
+    private static boolean isUtf8(byte[] line) {
+        int at = 0;
+        for (; at + 8 <= line.length; at += 8) {
+            if (((long) LONGS.get(line, at) & 0x8080808080808080L) != 0) {
+                return decodes(line);
+            }
+        }
+        for (; at < line.length; at++) {
+            if (line[at] < 0) {
+                return decodes(line);
+            }
+        }
+        return true;
+    }
+
+    private static boolean decodes(byte[] line) {
+        try {
+            StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(line));
+            return true;
+        } catch (CharacterCodingException error) {
+            return false;
+        }
+    }
+}

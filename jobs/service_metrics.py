@@ -1,0 +1,542 @@
+"""The job service-metrics: access-log lines in, service-metrics rows of a second and a minute out.
+
+Five steps, each a view, one scan of the topic:
+
+    access_lines   one row a line, decoded in the source (format tidegate-access-log)
+    fates          each line's fate: counted, late, dead or skipped
+    cells          counted lines by second x cluster x host x flags: some thousand rows a second from here on
+    attributed     cells with the gateway's decision read as department, task, version and replica
+    rows_SPAN      the four levels of one span, by GROUPING SETS; a minute sums the same cells that its seconds do
+
+What is computed from a line stays an integer (counts, microseconds, histogram buckets) until the last step, so that a
+minute is exactly the sum of its seconds, in whatever order lines come.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tidegate.schemas import topics
+from tidegate.schemas.rows import OVERFLOW, UNROUTED
+from tidegate.schemas.settings import AccessLog, Kafka, ServiceMetrics, Settings
+
+if TYPE_CHECKING:
+    from pyflink.table import StatementSet, StreamTableEnvironment
+
+NAME = "service-metrics"
+WRITER = "service-metrics"
+
+SPANS = {"1s": ("INTERVAL '1' SECOND", 1), "1m": ("INTERVAL '1' MINUTE", 60)}
+"""Span to its SQL interval and its seconds."""
+
+_REQUEST, _SKIPPED, _DEAD = 0, 1, 2  # AccessLogLine.java: kind
+_OK, _4XX, _5XX, _ABORTED, _RATE_LIMITED = 0, 1, 2, 3, 4  # AccessLogLine.java: outcome
+_EXCERPT_CHARACTERS = 1000
+_NAME = r"^[A-Za-z0-9._-]{1,128}\z"
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Names of the registered tables that the job reads and writes: a test registers others."""
+
+    access_lines: str = "access_lines"
+    rows_1s: str = "service_metrics_1s"
+    rows_1m: str = "service_metrics_1m"
+    late: str = "late_lines"
+    dead_letters: str = "dead_letters"
+    line_counts: str = "line_counts"
+
+
+def build(environment: StreamTableEnvironment, settings: Settings, tables: Tables) -> StatementSet:
+    """The whole job over registered tables, ready to execute."""
+    topic = settings.kafka.topic(topics.ACCESS_LOGS)
+    for name, query in (
+        ("fates", fates(tables.access_lines, settings.service_metrics)),
+        ("counted", counted(settings.service_metrics)),
+        ("cells", cells()),
+        ("attributed", attributed(settings.access_log)),
+        ("rows_1s", rows("1s")),
+        ("rows_1m", rows("1m")),
+    ):
+        environment.create_temporary_view(name, environment.sql_query(query))
+    statements = environment.create_statement_set()
+    for statement in (
+        f"INSERT INTO {tables.rows_1s} SELECT * FROM rows_1s",
+        f"INSERT INTO {tables.rows_1m} SELECT * FROM rows_1m",
+        f"INSERT INTO {tables.late} {late(topic)}",
+        f"INSERT INTO {tables.dead_letters} {dead_letters(topic)}",
+        f"INSERT INTO {tables.line_counts} {line_counts(topic)}",
+    ):
+        statements.add_insert_sql(statement)
+    return statements
+
+
+def main(environment: StreamTableEnvironment, settings: Settings, *, bounded: bool) -> StatementSet:
+    """The job on Kafka: registers the topics as tables, then builds.
+
+    bounded: read what is in the topic now, close every window, end.
+    """
+    tables = Tables()
+    kafka = settings.kafka
+    for statement in (
+        access_lines_table(tables.access_lines, kafka, settings.service_metrics, bounded=bounded),
+        rows_table(tables.rows_1s, kafka, topics.SERVICE_METRICS_1S),
+        rows_table(tables.rows_1m, kafka, topics.SERVICE_METRICS_1M),
+        late_table(tables.late, kafka),
+        dead_letters_table(tables.dead_letters, kafka),
+        line_counts_table(tables.line_counts, kafka),
+    ):
+        environment.execute_sql(statement)
+    return build(environment, settings, tables)
+
+
+# Steps
+
+
+def fates(access_lines: str, settings: ServiceMetrics) -> str:
+    """Each line with its fate. A line is late once the watermark has closed its second."""
+    return f"""
+        SELECT
+          *,
+          CASE
+            WHEN kind = {_DEAD} OR {_is_ahead(settings)} THEN 'dead'
+            WHEN kind = {_SKIPPED} THEN 'skipped'
+            WHEN closes_at <= CURRENT_WATERMARK(event_time) THEN 'late'
+            ELSE 'counted'
+          END AS fate
+        FROM {access_lines}"""
+
+
+def counted(settings: ServiceMetrics) -> str:
+    """The lines that count, with their share of the latency figures and of Apdex.
+
+    Apdex in halves: 2 for a satisfied request, 1 for a tolerating one, 0 for a frustrated, failed or limited one.
+    """
+    target_us = settings.apdex_target_ms * 1000
+    return f"""
+        SELECT
+          *,
+          CASE WHEN upstream_host IS NOT NULL THEN duration_us END AS latency_us,
+          CASE
+            WHEN outcome > {_4XX} OR duration_us IS NULL THEN 0
+            WHEN duration_us <= {target_us} THEN 2
+            WHEN duration_us <= {4 * target_us} THEN 1
+            ELSE 0
+          END AS apdex_halves
+        FROM fates WHERE fate = 'counted'"""
+
+
+def cells() -> str:
+    """Counted lines summed by second, upstream cluster, upstream host and response flags.
+
+    Grouped by the texts as they stand in the line: to read them once a cell is a hundred times cheaper than once
+    a line.
+    """
+    return f"""
+        SELECT
+          window_time AS cell_time,
+          upstream_cluster,
+          upstream_host,
+          response_flags,
+          COUNT(*) AS requests,
+          COUNT(latency_us) AS latency_count,
+          SUM(latency_us) AS latency_sum_us,
+          MIN(latency_us) AS latency_min_us,
+          MAX(latency_us) AS latency_max_us,
+          HISTOGRAM_OF(latency_us) AS histogram,
+          COUNT(service_time_us) AS service_time_count,
+          SUM(service_time_us) AS service_time_sum_us,
+          MAX(service_time_us) AS service_time_max_us,
+          SUM(CASE WHEN outcome = {_4XX} THEN 1 ELSE 0 END) AS errors_4xx,
+          SUM(CASE WHEN outcome = {_5XX} THEN 1 ELSE 0 END) AS errors_5xx,
+          SUM(CASE WHEN outcome = {_ABORTED} THEN 1 ELSE 0 END) AS aborted,
+          SUM(CASE WHEN outcome = {_RATE_LIMITED} THEN 1 ELSE 0 END) AS rate_limited,
+          SUM(bytes_received) AS bytes_received,
+          SUM(bytes_sent) AS bytes_sent,
+          SUM(apdex_halves) AS apdex_halves
+        FROM TABLE(TUMBLE(TABLE counted, DESCRIPTOR(event_time), INTERVAL '1' SECOND))
+        GROUP BY window_start, window_end, window_time, upstream_cluster, upstream_host, response_flags"""
+
+
+def attributed(settings: AccessLog) -> str:
+    """Cells with department, task, version and replica, as the gateway decided them.
+
+    `outbound|port|subset|service.namespace...` gives all four; any other cluster is a task of department default; no
+    cluster is the task __unrouted__. Names of another form fold into __overflow__.
+    """
+    length = len(settings.service_prefix)
+    service_of = "SPLIT_INDEX(target, '.', 0)"
+    departments = "".join(
+        f" WHEN {_text(namespace)} THEN {_text(department)}"
+        for namespace, department in sorted(settings.departments.items())
+    )
+    department = f"CASE namespace{departments} ELSE namespace END" if departments else "namespace"
+    return f"""
+        SELECT *, task || '/' || replica AS task_and_replica FROM (SELECT
+          *,
+          CASE
+            WHEN upstream_cluster IS NULL THEN '{UNROUTED}'
+            WHEN NOT is_outbound THEN 'default'
+            ELSE {_folded("department_name")}
+          END AS department,
+          CASE
+            WHEN upstream_cluster IS NULL THEN '{UNROUTED}'
+            WHEN NOT is_outbound THEN {_folded("upstream_cluster")}
+            ELSE {_folded("task_name")}
+          END AS task,
+          CASE WHEN is_outbound AND subset_name <> '' THEN {_folded("subset_name")} END AS version,
+          upstream_host AS replica
+        FROM (
+          SELECT
+            *,
+            {department} AS department_name,
+            CASE
+              WHEN LEFT(service, {length}) = {_text(settings.service_prefix)} AND CHAR_LENGTH(service) > {length}
+              THEN SUBSTRING(service FROM {length} + 1)
+              ELSE service
+            END AS task_name
+          FROM (
+            SELECT
+              *,
+              COALESCE(
+                SPLIT_INDEX(upstream_cluster, '|', 0) = 'outbound'
+                  AND SPLIT_INDEX(upstream_cluster, '|', 4) IS NULL
+                  AND service <> '' AND namespace <> '',
+                FALSE) AS is_outbound
+            FROM (
+              SELECT
+                *,
+                SPLIT_INDEX(upstream_cluster, '|', 2) AS subset_name,
+                {service_of} AS service,
+                SPLIT_INDEX(target, '.', 1) AS namespace
+              FROM (SELECT *, SPLIT_INDEX(upstream_cluster, '|', 3) AS target FROM cells)
+            )
+          )
+        ))"""
+
+
+def rows(span: str) -> str:
+    """The service-metrics rows of one span, in the contract's columns (schemas.rows.ServiceMetricsRow)."""
+    interval, seconds = SPANS[span]
+    return f"""
+        SELECT {", ".join(f"{expression} AS `{column}`" for column, expression in _row_columns(span, seconds).items())}
+        FROM (
+          SELECT
+            *,
+            CASE
+              WHEN whole_task = 1 THEN 'department'
+              WHEN whole_version = 1 THEN 'task'
+              WHEN whole_replica = 1 THEN 'version'
+              ELSE 'replica'
+            END AS level
+          FROM ({_levels(interval)})
+        )
+        WHERE level IN ('department', 'task')
+          OR (level = 'version' AND version IS NOT NULL)
+          OR (level = 'replica' AND replica IS NOT NULL)"""
+
+
+def late(topic: str) -> str:
+    """Late lines, whole, with where they stood as the id."""
+    return f"""
+        SELECT line, MAP['id', ENCODE({_position(topic)}, 'UTF-8')] AS headers
+        FROM fates WHERE fate = 'late'"""
+
+
+def dead_letters(topic: str) -> str:
+    """One letter for each line that can't be read. It was seen when Kafka got it, so a replay gives the same row."""
+    return f"""
+        SELECT
+          {_position(topic)} || '|{WRITER}' AS id,
+          {_text(topic)} AS topic,
+          kafka_partition AS `partition`,
+          kafka_offset AS `offset`,
+          COALESCE(reason, 'start_time: the request would end in the future') AS reason,
+          SUBSTRING(DECODE(line, 'UTF-8') FROM 1 FOR {_EXCERPT_CHARACTERS}) AS excerpt,
+          {_timestamp("kafka_time")} AS seen_at
+        FROM fates WHERE fate = 'dead'"""
+
+
+def line_counts(topic: str) -> str:
+    """How many lines of each partition met which fate, since the job's state began."""
+    return f"""
+        SELECT
+          {_text(topic)} || '|' || CAST(kafka_partition AS STRING) || '|' || fate AS id,
+          {_text(topic)} AS topic,
+          kafka_partition AS `partition`,
+          fate AS kind,
+          lines,
+          {_timestamp("newest")} AS updated_at
+        FROM (
+          SELECT kafka_partition, fate, COUNT(*) AS lines, MAX(kafka_time) AS newest
+          FROM fates GROUP BY kafka_partition, fate
+        )"""
+
+
+# Tables
+
+
+def access_lines_table(name: str, kafka: Kafka, settings: ServiceMetrics, *, bounded: bool) -> str:
+    """The topic of access-log lines as a table whose columns are what AccessLogLine.java decodes."""
+    delay = _interval(settings.watermark_delay_seconds)
+    # In a bounded run no partition is silent, it is at its end; a wait would only make slow reads look silent.
+    idle = "" if bounded else f"'scan.watermark.idle-timeout' = '{int(settings.idle_partition_seconds * 1000)} ms',"
+    start = "earliest-offset" if bounded else "group-offsets"
+    end = "'scan.bounded.mode' = 'latest-offset'," if bounded else ""
+    return f"""
+        CREATE TEMPORARY TABLE {name} (
+          line BYTES,
+          kind TINYINT,
+          reason STRING,
+          event_time TIMESTAMP_LTZ(3),
+          closes_at TIMESTAMP_LTZ(3),
+          upstream_cluster STRING,
+          upstream_host STRING,
+          duration_us BIGINT,
+          service_time_us BIGINT,
+          outcome TINYINT,
+          response_flags STRING,
+          bytes_received BIGINT,
+          bytes_sent BIGINT,
+          kafka_partition INT METADATA FROM 'partition' VIRTUAL,
+          kafka_offset BIGINT METADATA FROM 'offset' VIRTUAL,
+          kafka_time TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
+          WATERMARK FOR event_time AS
+            CASE WHEN {_is_ahead(settings)} THEN TO_TIMESTAMP_LTZ(0, 3) ELSE event_time - {delay} END
+        ) WITH (
+          'connector' = 'kafka',
+          'topic' = {_text(kafka.topic(topics.ACCESS_LOGS))},
+          {_properties(kafka)},
+          'properties.group.id' = {_text(settings.consumer_group)},
+          'properties.auto.offset.reset' = 'earliest',
+          'scan.startup.mode' = '{start}',
+          {end}
+          {idle}
+          'scan.topic-partition-discovery.interval' = '1 min',
+          'format' = 'tidegate-access-log'
+        )"""
+
+
+def rows_table(name: str, kafka: Kafka, topic: topics.Topic) -> str:
+    """A topic of service-metrics rows as a sink."""
+    columns = ",\n          ".join(f"`{column}` {sql_type}" for column, sql_type in ROW_TYPES.items())
+    return f"""
+        CREATE TEMPORARY TABLE {name} (
+          message_key STRING,
+          {columns}
+        ) WITH (
+          {_sink(kafka, topic)},
+          'key.format' = 'raw',
+          'key.fields' = 'message_key',
+          'value.format' = 'json',
+          'value.fields-include' = 'EXCEPT_KEY'
+        )"""
+
+
+def late_table(name: str, kafka: Kafka) -> str:
+    """The topic of late lines as a sink: the untouched line, its position in a header `id`."""
+    return f"""
+        CREATE TEMPORARY TABLE {name} (
+          line BYTES,
+          headers MAP<STRING, BYTES> METADATA
+        ) WITH ({_sink(kafka, topics.LATE)}, 'format' = 'raw')"""
+
+
+def dead_letters_table(name: str, kafka: Kafka) -> str:
+    """The topic of dead letters as a sink."""
+    return f"""
+        CREATE TEMPORARY TABLE {name} (
+          id STRING, topic STRING, `partition` INT, `offset` BIGINT, reason STRING, excerpt STRING, seen_at STRING
+        ) WITH ({_sink(kafka, topics.DEAD_LETTERS)}, 'format' = 'json')"""
+
+
+def line_counts_table(name: str, kafka: Kafka) -> str:
+    """The compacted topic of line counts as a sink."""
+    return f"""
+        CREATE TEMPORARY TABLE {name} (
+          id STRING, topic STRING, `partition` INT, kind STRING, lines BIGINT, updated_at STRING,
+          PRIMARY KEY (id) NOT ENFORCED
+        ) WITH (
+          'connector' = 'upsert-kafka',
+          'topic' = {_text(kafka.topic(topics.LINE_COUNTS))},
+          {_properties(kafka)},
+          'key.format' = 'raw',
+          'value.format' = 'json'
+        )"""
+
+
+ROW_TYPES = {
+    "id": "STRING",
+    "span": "STRING",
+    "level": "STRING",
+    "window_start": "STRING",
+    "window_end": "STRING",
+    "department": "STRING",
+    "task": "STRING",
+    "version": "STRING",
+    "replica": "STRING",
+    "requests": "BIGINT",
+    "qps": "DOUBLE",
+    "latency_count": "BIGINT",
+    "latency_avg_ms": "DOUBLE",
+    "latency_min_ms": "DOUBLE",
+    "latency_max_ms": "DOUBLE",
+    "latency_p50_ms": "DOUBLE",
+    "latency_p90_ms": "DOUBLE",
+    "latency_p95_ms": "DOUBLE",
+    "latency_p99_ms": "DOUBLE",
+    "upstream_service_time_avg_ms": "DOUBLE",
+    "upstream_service_time_max_ms": "DOUBLE",
+    "errors_4xx": "BIGINT",
+    "errors_5xx": "BIGINT",
+    "aborted": "BIGINT",
+    "rate_limited": "BIGINT",
+    "error_rate": "DOUBLE",
+    "rate_limited_ratio": "DOUBLE",
+    "response_flags": "MAP<STRING, BIGINT>",
+    "bytes_received": "BIGINT",
+    "bytes_sent": "BIGINT",
+    "apdex": "DOUBLE",
+    "replicas_seen": "BIGINT",
+    "qps_per_replica": "DOUBLE",
+    "histogram": "ROW<`scale` INT, `zero` BIGINT, `buckets` MAP<STRING, BIGINT>>",
+}
+"""The sink's columns: names and order are those of schemas.rows.ServiceMetricsRow (a contract test holds that)."""
+
+
+# Parts
+
+
+def _levels(interval: str) -> str:
+    return f"""
+        SELECT
+          window_start, window_end, department, task, version, replica,
+          GROUPING(task) AS whole_task, GROUPING(version) AS whole_version, GROUPING(replica) AS whole_replica,
+          SUM(requests) AS requests,
+          SUM(latency_count) AS latency_count,
+          SUM(latency_sum_us) AS latency_sum_us,
+          MIN(latency_min_us) AS latency_min_us,
+          MAX(latency_max_us) AS latency_max_us,
+          HISTOGRAM_MERGE(histogram) AS histogram,
+          SUM(service_time_count) AS service_time_count,
+          SUM(service_time_sum_us) AS service_time_sum_us,
+          MAX(service_time_max_us) AS service_time_max_us,
+          SUM(errors_4xx) AS errors_4xx,
+          SUM(errors_5xx) AS errors_5xx,
+          SUM(aborted) AS aborted,
+          SUM(rate_limited) AS rate_limited,
+          FLAG_COUNTS(response_flags, requests) AS response_flags,
+          SUM(bytes_received) AS bytes_received,
+          SUM(bytes_sent) AS bytes_sent,
+          SUM(apdex_halves) AS apdex_halves,
+          COUNT(DISTINCT task_and_replica) AS replicas_seen
+        FROM TABLE(TUMBLE(TABLE attributed, DESCRIPTOR(cell_time), {interval}))
+        GROUP BY window_start, window_end, GROUPING SETS (
+          (department),
+          (department, task),
+          (department, task, version),
+          (department, task, version, replica)
+        )"""
+
+
+def _row_columns(span: str, seconds: int) -> dict[str, str]:
+    start_ms = "CAST(UNIX_TIMESTAMP(DATE_FORMAT(window_start, 'yyyy-MM-dd HH:mm:ss')) AS BIGINT) * 1000"
+    parts = ("task", "version", "replica")
+    identity = " || '|' || ".join(["level", "department", *(f"COALESCE({part}, '')" for part in parts)])
+    quantiles = {
+        f"latency_p{percent}_ms": "HISTOGRAM_QUANTILE_MS("
+        f"histogram, CAST(0.{percent} AS DOUBLE), latency_min_us, latency_max_us)"
+        for percent in (50, 90, 95, 99)
+    }
+    columns = {
+        "message_key": "department || COALESCE('/' || task, '')",
+        "id": f"'{span}|' || {identity} || '|' || CAST({start_ms} AS STRING)",
+        "span": f"'{span}'",
+        "level": "level",
+        "window_start": _timestamp("window_start"),
+        "window_end": _timestamp("window_end"),
+        "department": "department",
+        "task": "task",
+        "version": "version",
+        "replica": "replica",
+        "requests": "requests",
+        "qps": f"requests / CAST({seconds} AS DOUBLE)",
+        "latency_count": "latency_count",
+        "latency_avg_ms": _average_ms("latency"),
+        "latency_min_ms": _us_to_ms("latency_min_us"),
+        "latency_max_ms": _us_to_ms("latency_max_us"),
+        **quantiles,
+        "upstream_service_time_avg_ms": _average_ms("service_time"),
+        "upstream_service_time_max_ms": _us_to_ms("service_time_max_us"),
+        "errors_4xx": "errors_4xx",
+        "errors_5xx": "errors_5xx",
+        "aborted": "aborted",
+        "rate_limited": "rate_limited",
+        "error_rate": "(errors_5xx + aborted) / CAST(requests AS DOUBLE)",
+        "rate_limited_ratio": "rate_limited / CAST(requests AS DOUBLE)",
+        "response_flags": "response_flags",
+        "bytes_received": "bytes_received",
+        "bytes_sent": "bytes_sent",
+        "apdex": "CASE WHEN requests > rate_limited "
+        "THEN apdex_halves / CAST(2 * (requests - rate_limited) AS DOUBLE) END",
+        "replicas_seen": "replicas_seen",
+        "qps_per_replica": "CASE WHEN replicas_seen > 0 "
+        f"THEN requests / CAST({seconds} * replicas_seen AS DOUBLE) END",
+        "histogram": "CAST(ROW(5, HISTOGRAM_ZERO(histogram), HISTOGRAM_BUCKETS(histogram)) AS "
+        f"{ROW_TYPES['histogram']})",
+    }
+    return columns
+
+
+def _average_ms(name: str) -> str:
+    return f"CASE WHEN {name}_count > 0 THEN {name}_sum_us / CAST(1000 * {name}_count AS DOUBLE) END"
+
+
+def _us_to_ms(column: str) -> str:
+    return f"{column} / CAST(1000 AS DOUBLE)"
+
+
+def _timestamp(column: str) -> str:
+    """UTC, ISO 8601 with milliseconds and Z; the session's time zone is UTC."""
+    return f"DATE_FORMAT({column}, 'yyyy-MM-dd''T''HH:mm:ss.SSS''Z''')"
+
+
+def _is_ahead(settings: ServiceMetrics) -> str:
+    return f"event_time > kafka_time + {_interval(settings.max_ahead_seconds)}"
+
+
+def _folded(name: str) -> str:
+    return f"CASE WHEN REGEXP({name}, '{_NAME}') THEN {name} ELSE '{OVERFLOW}' END"
+
+
+def _position(topic: str) -> str:
+    where = "CAST(kafka_partition AS STRING) || '-' || CAST(kafka_offset AS STRING)"
+    return f"{_text(topic + '-')} || {where}"
+
+
+def _interval(seconds: float) -> str:
+    """A SQL interval of at most 99 days, to the millisecond."""
+    ms = round(seconds * 1000)
+    minutes, hours, days = ms // 60_000, ms // 3_600_000, ms // 86_400_000
+    clock = f"{hours % 24:02d}:{minutes % 60:02d}:{ms % 60_000 / 1000:06.3f}"
+    return f"INTERVAL '{days} {clock}' DAY TO SECOND(3)"
+
+
+def _sink(kafka: Kafka, topic: topics.Topic) -> str:
+    return f"""'connector' = 'kafka',
+          'topic' = {_text(kafka.topic(topic))},
+          {_properties(kafka)},
+          'sink.delivery-guarantee' = 'at-least-once'"""
+
+
+def _properties(kafka: Kafka) -> str:
+    return ",\n          ".join(
+        f"{_text('properties.' + key)} = {_text(value)}" for key, value in kafka.java_config().items()
+    )
+
+
+def _text(value: str) -> str:
+    """A SQL text literal."""
+    return "'" + value.replace("'", "''") + "'"
+

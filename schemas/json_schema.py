@@ -25,7 +25,7 @@ def file_name(topic: Topic) -> str:
 def topic_schema(topic: Topic) -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of one message of this topic.
 
-    It lets fields pass that it doesn't know: a newer tidegate may add some, and consumers must live with that.
+    It lets unknown fields pass: a newer tidegate may add some, and consumers must live with that.
     Raises KeyError for a topic without a row model.
     """
     schema = TOPIC_ROWS[topic].model_json_schema(mode="serialization")

@@ -49,8 +49,8 @@ def _access_log_line() -> type[BaseModel]:
         "AccessLogLine",
         __config__=ConfigDict(frozen=True, extra="allow"),
         __doc__=(
-            "One line of the gateway's JSON access log, untouched. Any value may be a number, a text that is a "
-            'number, null, "-", or absent; the last three mean unknown. Other keys may stand beside these.'
+            "One line of the gateway's JSON access log, untouched. Any value may be a number, a text that is "
+            'a number, null, "-", or absent; the last three mean unknown. Other keys may stand beside these.'
         ),
         **fields,
     )

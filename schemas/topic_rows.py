@@ -1,4 +1,4 @@
-"""Which model describes the messages of which topic: one line a topic, read by JSON Schema and by the index."""
+"""Which model describes the messages of which topic; JSON Schema and the index templates read it."""
 
 from __future__ import annotations
 

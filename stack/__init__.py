@@ -1,1 +1,23 @@
 """Starts the real servers (Kafka, Elasticsearch, Flink, Envoy) on one machine, without Docker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tidegate.schemas.settings import Settings
+    from tidegate.stack.local import LocalStack, Progress
+
+
+def local_stack(settings: Settings, report: Callable[[Progress], None] | None = None) -> LocalStack:
+    """The local servers of `settings.stack.state_dir`; starts nothing yet.
+
+    report: gets the news while servers start and end.
+    """
+    # The servers' modules bring clients and psutil, which a command that only names this one doesn't need.
+    from tidegate.stack.kafka import KafkaServer  # noqa: PLC0415
+    from tidegate.stack.local import LocalStack  # noqa: PLC0415
+
+    servers = [KafkaServer(settings)]
+    return LocalStack(settings, servers) if report is None else LocalStack(settings, servers, report)

@@ -1,0 +1,19 @@
+"""What can go wrong with the local servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class StackError(Exception):
+    """The local servers could not do what was asked. The message is for the user: what, where, what to do."""
+
+
+class ServerFailed(StackError):
+    """A server ended, or did not answer in time, while it was starting."""
+
+    def __init__(self, server: str, what: str, log: Path, last_lines: str) -> None:
+        self.server = server
+        self.log = log
+        self.last_lines = last_lines
+        super().__init__(f"{server} {what}. Its log is {log}; the last lines:\n{last_lines}")

@@ -1,0 +1,338 @@
+"""The local servers as a whole: start them, look at them, end them."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tidegate.schemas.settings import STACK_FILE, Settings
+from tidegate.stack import ports as loopback
+from tidegate.stack import processes, state
+from tidegate.stack.errors import ServerFailed, StackError
+from tidegate.stack.server import Place, Server
+from tidegate.stack.state import StackState, StartedServer
+
+POLL_SECONDS = 0.2
+STOP_PATIENCE_SECONDS = 20
+LOGS = "logs"
+
+
+class Step(StrEnum):
+    """What happens to a server during `up` and `down`."""
+
+    WAITING = "waiting"
+    PREPARING = "preparing"
+    STARTING = "starting"
+    READY = "ready"
+    ALREADY_RUNNING = "already running"
+    FAILED = "failed"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    KILLED = "killed"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One piece of news. server: None where it is about all of them. detail: in plain words, or empty."""
+
+    server: str | None
+    step: Step
+    detail: str = ""
+
+
+class State(StrEnum):
+    """How a server is."""
+
+    RUNNING = "running"
+    STARTING = "starting"
+    NOT_ANSWERING = "not answering"
+    DEAD = "dead"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    """One server now. memory_bytes: resident, its child processes included."""
+
+    name: str
+    state: State
+    pid: int | None = None
+    started_at: datetime | None = None
+    memory_bytes: int | None = None
+    addresses: dict[str, str] | None = None
+    log: Path | None = None
+    problem: str | None = None
+
+
+def _silent(_: Progress) -> None:
+    pass
+
+
+class LocalStack:
+    """The servers of one state folder.
+
+    As a context manager it ends, when it is left, what was started through this object, and nothing else.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        servers: Sequence[Server],
+        report: Callable[[Progress], None] = _silent,
+    ) -> None:
+        """Start nothing yet. servers: all that this stack knows. report: gets the news, in this thread."""
+        self._given = settings
+        self._known = {server.name: server for server in servers}
+        self._report = report
+        self._started: set[str] = set()
+        self.state_dir = settings.stack.state_dir.absolute()
+
+    def __enter__(self) -> LocalStack:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.down(sorted(self._started))
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that this stack was made with, changed so that they reach its ready servers."""
+        groups = state.read(self.state_dir).settings
+        changed = {
+            group: getattr(self._given, group).model_copy(update=values) for group, values in groups.items()
+        }
+        return self._given.model_copy(update=changed)
+
+    def add(self, server: Server) -> None:
+        """Know one more server, or another one of the same name."""
+        self._known[server.name] = server
+
+    def up(self, names: Iterable[str] | None = None) -> None:
+        """Start these servers, or all, and wait until each is ready. What runs already stays as it is.
+
+        Raises ServerFailed when one dies or isn't ready in time (those that are ready stay up), StackError
+        and ArtifactUnavailable when one can't even be started, ValueError for an unknown name.
+        """
+        wanted = [self._server(name) for name in (self._known if names is None else names)]
+        with self._locked():
+            starting: dict[str, Place] = {}
+            try:
+                for server in wanted:
+                    place = self._start_unless_running(server)
+                    if place is not None:
+                        starting[server.name] = place
+                self._wait_until_ready(starting)
+            except BaseException:
+                self._end(list(starting))  # what became ready has left this dict
+                raise
+
+    def down(self, names: Iterable[str] | None = None, purge: bool = False) -> None:
+        """End these servers, or all that were ever started here and still run.
+
+        purge: also remove their data, and with all of them the whole state of this stack. Never removes
+        anything that `up` didn't make.
+        Raises StackError when one can't be ended.
+        """
+        if not self.state_dir.exists():
+            return
+        with self._locked():
+            current = state.read(self.state_dir)
+            ending = list(current.servers) if names is None else [n for n in names if n in current.servers]
+            self._end(ending)
+            if purge:
+                self._purge(list(self._known) if names is None else list(names), everything=names is None)
+
+    def kill(self, name: str) -> None:
+        """End one server at once, as a crash would (SIGKILL). `up` starts it again where it was.
+
+        Raises StackError when it doesn't run.
+        """
+        known = state.read(self.state_dir).servers.get(name)
+        if known is None or not processes.alive(known.process):
+            raise StackError(f"{name} doesn't run in {self.state_dir}")
+        processes.signal_all([known.process], signal.SIGKILL)
+        processes.stop([known.process], STOP_PATIENCE_SECONDS)
+
+    def status(self) -> list[ServerStatus]:
+        """Every known server now, each asked whether it answers."""
+        current = state.read(self.state_dir)
+        names = [*self._known, *(name for name in current.servers if name not in self._known)]
+        return [self._status_of(name, current) for name in names]
+
+    def _server(self, name: str) -> Server:
+        try:
+            return self._known[name]
+        except KeyError:
+            raise ValueError(f"no server {name!r}; there are {', '.join(self._known)}") from None
+
+    def _locked(self) -> Any:
+        return state.lock(
+            self.state_dir,
+            self._given.stack.start_timeout_seconds,
+            lambda: self._report(
+                Progress(None, Step.WAITING, "another tidegate is starting or ending servers")
+            ),
+        )
+
+    def _start_unless_running(self, server: Server) -> Place | None:
+        """The place of a server that was started now, or that is still starting; None when it is ready."""
+        current = state.read(self.state_dir)
+        known = current.servers.get(server.name)
+        if known is not None and processes.alive(known.process):
+            place = self._place(server, current, known.process.mark)
+            if known.ready:
+                self._report(Progress(server.name, Step.ALREADY_RUNNING, _told(server.addresses(place))))
+                return None
+            return place
+        if known is not None:
+            processes.stop([known.process], STOP_PATIENCE_SECONDS)  # children that it left behind
+        self._report(Progress(server.name, Step.PREPARING))
+        return self._start(server, current)
+
+    def _start(self, server: Server, current: StackState) -> Place:
+        folder = server.folder(self.state_dir, current.folders.get(server.name))
+        folder.mkdir(parents=True, exist_ok=True)
+        ports = dict(current.ports)
+        for purpose, wanted in server.ports.items():
+            key = f"{server.name}.{purpose}"
+            ports[key] = _port(server.name, purpose, wanted, ports.get(key), set(ports.values()))
+        folders = {**current.folders, server.name: folder}
+        current = current.model_copy(update={"ports": ports, "folders": folders})
+        mark = secrets.token_hex(16)
+        place = self._place(server, current, mark)
+        launch = server.prepare(place)
+        log = self._log(server.name)
+        log.parent.mkdir(exist_ok=True)
+        process = processes.start(launch, log, mark)
+        started = StartedServer(process=process, started_at=datetime.now(UTC), log=log)
+        state.write(self.state_dir, current.with_server(server.name, started))
+        self._started.add(server.name)
+        self._report(Progress(server.name, Step.STARTING))
+        return place
+
+    def _wait_until_ready(self, starting: dict[str, Place]) -> None:
+        """Until the dict is empty: what is ready leaves it."""
+        deadline = time.monotonic() + self._given.stack.start_timeout_seconds
+        problems: dict[str, str | None] = {}
+        while starting:
+            for name, place in list(starting.items()):
+                known = state.read(self.state_dir).servers[name]
+                self._raise_if_dead(name, known)
+                problem = self._known[name].problem(place)
+                if problem is None:
+                    self._mark_ready(name, place, known)
+                    del starting[name]
+                elif time.monotonic() > deadline:
+                    self._raise_failed(
+                        name,
+                        known,
+                        f"is not ready after {self._given.stack.start_timeout_seconds:.0f} s: {problem}",
+                    )
+                elif problems.get(name) != problem:
+                    problems[name] = problem
+                    self._report(Progress(name, Step.STARTING, problem))
+            if starting:
+                time.sleep(POLL_SECONDS)
+
+    def _raise_if_dead(self, name: str, known: StartedServer) -> None:
+        code = processes.ended(known.process)
+        if code is not None:
+            how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            self._raise_failed(name, known, f"{how} while it was starting")
+        if not processes.alive(known.process):
+            self._raise_failed(name, known, "ended while it was starting")
+
+    def _raise_failed(self, name: str, known: StartedServer, what: str) -> None:
+        self._report(Progress(name, Step.FAILED, what))
+        raise ServerFailed(name, what, known.log, processes.last_lines(known.log))
+
+    def _mark_ready(self, name: str, place: Place, known: StartedServer) -> None:
+        server = self._known[name]
+        addresses = server.addresses(place)
+        ready = known.model_copy(
+            update={"ready": True, "addresses": addresses, "settings": server.settings(place)}
+        )
+        state.write(self.state_dir, state.read(self.state_dir).with_server(name, ready))
+        self._report(Progress(name, Step.READY, _told(addresses)))
+
+    def _end(self, names: Sequence[str]) -> None:
+        current = state.read(self.state_dir)
+        ending = {name: current.servers[name].process for name in names if name in current.servers}
+        for name in ending:
+            self._report(Progress(name, Step.STOPPING))
+        killed = processes.stop(ending.values(), STOP_PATIENCE_SECONDS)
+        for name, process in ending.items():
+            current = current.with_server(name, None)
+            self._started.discard(name)
+            self._report(Progress(name, Step.KILLED if process in killed else Step.STOPPED))
+        if ending:
+            state.write(self.state_dir, current)
+
+    def _purge(self, names: Iterable[str], everything: bool) -> None:
+        current = state.read(self.state_dir)
+        folders = dict(current.folders)
+        for name in [*folders] if everything else names:
+            folder = folders.pop(name, None)
+            if folder is not None and folder.exists():
+                shutil.rmtree(folder)
+            self._log(name).unlink(missing_ok=True)
+            processes.older(self._log(name)).unlink(missing_ok=True)
+        if everything:
+            (self.state_dir / STACK_FILE).unlink(missing_ok=True)
+        else:
+            state.write(self.state_dir, current.model_copy(update={"folders": folders}))
+
+    def _status_of(self, name: str, current: StackState) -> ServerStatus:
+        known = current.servers.get(name)
+        if known is None:
+            return ServerStatus(name, State.STOPPED)
+        base = ServerStatus(
+            name, State.DEAD, known.process.pid, known.started_at, None, known.addresses, known.log
+        )
+        if not processes.alive(known.process):
+            return replace(
+                base, problem=f"it has died; its log is {known.log}; `tidegate up` starts it again"
+            )
+        problem = None
+        if name in self._known:
+            place = self._place(self._known[name], current, known.process.mark)
+            problem = self._known[name].problem(place)
+        waiting = State.NOT_ANSWERING if known.ready else State.STARTING
+        return replace(
+            base,
+            state=waiting if problem else State.RUNNING,
+            problem=problem,
+            memory_bytes=processes.memory_bytes(known.process),
+        )
+
+    def _place(self, server: Server, current: StackState, mark: str) -> Place:
+        ports = {purpose: current.ports[f"{server.name}.{purpose}"] for purpose in server.ports}
+        return Place(current.folders[server.name], ports, mark[:8])
+
+    def _log(self, name: str) -> Path:
+        return self.state_dir / LOGS / f"{name}.log"
+
+
+def _port(server: str, purpose: str, wanted: int, earlier: int | None, taken: set[int]) -> int:
+    if wanted:
+        if not loopback.is_free(wanted):
+            raise StackError(
+                f"port {wanted} is taken by another program, and {server} is set to use it ({purpose}); "
+                "end that program, or set another port, or 0 for any free one"
+            )
+        return wanted
+    return earlier if earlier and loopback.is_free(earlier) else loopback.free(taken)
+
+
+def _told(addresses: dict[str, str]) -> str:
+    return ", ".join(f"{name} {address}" for name, address in addresses.items())

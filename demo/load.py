@@ -1,8 +1,8 @@
 """The demo's clients: a bounded, open load on the gateway, loopback only.
 
 `python -m tidegate.demo.load SCENARIO REPORT PORT SECONDS` plays one day in SECONDS and keeps REPORT up to
-date. When every request has ended it goes on with a few closing requests a second, since event time only moves
-when requests do, and the day's last windows would never close. It ends on SIGTERM, and by itself after
+date. When every request has ended it goes on with a few closing requests a second, since event time only
+moves when requests do, and the day's last windows would never close. It ends on SIGTERM, and by itself after
 CLOSING_SECONDS.
 """
 

@@ -1,0 +1,247 @@
+"""What the demo shows of the rows that it has read: plain values in, plain values out, `now` passed in."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from tidegate.schemas.rows import ServiceMetricsRow
+from tidegate.schemas.timestamps import to_epoch_ms
+
+SHOWN_SECONDS = 10
+"""A line of the table sums the newest ten seconds, so that figures can be read before they change."""
+
+_GROWTH = 2 ** (1 / 32)
+Group = tuple[str, str]
+"""Department and task."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Requests, and how they ended."""
+
+    requests: int = 0
+    errors_4xx: int = 0
+    errors_5xx: int = 0
+    aborted: int = 0
+    rate_limited: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.requests + other.requests,
+            self.errors_4xx + other.errors_4xx,
+            self.errors_5xx + other.errors_5xx,
+            self.aborted + other.aborted,
+            self.rate_limited + other.rate_limited,
+        )
+
+    @staticmethod
+    def of(row: ServiceMetricsRow) -> Counts:
+        """The counts of one row."""
+        return Counts(row.requests, row.errors_4xx, row.errors_5xx, row.aborted, row.rate_limited)
+
+
+@dataclass(frozen=True)
+class TaskLine:
+    """One task over the newest SHOWN_SECONDS of rows. `newest_age_seconds`: since its newest second ended."""
+
+    department: str
+    task: str
+    version: str | None
+    qps: float
+    p50_ms: float | None
+    p99_ms: float | None
+    errors_percent: float
+    limited_percent: float
+    aborted: int
+    replicas: int
+    apdex: float | None
+    newest_age_seconds: float
+
+
+@dataclass(frozen=True)
+class ReplicaLine:
+    """One replica that stands out, next to its task."""
+
+    department: str
+    task: str
+    replica: str
+    p50_ms: float
+    task_p50_ms: float
+    errors_percent: float
+
+
+class Board:
+    """Keeps the last seconds' rows, and sums since the start. A row that comes twice counts once."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, dict[str, ServiceMetricsRow]] = {}
+        self._counts: dict[Group, dict[int, Counts]] = defaultdict(dict)
+        self._newest: dict[Group, int] = {}
+        self._first_start: int | None = None
+        self._ages_ms: list[float] = []
+        self._distinct: Counter[str] = Counter()
+        self._ids: set[str] = set()
+
+    def add(self, row: ServiceMetricsRow, now_ms: int) -> None:
+        """Take in one row, read at `now_ms`."""
+        again = row.id in self._ids
+        if not again:
+            self._ids.add(row.id)
+            self._distinct[row.span] += 1
+        if row.span != "1s":
+            return
+        start, end = to_epoch_ms(row.window_start), to_epoch_ms(row.window_end)
+        self._first_start = start if self._first_start is None else min(start, self._first_start)
+        self._seconds.setdefault(start, {})[row.id] = row
+        oldest = self.newest_start_ms - 1000 * SHOWN_SECONDS
+        for second in [second for second in self._seconds if second <= oldest]:
+            del self._seconds[second]
+        if row.level == "task" and row.task is not None:
+            group = (row.department, row.task)
+            self._counts[group][start] = Counts.of(row)
+            self._newest[group] = max(end, self._newest.get(group, end))
+            if not again:
+                self._ages_ms.append(now_ms - end)
+
+    @property
+    def rows(self) -> Mapping[str, int]:
+        """Distinct rows read, by span."""
+        return self._distinct
+
+    @property
+    def ages_ms(self) -> list[float]:
+        """For each task row of a second, how long after the second's end it was read."""
+        return list(self._ages_ms)
+
+    @property
+    def newest_start_ms(self) -> int:
+        """The start of the newest second that a row has come for; 0 before the first."""
+        return max(self._seconds, default=0)
+
+    def counted(self, before_ms: int | None = None) -> dict[Group, Counts]:
+        """What was counted by department and task, in all seconds or in those that start before a moment."""
+        sums = {}
+        for group, seconds in self._counts.items():
+            kept = (counts for start, counts in seconds.items() if before_ms is None or start < before_ms)
+            sums[group] = sum(kept, Counts())
+        return sums
+
+    def lines(self, now_ms: int) -> list[TaskLine]:
+        """A line for each task that was ever seen, then its versions, in order of department and task."""
+        tasks, versions = self._by_group("task"), self._by_group("version")
+        replicas = defaultdict(set)
+        for row in self._rows("replica"):
+            replicas[row.department, row.task].add(row.replica)
+        lines = []
+        for group in sorted(self._newest):
+            age = (now_ms - self._newest[group]) / 1000
+            line = self._line(group, None, tasks.get((*group, None), []), len(replicas[group]), age)
+            lines.append(line)
+            for department, task, version in sorted(key for key in versions if key[:2] == group):
+                rows = versions[department, task, version]
+                seen = max(row.replicas_seen for row in rows)
+                lines.append(self._line(group, version, rows, seen, age))
+        return lines
+
+    def standing_out(self, slower_than: float = 2.0, errors_percent: float = 5.0) -> list[ReplicaLine]:
+        """Replicas whose median is so many times their task's, or that fail at least so often."""
+        tasks = self._by_group("task")
+        found = []
+        rows_of: dict[tuple[str, str, str], list[ServiceMetricsRow]] = defaultdict(list)
+        for row in self._rows("replica"):
+            rows_of[row.department, row.task or "", row.replica or ""].append(row)
+        for (department, task, replica), rows in sorted(rows_of.items()):
+            own = percentile_ms(rows, 50)
+            others = percentile_ms(tasks.get((department, task, None), []), 50)
+            if own is None or others is None or sum(row.requests for row in rows) < 10:
+                continue
+            errors = _percent(sum(row.errors_5xx for row in rows), rows)
+            if own >= slower_than * others or errors >= errors_percent:
+                found.append(ReplicaLine(department, task, replica, own, others, errors))
+        return found
+
+    def _rows(self, level: str) -> list[ServiceMetricsRow]:
+        return [row for second in self._seconds.values() for row in second.values() if row.level == level]
+
+    def _by_group(self, level: str) -> dict[tuple[str, str, str | None], list[ServiceMetricsRow]]:
+        groups: dict[tuple[str, str, str | None], list[ServiceMetricsRow]] = defaultdict(list)
+        for row in self._rows(level):
+            groups[row.department, row.task or "", row.version].append(row)
+        return groups
+
+    def _shown_seconds(self) -> float:
+        first = self.newest_start_ms if self._first_start is None else self._first_start
+        return min(SHOWN_SECONDS, (self.newest_start_ms - first) / 1000 + 1)
+
+    def _line(
+        self, group: Group, version: str | None, rows: list[ServiceMetricsRow], replicas: int, age: float
+    ) -> TaskLine:
+        requests = sum(row.requests for row in rows)
+        return TaskLine(
+            department=group[0],
+            task=group[1],
+            version=version,
+            qps=requests / self._shown_seconds(),
+            p50_ms=percentile_ms(rows, 50),
+            p99_ms=percentile_ms(rows, 99),
+            errors_percent=_percent(sum(row.errors_5xx for row in rows), rows),
+            limited_percent=_percent(sum(row.rate_limited for row in rows), rows),
+            aborted=sum(row.aborted for row in rows),
+            replicas=replicas,
+            apdex=_apdex(rows),
+            newest_age_seconds=age,
+        )
+
+
+def percentile_ms(rows: Iterable[ServiceMetricsRow], percent: float) -> float | None:
+    """The nearest rank over all requests of these rows, from their histograms; None when none was timed.
+
+    Off by at most 1.1 %, and never outside the rows' own minimum and maximum.
+    """
+    rows = [row for row in rows if row.latency_count]
+    merged: Counter[int] = Counter()
+    zero = 0
+    for row in rows:
+        zero += row.histogram.zero
+        merged.update({int(index): count for index, count in row.histogram.buckets.items()})
+    total = zero + sum(merged.values())
+    if not total:
+        return None
+    rank = max(1, math.ceil(percent / 100 * total))
+    value, passed = 0.0, zero
+    if rank > zero:
+        for index in sorted(merged):
+            passed += merged[index]
+            value = bucket_middle_ms(index)
+            if passed >= rank:
+                break
+    lowest = min(row.latency_min_ms for row in rows if row.latency_min_ms is not None)
+    highest = max(row.latency_max_ms for row in rows if row.latency_max_ms is not None)
+    return min(max(value, lowest), highest)
+
+
+def bucket_middle_ms(index: int) -> float:
+    """The value of a bucket whose relative distance to both of its ends is the same."""
+    return float(2 * _GROWTH ** (index + 1) / (1 + _GROWTH))
+
+
+def nearest_rank(values: Iterable[float], percent: float) -> float | None:
+    """The nearest-rank percentile of plain values; None when there are none."""
+    ordered = sorted(values)
+    return ordered[max(1, math.ceil(percent / 100 * len(ordered))) - 1] if ordered else None
+
+
+def _percent(part: int, rows: list[ServiceMetricsRow]) -> float:
+    requests = sum(row.requests for row in rows)
+    return 100 * part / requests if requests else 0.0
+
+
+def _apdex(rows: list[ServiceMetricsRow]) -> float | None:
+    """Apdex of several rows: their average, weighted by what it was taken over."""
+    weights = [row.requests - row.rate_limited for row in rows]
+    total = sum(weights)
+    parts = sum(weight * (row.apdex or 0) for weight, row in zip(weights, rows, strict=True))
+    return parts / total if total else None

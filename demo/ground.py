@@ -1,0 +1,99 @@
+"""Where a demo lives: a folder and settings of its own, so that it touches nothing that is there already."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tidegate.demo.envoy_config import Files
+from tidegate.demo.scenario import Scenario
+from tidegate.schemas.settings import CONFIG_FILE, Settings
+from tidegate.stack import processes, state
+from tidegate.stack.errors import StackError
+from tidegate.stack.local import LocalStack
+
+FOLDER = "demo"
+_SCENARIO = "scenario.json"
+
+
+@dataclass(frozen=True)
+class Ground:
+    """One demo's folder and settings.
+
+    settings: tidegate's defaults, but for what this machine needs (memory, time to start) and for the folder.
+    """
+
+    folder: Path
+    settings: Settings
+
+    @property
+    def config_file(self) -> Path:
+        """The settings as a file: `tidegate --config FILE …` looks at the demo."""
+        return self.folder / CONFIG_FILE
+
+    @property
+    def scenario_file(self) -> Path:
+        return self.folder / _SCENARIO
+
+    @property
+    def access_log(self) -> Path:
+        return Files(self.folder / "gateway").access_log
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The `tidegate` command with the demo's settings."""
+        return (sys.executable, "-m", "tidegate.cli.main", "--config", str(self.config_file))
+
+    def shown_command(self) -> str:
+        """The same, for people to type."""
+        try:
+            config = self.config_file.relative_to(Path.cwd())
+        except ValueError:
+            config = self.config_file
+        return f"tidegate --config {config}"
+
+
+def prepare(settings: Settings, scenario: Scenario) -> Ground:
+    """A fresh folder: what an earlier demo left is removed.
+
+    Raises StackError when one is still up there.
+    """
+    folder = settings.stack.state_dir.absolute() / FOLDER
+    ground = Ground(folder, _settings(settings, folder))
+    running = [name for name, server in state.read(folder).servers.items() if processes.alive(server.process)]
+    if running:
+        raise StackError(
+            f"a demo is up already in {folder} ({', '.join(running)}); end it with "
+            f"`{ground.shown_command()} down`"
+        )
+    LocalStack(ground.settings, ()).down(purge=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    scenario.write(ground.scenario_file)
+    ground.config_file.write_text(_toml(ground))
+    return ground
+
+
+def _settings(settings: Settings, folder: Path) -> Settings:
+    """Nobody's Kafka but the demo's own may be written to, so the user's other groups don't count here."""
+    defaults = {name: type(getattr(settings, name))() for name in Settings.model_fields}
+    any_port = {name: 0 for name in type(settings.stack).model_fields if name.endswith("_port")}
+    defaults["stack"] = settings.stack.model_copy(update={**any_port, "state_dir": folder})
+    defaults["shipper"] = defaults["shipper"].model_copy(
+        update={"files": (str(Files(folder / "gateway").access_log),)}
+    )
+    return settings.model_copy(update=defaults)
+
+
+def _toml(ground: Ground) -> str:
+    lines = ["# The settings of `tidegate demo`. The servers' addresses are in stack.json, in this folder."]
+    groups: dict[str, dict[str, Any]] = {
+        "stack": ground.settings.stack.model_dump(mode="json", exclude_none=True),
+        "shipper": {"files": list(ground.settings.shipper.files)},
+    }
+    for group, values in groups.items():
+        # A JSON number, text, list of texts or boolean is the same in TOML.
+        lines += ["", f"[{group}]", *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
+    return "\n".join(lines) + "\n"

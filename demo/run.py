@@ -1,0 +1,103 @@
+"""The demo as a whole: set up, watch, measure, take down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tidegate.demo import ground as grounds
+from tidegate.demo import measures as measuring
+from tidegate.demo.failure import DemoFailed
+from tidegate.demo.ground import Ground
+from tidegate.demo.measures import Measures
+from tidegate.demo.scenario import DEMO, Scenario
+from tidegate.demo.staging import Staging
+from tidegate.demo.telling import Teller
+from tidegate.demo.watching import Watch
+from tidegate.schemas.elasticsearch import contract_of
+from tidegate.schemas.settings import Settings
+from tidegate.schemas.topics import SERVICE_METRICS_1S
+from tidegate.stack.server import Server
+
+DEFAULT_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is played, for how long, and whether it stays up afterwards."""
+
+    seconds: float = DEFAULT_SECONDS
+    keep: bool = False
+    scenario: Scenario = DEMO
+
+
+def play(
+    settings: Settings, plan: Plan, servers: Callable[[Settings], Sequence[Server]], teller: Teller
+) -> Measures:
+    """Play the demo to its end. Whatever happens, nothing is left running, unless `keep` and all went well.
+
+    servers: Kafka, Elasticsearch and Flink for these settings.
+    Raises DemoFailed, StackError, ArtifactUnavailable or KafkaUnavailable when a part fails, and
+    KeyboardInterrupt once everything that an interrupted demo had started has ended.
+    """
+    ground = grounds.prepare(settings, plan.scenario)
+    staging = Staging(ground, plan.scenario, plan.seconds, servers(ground.settings), teller)
+    watch = Watch(staging, plan.scenario, ground, plan.seconds)
+    keep = False
+    try:
+        staging.set_up()
+        try:
+            watch.until_over(teller)
+            staging.stop_clients()
+            watch.settle()
+        except KeyboardInterrupt:
+            teller.detail("[yellow]interrupted[/yellow]")
+            _tell(teller, watch.measures())
+            raise
+        measures = watch.measures()
+        keep = plan.keep
+    finally:
+        if not keep:
+            staging.take_down()
+    _tell(teller, measures)
+    for line in where_to_look(ground, staging, plan.scenario, plan.keep):
+        teller.console.print(line, soft_wrap=True)
+    return measures
+
+
+def verdict(measures: Measures) -> None:
+    """Raises DemoFailed when what was counted isn't what was sent."""
+    if measures.whole and not measures.agrees:
+        raise DemoFailed("what tidegate counted is not what the clients sent; see the table above")
+
+
+def where_to_look(ground: Ground, staging: Staging, scenario: Scenario, kept: bool) -> list[str]:
+    """What a reader may do next."""
+    command = ground.shown_command()
+    if not kept:
+        return [
+            "",
+            "[bold]Where to look next[/bold]",
+            f"  the logs of every part: {ground.folder / 'logs'}",
+            f"  the gateway's access log: {ground.access_log}",
+            "  to look around while it runs: tidegate demo --keep",
+            f"  to remove what the demo left on disk: {command} down --purge",
+        ]
+    settings = staging.settings
+    task = scenario.tasks[0].name
+    indexed = contract_of(SERVICE_METRICS_1S.name).alias(settings.elasticsearch.index_prefix)
+    return [
+        "",
+        "[bold]Everything is still up, but for the clients[/bold]",
+        f"  metrics, newest first: {command} windows --follow",
+        f"  Flink: http://{settings.flink.rest_address}",
+        f"  Elasticsearch: curl '{settings.elasticsearch.url}/{indexed}/_search?size=1&pretty'",
+        f"  a request of your own: curl -i -H 'taskid: {task}' -d hello "
+        f"http://127.0.0.1:{staging.gateway_port}/v1/infer",
+        f"  the parts: {command} status",
+        f"  to end it all: {command} down",
+    ]
+
+
+def _tell(teller: Teller, measures: Measures) -> None:
+    teller.console.print(measuring.render(measures))

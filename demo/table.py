@@ -1,0 +1,136 @@
+"""The demo's live table: rendered from plain values, for a terminal or as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+from tidegate.demo.board import SHOWN_SECONDS, ReplicaLine, TaskLine
+
+GIB = 1 << 30
+MEMORY_LIMIT_BYTES = 6 * GIB
+STALE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What stands under the table.
+
+    doing: what the load does now, in plain words. sent, counted: requests of the clients, and of the rows
+    that were read. late, dead: lines that the job didn't count. documents: in Elasticsearch, None while it
+    doesn't answer.
+    """
+
+    doing: str
+    sent: int
+    counted: int
+    late: int = 0
+    dead: int = 0
+    documents: int | None = None
+    memory_bytes: int = 0
+
+
+def render(
+    lines: Sequence[TaskLine], totals: Totals, standing_out: Sequence[ReplicaLine] = ()
+) -> RenderableType:
+    """The table, the totals, and the replicas that stand out."""
+    parts: list[RenderableType] = [_title(totals), _table(lines) if lines else _no_rows_yet()]
+    parts += [_counts(totals), _stores(totals)]
+    if standing_out:
+        parts.append(_standing_out(standing_out))
+    return Group(*parts)
+
+
+def _title(totals: Totals) -> Text:
+    return Text.assemble(
+        ("tidegate demo", "bold"), f"   {totals.doing}   (figures of the newest {SHOWN_SECONDS} s)"
+    )
+
+
+def _no_rows_yet() -> Text:
+    return Text("\n  No row has come yet: a second's rows appear about three seconds after it.\n", "dim")
+
+
+def _table(lines: Sequence[TaskLine]) -> Table:
+    table = Table(expand=False, pad_edge=False)
+    table.add_column("department", no_wrap=True)
+    table.add_column("task", no_wrap=True)
+    for heading in (
+        "qps",
+        "p50 ms",
+        "p99 ms",
+        "errors %",
+        "limited %",
+        "aborted",
+        "replicas",
+        "apdex",
+        "newest row",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    shown_department = None
+    for line in lines:
+        if line.version is None:
+            first = line.department != shown_department
+            if first and shown_department is not None:
+                table.add_section()
+            shown_department = line.department
+            table.add_row(line.department if first else "", line.task, *_figures(line))
+        else:
+            table.add_row("", f"  version {line.version}", *_figures(line), style="dim")
+    return table
+
+
+def _figures(line: TaskLine) -> list[Text]:
+    return [
+        Text(f"{line.qps:.1f}"),
+        Text(_ms(line.p50_ms)),
+        Text(_ms(line.p99_ms)),
+        _share(line.errors_percent, "red"),
+        _share(line.limited_percent, "yellow"),
+        Text(str(line.aborted) if line.aborted else "-", "magenta" if line.aborted else "dim"),
+        Text(str(line.replicas) if line.replicas else "-"),
+        Text("-" if line.apdex is None else f"{line.apdex:.2f}"),
+        Text(
+            f"{line.newest_age_seconds:.1f} s", "red" if line.newest_age_seconds > STALE_SECONDS else "green"
+        ),
+    ]
+
+
+def _ms(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _share(percent: float, style: str) -> Text:
+    return Text(f"{percent:.1f}", style) if percent else Text("-", "dim")
+
+
+def _counts(totals: Totals) -> Text:
+    on_its_way = totals.sent - totals.counted - totals.late - totals.dead
+    rest = f" ({on_its_way:,} on their way)" if on_its_way > 0 else ""
+    return Text(
+        f"requests: {totals.sent:,} sent by the clients, {totals.counted:,} counted by the job{rest}; "
+        f"late lines {totals.late:,}, dead letters {totals.dead:,}"
+    )
+
+
+def _stores(totals: Totals) -> Text:
+    documents = "not answering" if totals.documents is None else f"{totals.documents:,} documents"
+    return Text(
+        f"Elasticsearch: {documents}; memory of all parts {totals.memory_bytes / GIB:.1f} "
+        f"of {MEMORY_LIMIT_BYTES / GIB:.0f} GiB"
+    )
+
+
+def _standing_out(replicas: Sequence[ReplicaLine]) -> Text:
+    texts = []
+    for line in replicas:
+        what = f"p50 {_ms(line.p50_ms)} ms, the task's is {_ms(line.task_p50_ms)} ms"
+        if line.errors_percent >= 1:
+            what += f", {line.errors_percent:.0f} % errors"
+        texts.append(f"  {line.task} replica {line.replica}: {what}")
+    return Text("replicas that stand out:\n" + "\n".join(texts))

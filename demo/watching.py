@@ -1,0 +1,194 @@
+"""Reads what tidegate makes of the load, shows it while it lasts, and measures."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+from rich.console import RenderableType
+from tidegate.demo import measures as measuring
+from tidegate.demo import table
+from tidegate.demo.board import Board, Counts, Group
+from tidegate.demo.failure import DemoFailed
+from tidegate.demo.feed import Feed, documents, late_lines
+from tidegate.demo.ground import Ground
+from tidegate.demo.load_report import LoadReport
+from tidegate.demo.measures import Measures, Stored
+from tidegate.demo.parts import Clients
+from tidegate.demo.scenario import Scenario
+from tidegate.demo.staging import Staging
+from tidegate.demo.telling import Teller
+from tidegate.schemas.rows import UNROUTED
+from tidegate.schemas.topics import ACCESS_LOGS, SERVICE_METRICS_1M, SERVICE_METRICS_1S, Topic
+
+_REFRESH_SECONDS = 0.5
+_SLOW_SECONDS = 3.0
+_CLOSING_SECONDS = 55.0
+"""How long the last seconds' rows may take; less than the clients' closing requests go on."""
+_SETTLING_SECONDS = 5.0
+_INDEXING_SECONDS = 30.0
+_FLUSH_SECONDS = 2.0
+"""By then the gateway's log is on disk."""
+_STORED: dict[str, Topic] = {
+    "log lines": ACCESS_LOGS,
+    "rows of a second": SERVICE_METRICS_1S,
+    "rows of a minute": SERVICE_METRICS_1M,
+}
+
+
+class Watch:
+    """Everything that is seen of one demo."""
+
+    def __init__(self, staging: Staging, scenario: Scenario, ground: Ground, seconds: float) -> None:
+        self._staging = staging
+        self._scenario = scenario
+        self._clients = ground.folder / Clients.name
+        self._access_log = ground.access_log
+        self._seconds = seconds
+        self._board = Board()
+        self._line_kinds: Counter[str] = Counter()
+        self._memory: dict[str, int] = {}
+        self._documents: int | None = None
+        self._whole = False
+
+    def until_over(self, teller: Teller) -> None:
+        """Show the table until the day is over and its last second counted.
+
+        Raises DemoFailed when a part ends, or a row isn't as the contract has it.
+        """
+        slow_at = 0.0
+        closing_since: float | None = None
+        settled_since: float | None = None
+        with Feed(self._staging.settings.kafka) as feed, teller.table() as show:
+            while True:
+                self._read(feed, _REFRESH_SECONDS)
+                now = time.monotonic()
+                if now >= slow_at:
+                    slow_at = now + _SLOW_SECONDS
+                    self._look_around()
+                report = self._report()
+                show(self._table(report))
+                if report.cut_off_ms is None:
+                    continue
+                closing_since = closing_since or now
+                if self._board.newest_start_ms >= report.cut_off_ms:
+                    settled_since = settled_since or now
+                missing = report.sent - self._counted(report).requests - self._line_kinds["late"]
+                patience_over = settled_since is not None and now - settled_since > _SETTLING_SECONDS
+                if settled_since is not None and (missing <= 0 or patience_over):
+                    break
+                if now - closing_since > _CLOSING_SECONDS:
+                    break
+        self._whole = True
+
+    def settle(self) -> None:
+        """With no request coming any more: read the last rows, and wait until all of them are indexed."""
+        flushed = time.monotonic() + _FLUSH_SECONDS
+        deadline = flushed + _INDEXING_SECONDS
+        with Feed(self._staging.settings.kafka) as feed:
+            while True:
+                self._read(feed, _REFRESH_SECONDS)
+                self._staging.check()
+                now = time.monotonic()
+                if now > deadline or (now > flushed and all(stored.whole for stored in self._stored())):
+                    return
+
+    def measures(self) -> Measures:
+        """What was measured up to now. Asks the servers, so they must still be up."""
+        report = self._report()
+        counted = self._board.counted(report.cut_off_ms)
+        return Measures(
+            whole=self._whole,
+            comparisons=measuring.compare(report, counted, self._late(report)),
+            skipped_requests=report.skipped,
+            broken_requests=sum(task.broken for task in report.tasks),
+            line_kinds=dict(self._line_kinds),
+            ages_ms=self._board.ages_ms,
+            rows=dict(self._board.rows),
+            stored=self._stored(),
+            memory_bytes=dict(self._memory),
+        )
+
+    def _read(self, feed: Feed, seconds: float) -> None:
+        try:
+            for row, now_ms in feed.rows(seconds):
+                self._board.add(row, now_ms)
+        except ValidationError as error:
+            raise DemoFailed(f"the job wrote a row that the contract doesn't know: {error}") from error
+        self._line_kinds = Counter({str(kind): count for kind, count in feed.lines().items()})
+
+    def _look_around(self) -> None:
+        self._staging.check()
+        memory = self._staging.memory_bytes()
+        if sum(memory.values()) > sum(self._memory.values()):
+            self._memory = memory
+        self._documents = documents(self._staging.settings.elasticsearch, tuple(_STORED.values()))
+
+    def _report(self) -> LoadReport:
+        return Clients.report(self._clients) or LoadReport("day", 0.0, ())
+
+    def _counted(self, report: LoadReport) -> Counts:
+        return sum(self._board.counted(report.cut_off_ms).values(), Counts())
+
+    def _table(self, report: LoadReport) -> RenderableType:
+        totals = table.Totals(
+            doing=doing(report, self._seconds),
+            sent=report.sent,
+            counted=self._counted(report).requests,
+            late=self._line_kinds["late"],
+            dead=self._line_kinds["dead"],
+            documents=self._documents,
+            memory_bytes=sum(self._memory.values()),
+        )
+        now_ms = time.time_ns() // 1_000_000
+        return table.render(self._board.lines(now_ms), totals, self._board.standing_out())
+
+    def _stored(self) -> list[Stored]:
+        wanted = {
+            "rows of a second": self._board.rows.get("1s", 0),
+            "rows of a minute": self._board.rows.get("1m", 0),
+            "log lines": _count_lines(self._access_log),
+        }
+        elasticsearch = self._staging.settings.elasticsearch
+        return [
+            Stored(what, documents(elasticsearch, (topic,)), wanted[what]) for what, topic in _STORED.items()
+        ]
+
+    def _late(self, report: LoadReport) -> dict[Group, int]:
+        """Late lines of the day by department and task."""
+        if not self._line_kinds["late"]:
+            return {}
+        groups: dict[str | None, Group] = {
+            task.cluster(version): (task.department, task.name)
+            for task in self._scenario.tasks
+            for version in task.versions
+        }
+        late: Counter[Group] = Counter()
+        for line in late_lines(self._staging.settings.kafka):
+            fields = json.loads(line)
+            ended_ms = datetime.fromisoformat(fields["start_time"]).timestamp() * 1000 + fields["duration"]
+            if report.cut_off_ms is None or ended_ms < report.cut_off_ms:
+                late[groups.get(fields["upstream_cluster"], (UNROUTED, UNROUTED))] += 1
+        return dict(late)
+
+
+def _count_lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
+
+
+def doing(report: LoadReport, seconds: float) -> str:
+    """What the clients do now, in plain words."""
+    match report.phase:
+        case "day":
+            left = round((1 - report.fraction) * seconds)
+            return f"the clients' day is {report.fraction:.0%} over, {left // 60} min {left % 60:02d} s left"
+        case "draining":
+            return "the day is over; waiting for the last answers"
+        case "closing":
+            return "the day is over; a few requests more let the last seconds close"
+    return "the clients have ended"

@@ -13,8 +13,8 @@ _US_PER_MS = 1000
 def bucket_of(duration_us: int) -> int:
     """The index i with base^i < duration <= base^(i+1), where base = 2^(1/32) ms. `duration_us` > 0.
 
-    Raised to the 32nd power the bounds are powers of two: 2^i < (duration_us / 1000)^32 <= 2^(i+1). Both sides
-    times 1000^32 are whole numbers, so there is no rounding.
+    Raised to the 32nd power the bounds are powers of two: 2^i < (duration_us / 1000)^32 <= 2^(i+1). Both
+    sides times 1000^32 are whole numbers, so there is no rounding.
     """
     if duration_us <= 0:
         raise ValueError("a duration of 0 belongs in the count of zeros")

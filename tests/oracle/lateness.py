@@ -17,7 +17,8 @@ def unlawful_lateness(
 
     A line's 1s window has closed only if some line that can have been read before it ended at least the
     watermark delay after the window's end. Before it are: lower offsets of its partition, and any line of
-    other partitions (how far these are read is not known afterwards). Dead and skipped lines move no watermark.
+    other partitions (how far these are read is not known afterwards).
+    Dead and skipped lines move no watermark.
     """
     late = frozenset(late)
     events: dict[Position, int] = {}

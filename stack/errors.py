@@ -17,3 +17,7 @@ class ServerFailed(StackError):
         self.log = log
         self.last_lines = last_lines
         super().__init__(f"{server} {what}. Its log is {log}; the last lines:\n{last_lines}")
+
+
+class PartMissing(StackError):
+    """Something that a server needs isn't installed on this machine."""

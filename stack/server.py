@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from tidegate.stack.errors import StackError
+from tidegate.stack.errors import PartMissing, StackError
 from tidegate.stack.processes import Launch
 
 
@@ -70,13 +70,13 @@ class UsualFolder:
 def java() -> Path:
     """The Java program: of JAVA_HOME where it is set, else of the PATH.
 
-    Raises StackError when there is none.
+    Raises PartMissing when there is none.
     """
     home = os.environ.get("JAVA_HOME")
     found = Path(home) / "bin" / "java" if home else Path(shutil.which("java") or "java")
     if not found.exists():
         where = f"JAVA_HOME is {home}, which has no bin/java" if home else "no `java` on the PATH"
-        raise StackError(f"{where}; install a JDK 17 (Debian: openjdk-17-jdk-headless), or set JAVA_HOME")
+        raise PartMissing(f"{where}; install a JDK 17 (Debian: openjdk-17-jdk-headless), or set JAVA_HOME")
     return found.resolve()
 
 

@@ -1,0 +1,153 @@
+"""Real servers for the tests: started once in a session, with names of its own for each test.
+
+They come from the local stack, in a state folder of their own. With TIDEGATE_TEST_CONTAINERS=1 and a Docker
+daemon that answers, Kafka and Elasticsearch are the official images instead. A test that lacks a part is
+skipped with the part's name; with CI=true it fails, so that a green run has run everything.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from tidegate.artifacts.maven import ArtifactUnavailable
+from tidegate.schemas.settings import Elasticsearch, Kafka, Settings, Stack
+from tidegate.stack import local_stack as stack_of
+from tidegate.stack.errors import PartMissing
+from tidegate.stack.local import LocalStack
+
+KAFKA_IMAGE = "confluentinc/cp-kafka:7.9.1"
+ELASTICSEARCH_IMAGE = "elasticsearch:8.19.3"
+CONTAINERS_VARIABLE = "TIDEGATE_TEST_CONTAINERS"
+
+for _name in [name for name in os.environ if name.startswith("TIDEGATE_") and name != CONTAINERS_VARIABLE]:
+    del os.environ[_name]  # the tests' servers are their own, whatever this shell is set to use
+
+
+@pytest.fixture(scope="session")
+def local_stack() -> Iterator[LocalStack]:
+    """The local stack of this session; nothing runs until a test asks for it. Removed afterwards."""
+    with _state_folder() as folder:
+        stack = stack_of(Settings(stack=Stack(state_dir=folder, start_timeout_seconds=240)))
+        try:
+            yield stack
+        finally:
+            stack.down(purge=True)
+
+
+@pytest.fixture(scope="session")
+def kafka_server(request: pytest.FixtureRequest) -> Iterator[Kafka]:
+    """How to reach the session's Kafka. Tests want `kafka`, which has a topic prefix of the test's own."""
+    with ExitStack() as cleanup:
+        if _containers_wanted():
+            from testcontainers.kafka import KafkaContainer
+
+            container = cleanup.enter_context(KafkaContainer(KAFKA_IMAGE).with_kraft())
+            yield Kafka(bootstrap_servers=container.get_bootstrap_server())
+        else:
+            yield _up(request.getfixturevalue("local_stack"), "kafka").kafka
+
+
+@pytest.fixture
+def kafka(kafka_server: Kafka) -> Iterator[Kafka]:
+    """Kafka with a topic prefix that no other test has. Its topics are removed after the test."""
+    mine = kafka_server.model_copy(update={"topic_prefix": f"t{uuid.uuid4().hex[:8]}."})
+    yield mine
+    _delete_topics(mine)
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_server(request: pytest.FixtureRequest) -> Iterator[Elasticsearch]:
+    """How to reach the session's Elasticsearch. Tests want `elasticsearch`, which has an index prefix."""
+    with ExitStack() as cleanup:
+        if _containers_wanted():
+            from testcontainers.elasticsearch import ElasticSearchContainer
+
+            container = cleanup.enter_context(ElasticSearchContainer(ELASTICSEARCH_IMAGE, mem_limit="2g"))
+            yield Elasticsearch(url=container.get_url())
+        else:
+            yield _up(request.getfixturevalue("local_stack"), "elasticsearch").elasticsearch
+
+
+@pytest.fixture
+def elasticsearch(elasticsearch_server: Elasticsearch) -> Iterator[Elasticsearch]:
+    """Elasticsearch with an index prefix that no other test has. Removed after the test."""
+    mine = elasticsearch_server.model_copy(update={"index_prefix": f"t{uuid.uuid4().hex[:8]}-"})
+    yield mine
+    _delete_indices(mine)
+
+
+@pytest.fixture(scope="session")
+def flink_cluster(local_stack: LocalStack) -> str:
+    """The REST address (host:port) of a Flink cluster with one TaskManager, always from the local stack.
+
+    A test that kills the TaskManager does so by `local_stack.kill("flink-taskmanager")`, and has it back by
+    `local_stack.up(["flink-taskmanager"])`.
+    """
+    return _up(local_stack, "flink-jobmanager", "flink-taskmanager").flink.rest_address
+
+
+@contextmanager
+def _state_folder() -> Iterator[Path]:
+    """A folder that other users may enter (pytest's own may be shut), as Elasticsearch's under root."""
+    folder = Path(tempfile.mkdtemp(prefix="tidegate-tests-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def _up(stack: LocalStack, *names: str) -> Settings:
+    """These servers run: the settings that reach them. A server that breaks fails the test.
+
+    One that lacks a part skips it.
+    """
+    try:
+        stack.up(names)
+    except (PartMissing, ArtifactUnavailable) as error:
+        _cannot_run(f"needs {', '.join(names)}: {error}")
+    return stack.settings
+
+
+def _cannot_run(reason: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI must have every part. {reason}")
+    pytest.skip(reason)
+
+
+def _containers_wanted() -> bool:
+    if os.environ.get(CONTAINERS_VARIABLE) != "1":
+        return False
+    try:
+        import docker
+
+        docker.from_env().ping()
+    except Exception as error:
+        _cannot_run(f"{CONTAINERS_VARIABLE}=1, but no Docker daemon answers: {error}")
+    return True
+
+
+def _delete_topics(kafka: Kafka) -> None:
+    from confluent_kafka.admin import AdminClient
+
+    client = AdminClient(kafka.client_config())
+    names = [name for name in client.list_topics(timeout=30).topics if name.startswith(kafka.topic_prefix)]
+    for deleted in client.delete_topics(names).values() if names else ():
+        deleted.result(30)
+
+
+def _delete_indices(settings: Elasticsearch) -> None:
+    from elasticsearch import Elasticsearch as Client
+
+    with Client(settings.url, basic_auth=settings.basic_auth()) as client:
+        mine = f"{settings.index_prefix}*"
+        client.indices.delete(index=list(client.indices.get(index=mine)) or mine, ignore_unavailable=True)
+        client.indices.delete_index_template(name=mine)

@@ -123,14 +123,13 @@ class DeadLetter(Row):
 
 
 class LineCount(Row):
-    """How many lines of one partition ended as what, since the job's state began (compacted).
+    """How many lines met one fate, since the job's state began (compacted, keyed by kind).
 
-    The four kinds of a partition add up to the lines that the job has read from it.
+    The four kinds add up to the lines that the job has read from the topic, less those of seconds that are open.
     """
 
-    id: str = Field(description="topic|partition|kind")
+    id: str = Field(description="topic|kind")
     topic: str
-    partition: int
     kind: LineKind
     lines: Count
     updated_at: Timestamp

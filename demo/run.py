@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tidegate.demo import ground as grounds
@@ -17,7 +16,6 @@ from tidegate.demo.watching import Watch
 from tidegate.schemas.elasticsearch import contract_of
 from tidegate.schemas.settings import Settings
 from tidegate.schemas.topics import SERVICE_METRICS_1S
-from tidegate.stack.server import Server
 
 DEFAULT_SECONDS = 180.0
 
@@ -31,17 +29,14 @@ class Plan:
     scenario: Scenario = DEMO
 
 
-def play(
-    settings: Settings, plan: Plan, servers: Callable[[Settings], Sequence[Server]], teller: Teller
-) -> Measures:
+def play(settings: Settings, plan: Plan, teller: Teller) -> Measures:
     """Play the demo to its end. Whatever happens, nothing is left running, unless `keep` and all went well.
 
-    servers: Kafka, Elasticsearch and Flink for these settings.
     Raises DemoFailed, StackError, ArtifactUnavailable or KafkaUnavailable when a part fails, and
     KeyboardInterrupt once everything that an interrupted demo had started has ended.
     """
     ground = grounds.prepare(settings, plan.scenario)
-    staging = Staging(ground, plan.scenario, plan.seconds, servers(ground.settings), teller)
+    staging = Staging(ground, plan.scenario, plan.seconds, teller)
     watch = Watch(staging, plan.scenario, ground, plan.seconds)
     keep = False
     try:

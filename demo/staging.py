@@ -18,12 +18,13 @@ from tidegate.demo.telling import Teller
 from tidegate.demo.traffic import Traffic
 from tidegate.schemas.settings import Settings
 from tidegate.schemas.topics import ALL_TOPICS
-from tidegate.stack import processes, state
-from tidegate.stack.local import LocalStack
+from tidegate.stack import local_stack, processes, state
 from tidegate.stack.server import Server
 
 JOB = "service-metrics"
 _JOB_SECONDS = 120
+_OTHER_ENVOY = "envoy"
+"""The stack's own Envoy, which knows no models; the demo's gateway is another."""
 _STOP_FIRST: Sequence[Sequence[str]] = (
     (Clients.name,),
     (Shipper.name, Indexer.name),
@@ -34,16 +35,12 @@ _STOP_FIRST: Sequence[Sequence[str]] = (
 class Staging:
     """The demo's parts, brought up in the order in which requests flow through them."""
 
-    def __init__(
-        self, ground: Ground, scenario: Scenario, seconds: float, servers: Sequence[Server], teller: Teller
-    ) -> None:
-        """servers: the ones that aren't the demo's own."""
+    def __init__(self, ground: Ground, scenario: Scenario, seconds: float, teller: Teller) -> None:
         self._ground = ground
         self._scenario = scenario
         self._seconds = seconds
-        self._servers = [server.name for server in servers]
         self._teller = teller
-        self._stack = LocalStack(ground.settings, servers, teller.progress)
+        self._stack = local_stack(ground.settings, teller.progress)
 
     @property
     def settings(self) -> Settings:
@@ -64,7 +61,7 @@ class Staging:
         with teller.stage(
             "1/6  Servers: Kafka, Elasticsearch and Flink (the first time they are downloaded)"
         ):
-            self._stack.up(self._servers)
+            self._stack.up([server.name for server in self._stack.status() if server.name != _OTHER_ENVOY])
             ensure_topics(self.settings.kafka, ALL_TOPICS)
         count = len(list(self._scenario.replicas()))
         with teller.stage(

@@ -1,0 +1,151 @@
+"""The whole demo, in its short form: every part real, all of it on free ports in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tidegate.demo.envoy_config import Files
+from tidegate.demo.load_report import LoadReport
+from tidegate.demo.parts import Clients
+from tidegate.demo.scenario import DEMO
+from tidegate.schemas.rows import UNROUTED
+from tidegate.stack import state
+
+pytestmark = pytest.mark.timeout(600)
+
+_COMMAND = (sys.executable, "-m", "tidegate.cli.main")
+_ROW = re.compile(r"^\s*(\S+)\s+│\s+(\S*)\s+│\s+([\d,]+)\s+│\s+([\d,]+)\s+│.*│\s+(equal\S*)")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One demo that has ended."""
+
+    folder: Path
+    code: int
+    output: str
+
+    def report(self) -> LoadReport:
+        report = LoadReport.read(self.folder / Clients.name / "report.json")
+        assert report is not None
+        return report
+
+    def counted(self) -> dict[tuple[str, str], int]:
+        """Department and task to the requests that tidegate counted, as the summary tells them."""
+        rows = (_ROW.match(line) for line in self.output.splitlines())
+        return {(row[1], row[2]): int(row[4].replace(",", "")) for row in rows if row and row[1] != "all"}
+
+
+def environment(state_dir: Path) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}
+    return clean | {"TIDEGATE_STACK__STATE_DIR": str(state_dir), "COLUMNS": "140"}
+
+
+def left_running(state_dir: Path) -> list[str]:
+    """Processes that have anything to do with this folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            told = [*process.cmdline(), process.cwd()]
+        except psutil.Error:
+            continue
+        if process.pid != os.getpid() and any(str(state_dir) in text for text in told):
+            found.append(f"{process.pid} {' '.join(told)[:200]}")
+    return found
+
+
+@pytest.fixture(scope="module")
+def short_demo(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    state_dir = tmp_path_factory.mktemp("demo")
+    result = subprocess.run(
+        (*_COMMAND, "demo", "--seconds", "20"),
+        env=environment(state_dir),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=540,
+        check=False,
+    )
+    return Run(state_dir / "demo", result.returncode, result.stdout)
+
+
+def test_it_ends_by_itself_and_well(short_demo: Run) -> None:
+    assert short_demo.code == 0, short_demo.output
+    assert "Every request that the clients sent is accounted for." in short_demo.output
+
+
+def test_it_leaves_nothing_running(short_demo: Run) -> None:
+    assert left_running(short_demo.folder) == []
+    assert state.read(short_demo.folder).servers == {}
+
+
+def test_tidegate_counted_exactly_the_requests_that_envoy_logged(short_demo: Run) -> None:
+    cut_off_ms = short_demo.report().cut_off_ms
+    assert cut_off_ms is not None
+    groups = {
+        task.cluster(version): (task.department, task.name)
+        for task in DEMO.tasks
+        for version in task.versions
+    }
+    lines = map(json.loads, Files(short_demo.folder / "gateway").access_log.read_text().splitlines())
+    logged = Counter(
+        groups.get(line["upstream_cluster"], (UNROUTED, UNROUTED))
+        for line in lines
+        if ended_ms(line) < cut_off_ms
+    )
+    assert len(logged) == len(DEMO.tasks) + 1
+    assert short_demo.counted() == logged, short_demo.output
+
+
+def test_its_output_says_what_it_does_and_what_it_measured(short_demo: Run) -> None:
+    for text in ("1/6", "6/6", "newest row", "a second's end to its rows in Kafka", "Where to look next"):
+        assert text in short_demo.output
+
+
+def test_every_part_stays_within_the_memory_meant_for_the_demo(short_demo: Run) -> None:
+    assert "GiB, within the 6 GiB" in short_demo.output
+
+
+def test_an_interrupted_demo_ends_everything_and_says_so(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        (*_COMMAND, "demo", "--seconds", "120"),
+        env=environment(tmp_path),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 300
+        report = tmp_path / "demo" / Clients.name / "report.json"
+        while not (report.exists() and (LoadReport.read(report) or LoadReport("day", 0, ())).sent > 500):
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline, "no load after five minutes"
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=120)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(60)
+    assert process.returncode == 130, output
+    assert "ended early" in output
+    assert left_running(tmp_path) == []
+
+
+def ended_ms(line: dict[str, Any]) -> float:
+    return float(datetime.fromisoformat(line["start_time"]).timestamp() * 1000 + line["duration"])

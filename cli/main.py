@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from tidegate.cli import app_context
+from tidegate.cli.index import index
+from tidegate.cli.schemas import schemas
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +31,10 @@ def _common(
     ] = None,
 ) -> None:
     context.obj = app_context.Options(config=config, assignments=tuple(settings or ()))
+
+
+app.command()(index)
+app.command()(schemas)
 
 
 def main() -> None:

@@ -1,0 +1,62 @@
+"""`tidegate index`: Kafka topics to Elasticsearch."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from typing import Annotated
+
+import typer
+from tidegate.cli.app_context import DONE, INTERRUPTED, CommandFailed, Options
+
+
+def index(
+    context: typer.Context,
+    topic: Annotated[
+        list[str] | None,
+        typer.Argument(help="topics without the prefix, such as tidegate.service-metrics.1s; default: all"),
+    ] = None,
+    bounded: Annotated[
+        bool, typer.Option("--bounded", help="end when everything that the topics hold now is indexed")
+    ] = False,
+) -> int:
+    """Carry topics to Elasticsearch: every row once, however often it is read.
+
+    Installs the index templates, then runs until it gets SIGTERM or Ctrl-C. Start several to share the load.
+    """
+    from confluent_kafka import KafkaException
+    from tidegate.adapters.index import TemplatesRefused, run_indexer
+    from tidegate.adapters.kafka import KafkaUnavailable
+    from tidegate.schemas.elasticsearch import INDEX_CONTRACTS, contract_of
+
+    options: Options = context.obj
+    settings = options.load()
+    try:
+        contracts = [contract_of(name) for name in dict.fromkeys(topic)] if topic else list(INDEX_CONTRACTS)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    # The client's own log line for each request says nothing that the counters and our warnings don't.
+    logging.getLogger("elastic_transport").setLevel(logging.ERROR)
+    stop = threading.Event()
+    interrupted = threading.Event()
+
+    def on_signal(number: int, _: object) -> None:
+        if number == signal.SIGINT:
+            interrupted.set()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    try:
+        counters = run_indexer(settings, contracts, bounded=bounded, stop=stop)
+    except (KafkaUnavailable, TemplatesRefused) as error:
+        raise CommandFailed(str(error)) from error
+    except KafkaException as error:
+        raise CommandFailed(f"Kafka at {settings.kafka.bootstrap_servers}: {error}") from error
+    typer.echo(str(counters))
+    for name, count in sorted(counters.indexed.items()):
+        typer.echo(f"  {name}: {count}")
+    if interrupted.is_set():
+        return INTERRUPTED
+    return DONE

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tidegate.schemas.rows import ServiceMetricsRow
+from tidegate.schemas.rows import UNROUTED, ServiceMetricsRow
 from tidegate.schemas.timestamps import to_epoch_ms
 
 SHOWN_SECONDS = 10
@@ -16,6 +16,8 @@ SHOWN_SECONDS = 10
 _GROWTH = 2 ** (1 / 32)
 Group = tuple[str, str]
 """Department and task."""
+_Identity = tuple[str, str | None, str | None]
+"""Department, task, version."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,14 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class TaskLine:
-    """One task over the newest SHOWN_SECONDS of rows. `newest_age_seconds`: since its newest second ended."""
+class Line:
+    """A department (no task), a task (no version) or a version, over the newest SHOWN_SECONDS of rows.
+
+    newest_age_seconds: since its newest second ended.
+    """
 
     department: str
-    task: str
+    task: str | None
     version: str | None
     qps: float
     p50_ms: float | None
@@ -129,26 +134,31 @@ class Board:
             sums[group] = sum(kept, Counts())
         return sums
 
-    def lines(self, now_ms: int) -> list[TaskLine]:
-        """A line for each task that was ever seen, then its versions, in order of department and task."""
-        tasks, versions = self._by_group("task"), self._by_group("version")
-        replicas = defaultdict(set)
+    def lines(self, now_ms: int) -> list[Line]:
+        """Each department, each of its tasks ever seen, each of its versions. The unrouted come last."""
+        rows = self._by_identity("department", "task", "version")
+        replicas: dict[_Identity, set[str | None]] = defaultdict(set)
         for row in self._rows("replica"):
-            replicas[row.department, row.task].add(row.replica)
+            replicas[row.department, None, None].add(row.replica)
+            replicas[row.department, row.task, None].add(row.replica)
+            replicas[row.department, row.task, row.version].add(row.replica)
+        known: set[_Identity] = {(department, task, None) for department, task in self._newest}
+        known |= {(department, None, None) for department, _ in self._newest}
+        known |= set(rows)
         lines = []
-        for group in sorted(self._newest):
-            age = (now_ms - self._newest[group]) / 1000
-            line = self._line(group, None, tasks.get((*group, None), []), len(replicas[group]), age)
-            lines.append(line)
-            for department, task, version in sorted(key for key in versions if key[:2] == group):
-                rows = versions[department, task, version]
-                seen = max(row.replicas_seen for row in rows)
-                lines.append(self._line(group, version, rows, seen, age))
+        for identity in sorted(known, key=_reading_order):
+            newest = max(
+                end
+                for group, end in self._newest.items()
+                if group[0] == identity[0] and identity[1] in (None, group[1])
+            )
+            age = (now_ms - newest) / 1000
+            lines.append(self._line(identity, rows.get(identity, []), len(replicas[identity]), age))
         return lines
 
     def standing_out(self, slower_than: float = 2.0, errors_percent: float = 5.0) -> list[ReplicaLine]:
         """Replicas whose median is so many times their task's, or that fail at least so often."""
-        tasks = self._by_group("task")
+        tasks = self._by_identity("task")
         found = []
         rows_of: dict[tuple[str, str, str], list[ServiceMetricsRow]] = defaultdict(list)
         for row in self._rows("replica"):
@@ -166,24 +176,21 @@ class Board:
     def _rows(self, level: str) -> list[ServiceMetricsRow]:
         return [row for second in self._seconds.values() for row in second.values() if row.level == level]
 
-    def _by_group(self, level: str) -> dict[tuple[str, str, str | None], list[ServiceMetricsRow]]:
-        groups: dict[tuple[str, str, str | None], list[ServiceMetricsRow]] = defaultdict(list)
-        for row in self._rows(level):
-            groups[row.department, row.task or "", row.version].append(row)
-        return groups
+    def _by_identity(self, *levels: str) -> dict[_Identity, list[ServiceMetricsRow]]:
+        rows: dict[_Identity, list[ServiceMetricsRow]] = defaultdict(list)
+        for level in levels:
+            for row in self._rows(level):
+                rows[row.department, row.task, row.version].append(row)
+        return rows
 
     def _shown_seconds(self) -> float:
         first = self.newest_start_ms if self._first_start is None else self._first_start
         return min(SHOWN_SECONDS, (self.newest_start_ms - first) / 1000 + 1)
 
-    def _line(
-        self, group: Group, version: str | None, rows: list[ServiceMetricsRow], replicas: int, age: float
-    ) -> TaskLine:
+    def _line(self, identity: _Identity, rows: list[ServiceMetricsRow], replicas: int, age: float) -> Line:
         requests = sum(row.requests for row in rows)
-        return TaskLine(
-            department=group[0],
-            task=group[1],
-            version=version,
+        return Line(
+            *identity,
             qps=requests / self._shown_seconds(),
             p50_ms=percentile_ms(rows, 50),
             p99_ms=percentile_ms(rows, 99),
@@ -194,6 +201,11 @@ class Board:
             apdex=_apdex(rows),
             newest_age_seconds=age,
         )
+
+
+def _reading_order(identity: _Identity) -> tuple[bool, str, str, str]:
+    department, task, version = identity
+    return department == UNROUTED, department, task or "", version or ""
 
 
 def percentile_ms(rows: Iterable[ServiceMetricsRow], percent: float) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -105,14 +106,15 @@ def render(measures: Measures) -> RenderableType:
 
 
 def _comparison_table(measures: Measures) -> Table:
-    table = Table(pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("department", no_wrap=True)
     table.add_column("task", no_wrap=True)
-    for heading in ("sent", "counted", "5xx", "limited", "left early", "4xx"):
+    for heading in ("sent", "counted", "5xx", "limited", "left\nearly", "4xx"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for line in measures.comparisons:
-        table.add_row(line.department, line.task, *_pairs(line), _mark(line, measures.whole))
+        task = "" if line.task == line.department else line.task
+        table.add_row(line.department, task, *_pairs(line), _mark(line, measures.whole))
     sent = sum((line.sent for line in measures.comparisons), Counts())
     counted = sum((line.counted for line in measures.comparisons), Counts())
     late = sum(line.late for line in measures.comparisons)
@@ -137,14 +139,14 @@ def _pairs(line: Comparison) -> list[str]:
 def _pair(sent: int, counted: int) -> str:
     if sent == counted:
         return f"{sent:,}" if sent else "-"
-    return f"{sent:,} / {counted:,}"
+    return f"{sent:,}/{counted:,}"
 
 
 def _mark(line: Comparison, whole: bool) -> Text:
     late = f", {line.late:,} late" if line.late else ""
     if line.agrees:
         return Text("equal" + late, "green")
-    return Text("differs" + late, "red") if whole else Text("not all counted yet", "yellow")
+    return Text("differs" + late, "red") if whole else Text("incomplete", "yellow")
 
 
 def _verdict(measures: Measures) -> list[str]:
@@ -154,7 +156,7 @@ def _verdict(measures: Measures) -> list[str]:
     elif all(comparison.agrees for comparison in measures.comparisons):
         lines.append("Every request that the clients sent is accounted for.")
     else:
-        lines.append("The counts differ, and they should not. Pairs are: seen by the clients / counted.")
+        lines.append("The counts differ, and they should not. Pairs are: seen by the clients/counted.")
     if measures.whole and not all(stored.whole for stored in measures.stored):
         lines.append("Elasticsearch does not hold everything that Kafka does, and it should.")
     if measures.broken_requests:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
-from tidegate.demo.board import SHOWN_SECONDS, ReplicaLine, TaskLine
+from tidegate.demo.board import SHOWN_SECONDS, Line, ReplicaLine
+from tidegate.schemas.rows import UNROUTED
 
 GIB = 1 << 30
 MEMORY_LIMIT_BYTES = 6 * GIB
@@ -33,57 +35,53 @@ class Totals:
     memory_bytes: int = 0
 
 
-def render(
-    lines: Sequence[TaskLine], totals: Totals, standing_out: Sequence[ReplicaLine] = ()
-) -> RenderableType:
-    """The table, the totals, and the replicas that stand out."""
-    parts: list[RenderableType] = [_title(totals), _table(lines) if lines else _no_rows_yet()]
-    parts += [_counts(totals), _stores(totals)]
+def render(lines: Sequence[Line], totals: Totals, standing_out: Sequence[ReplicaLine] = ()) -> RenderableType:
+    """The totals, the table, and the replicas that stand out. Fits 80 columns."""
+    parts: list[RenderableType] = [_title(totals), _counts(totals), _stores(totals)]
+    parts += [Text(""), _table(lines) if lines else _no_rows_yet()]
     if standing_out:
         parts.append(_standing_out(standing_out))
     return Group(*parts)
 
 
 def _title(totals: Totals) -> Text:
-    return Text.assemble(
-        ("tidegate demo", "bold"), f"   {totals.doing}   (figures of the newest {SHOWN_SECONDS} s)"
-    )
+    return Text.assemble(("tidegate demo", "bold"), f"  {totals.doing}")
 
 
 def _no_rows_yet() -> Text:
     return Text("\n  No row has come yet: a second's rows appear about three seconds after it.\n", "dim")
 
 
-def _table(lines: Sequence[TaskLine]) -> Table:
-    table = Table(expand=False, pad_edge=False)
-    table.add_column("department", no_wrap=True)
-    table.add_column("task", no_wrap=True)
+def _table(lines: Sequence[Line]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    table.add_column(f"newest {SHOWN_SECONDS} s", no_wrap=True)
     for heading in (
         "qps",
-        "p50 ms",
-        "p99 ms",
-        "errors %",
-        "limited %",
-        "aborted",
+        "p50\nms",
+        "p99\nms",
+        "errors\n%",
+        "limited\n%",
+        "left\nearly",
         "replicas",
         "apdex",
-        "newest row",
+        "newest\nrow",
     ):
         table.add_column(heading, justify="right", no_wrap=True)
-    shown_department = None
     for line in lines:
-        if line.version is None:
-            first = line.department != shown_department
-            if first and shown_department is not None:
-                table.add_section()
-            shown_department = line.department
-            table.add_row(line.department if first else "", line.task, *_figures(line))
-        else:
-            table.add_row("", f"  version {line.version}", *_figures(line), style="dim")
+        if line.task == UNROUTED:
+            continue  # its department's line says the same
+        name, style = _name(line)
+        table.add_row(name, *_figures(line), style=style)
     return table
 
 
-def _figures(line: TaskLine) -> list[Text]:
+def _name(line: Line) -> tuple[str, str]:
+    if line.version is not None:
+        return f"    version {line.version}", "dim"
+    return (line.department, "bold") if line.task is None else (f"  {line.task}", "")
+
+
+def _figures(line: Line) -> list[Text]:
     return [
         Text(f"{line.qps:.1f}"),
         Text(_ms(line.p50_ms)),
@@ -111,17 +109,17 @@ def _share(percent: float, style: str) -> Text:
 
 def _counts(totals: Totals) -> Text:
     on_its_way = totals.sent - totals.counted - totals.late - totals.dead
-    rest = f" ({on_its_way:,} on their way)" if on_its_way > 0 else ""
+    rest = f" (+ {on_its_way:,} on the way)" if on_its_way > 0 else ""
     return Text(
-        f"requests: {totals.sent:,} sent by the clients, {totals.counted:,} counted by the job{rest}; "
-        f"late lines {totals.late:,}, dead letters {totals.dead:,}"
+        f"requests: {totals.sent:,} sent, {totals.counted:,} counted{rest}, {totals.late:,} late, "
+        f"{totals.dead:,} refused"
     )
 
 
 def _stores(totals: Totals) -> Text:
     documents = "not answering" if totals.documents is None else f"{totals.documents:,} documents"
     return Text(
-        f"Elasticsearch: {documents}; memory of all parts {totals.memory_bytes / GIB:.1f} "
+        f"Elasticsearch: {documents}; memory: {totals.memory_bytes / GIB:.1f} "
         f"of {MEMORY_LIMIT_BYTES / GIB:.0f} GiB"
     )
 
@@ -129,8 +127,8 @@ def _stores(totals: Totals) -> Text:
 def _standing_out(replicas: Sequence[ReplicaLine]) -> Text:
     texts = []
     for line in replicas:
-        what = f"p50 {_ms(line.p50_ms)} ms, the task's is {_ms(line.task_p50_ms)} ms"
+        what = f"p50 {_ms(line.p50_ms)} ms, all {_ms(line.task_p50_ms)} ms"
         if line.errors_percent >= 1:
             what += f", {line.errors_percent:.0f} % errors"
-        texts.append(f"  {line.task} replica {line.replica}: {what}")
-    return Text("replicas that stand out:\n" + "\n".join(texts))
+        texts.append(f"  {line.task} {line.replica}: {what}")
+    return Text("\nReplicas that stand out\n" + "\n".join(texts))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tidegate.demo.board import SHOWN_SECONDS, Board, bucket_middle_ms, nearest_rank, percentile_ms
+from tidegate.schemas.rows import UNROUTED
 
 from tests.unit.demo_rows import START_MS, row
 
@@ -59,7 +60,7 @@ def test_a_line_sums_the_newest_ten_seconds() -> None:
     board = Board()
     for second in range(SHOWN_SECONDS + 5):
         board.add(row(second, requests=second), START_MS + 20_000)
-    (line,) = board.lines(START_MS + 20_000)
+    _, line = board.lines(START_MS + 20_000)
     assert line.qps == pytest.approx(sum(range(5, 15)) / SHOWN_SECONDS)
     assert line.newest_age_seconds == pytest.approx(5.0)
 
@@ -79,7 +80,21 @@ def test_a_task_is_followed_by_its_versions() -> None:
     board.add(row(), START_MS)
     for version in ("v2", "v1"):
         board.add(row(level="version", version=version), START_MS)
-    assert [line.version for line in board.lines(START_MS)] == [None, "v1", "v2"]
+    assert [(line.task, line.version) for line in board.lines(START_MS)] == [
+        (None, None),
+        ("ranking", None),
+        ("ranking", "v1"),
+        ("ranking", "v2"),
+    ]
+
+
+def test_the_unrouted_come_last() -> None:
+    board = Board()
+    for department in (UNROUTED, "zoo", "search"):
+        board.add(row(department=department, level="department"), START_MS)
+        board.add(row(department=department), START_MS)
+    departments = [line.department for line in board.lines(START_MS) if line.task is None]
+    assert departments == ["search", "zoo", UNROUTED]
 
 
 def test_replicas_are_those_that_answered_in_the_seconds_shown() -> None:
@@ -87,14 +102,14 @@ def test_replicas_are_those_that_answered_in_the_seconds_shown() -> None:
     for second, port in enumerate((1, 2, 3)):
         board.add(row(second), START_MS)
         board.add(row(second, level="replica", replica=f"127.0.0.1:{port}"), START_MS)
-    assert board.lines(START_MS)[0].replicas == 3
+    assert [line.replicas for line in board.lines(START_MS)] == [3, 3]
 
 
 def test_shares_are_of_all_requests_and_apdex_leaves_out_the_limited() -> None:
     board = Board()
     board.add(row(requests=20, rate_limited=10, errors_5xx=5, apdex=0.5), START_MS)
     board.add(row(1, requests=10, apdex=1.0), START_MS)
-    (line,) = board.lines(START_MS + 2000)
+    _, line = board.lines(START_MS + 2000)
     assert line.limited_percent == pytest.approx(100 * 10 / 30)
     assert line.errors_percent == pytest.approx(100 * 5 / 30)
     assert line.apdex == pytest.approx((10 * 0.5 + 10 * 1.0) / 20)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rich.console import Console, RenderableType
-from tidegate.demo.board import Counts, ReplicaLine, TaskLine
+from tidegate.demo.board import Counts, Line, ReplicaLine
 from tidegate.demo.load_report import LoadReport, TaskReport
 from tidegate.demo.measures import Measures, Stored, compare
 from tidegate.demo.measures import render as render_measures
 from tidegate.demo.table import Totals, render
+from tidegate.schemas.rows import UNROUTED
 
-LINE = TaskLine(
+LINE = Line(
     department="search",
     task="ranking",
     version=None,
@@ -29,29 +30,29 @@ TOTALS = Totals("the clients' day is half over", sent=1200, counted=1100, late=1
 GIB = 1 << 30
 
 
-def text_of(renderable: RenderableType) -> str:
-    console = Console(width=140, file=None, record=True, color_system=None)
+def text_of(renderable: RenderableType, width: int = 140) -> str:
+    console = Console(width=width, file=None, record=True, color_system=None)
     with console.capture() as capture:
         console.print(renderable)
     return capture.get()
 
 
 def row_with(text: str, word: str) -> list[str]:
-    return next(line for line in text.splitlines() if word in line).replace("│", " ").split()
+    return next(line for line in text.splitlines() if word in line).split()
 
 
 def test_a_task_is_one_line_with_all_that_was_asked_for() -> None:
     text = text_of(render([LINE], TOTALS))
     assert row_with(text, "ranking") == [
-        "search", "ranking", "41.2", "38.2", "1,204", "-", "12.5", "3", "3", "0.99", "2.4", "s",
+        "ranking", "41.2", "38.2", "1,204", "-", "12.5", "3", "3", "0.99", "2.4", "s",
     ]  # fmt: skip
-    for heading in ("department", "task", "qps", "p50 ms", "p99 ms", "errors %", "limited %", "newest row"):
+    for heading in ("qps", "p50", "p99", "errors", "limited", "left", "apdex", "newest"):
         assert heading in text
 
 
 def test_the_totals_say_how_many_requests_are_still_on_their_way() -> None:
     text = text_of(render([LINE], TOTALS))
-    assert "1,200 sent by the clients, 1,100 counted by the job (99 on their way)" in text
+    assert "1,200 sent, 1,100 counted (+ 99 on the way), 1 late" in text
     assert "5,000 documents" in text
 
 
@@ -63,23 +64,41 @@ def test_before_the_first_row_the_table_says_that_none_has_come() -> None:
     assert "No row has come yet" in text_of(render([], TOTALS))
 
 
-def test_a_department_is_named_once_and_versions_stand_under_their_task() -> None:
-    lines = [LINE, replace(LINE, version="v1"), replace(LINE, task="spelling")]
+def test_departments_tasks_and_versions_are_indented_below_each_other() -> None:
+    lines = [replace(LINE, task=None), LINE, replace(LINE, version="v1"), replace(LINE, task="spelling")]
     text = text_of(render(lines, TOTALS))
-    assert row_with(text, "ranking")[0] == "search"
-    assert row_with(text, "spelling")[0] == "spelling"
-    assert text.index("ranking") < text.index("version v1") < text.index("spelling")
+    shown = [line.rstrip() for line in text.splitlines() if "41.2" in line]
+    assert [line.split("41.2")[0].rstrip() for line in shown] == [
+        "search",
+        "  ranking",
+        "    version v1",
+        "  spelling",
+    ]
+
+
+def test_the_table_and_the_summary_fit_a_terminal_of_80_columns() -> None:
+    line = replace(LINE, task="click-prediction", qps=112.34, p99_ms=12_345.0, errors_percent=100.0)
+    found = measures(report(sent=123_456, answered=123_456), Counts(requests=123_456))
+    for shown in (render([line], TOTALS), render_measures(found)):
+        text = text_of(shown, width=80)
+        assert "…" not in text
+        assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+
+
+def test_what_nothing_was_routed_for_is_one_line_and_not_two() -> None:
+    lines = [replace(LINE, department=UNROUTED, task=task) for task in (None, UNROUTED)]
+    assert text_of(render(lines, TOTALS)).count(UNROUTED) == 1
 
 
 def test_what_is_unknown_is_a_dash() -> None:
     text = text_of(render([replace(LINE, p50_ms=None, p99_ms=None, apdex=None, replicas=0)], TOTALS))
-    assert row_with(text, "ranking")[3:5] == ["-", "-"]
+    assert row_with(text, "ranking")[2:4] == ["-", "-"]
 
 
 def test_a_replica_that_stands_out_is_compared_with_its_task() -> None:
     slow = ReplicaLine("search", "ranking", "127.0.0.1:7003", 190.0, 41.0, 0.0)
     text = text_of(render([LINE], TOTALS, [slow]))
-    assert "ranking replica 127.0.0.1:7003: p50 190 ms, the task's is 41.0 ms" in text
+    assert "ranking 127.0.0.1:7003: p50 190 ms, all 41.0 ms" in text
 
 
 def report(**counts: int) -> LoadReport:
@@ -138,7 +157,7 @@ def test_documents_that_are_missing_disagree() -> None:
 
 def test_an_interrupted_demo_says_that_not_all_was_counted_yet() -> None:
     text = text_of(render_measures(measures(report(sent=9), Counts(requests=5), whole=False)))
-    assert "not all counted yet" in text
+    assert "incomplete" in text
     assert "ended early" in text
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 import typer
 from rich.console import Console
 
@@ -17,6 +16,9 @@ from tidegate.schemas.settings import Settings, SettingsError, load
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
 errors = Console(stderr=True, highlight=False)
+
+_WrongUse: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+"""What typer raises for wrong use. From 0.29 on typer carries its own click, so click's name would miss it."""
 
 
 class CommandFailed(Exception):
@@ -53,10 +55,10 @@ def run(app: typer.Typer) -> int:
     except SettingsError as error:
         errors.print(f"[red]settings[/red]\n{error}", soft_wrap=True)
         return WRONG_USE
-    except click.ClickException as error:
+    except _WrongUse as error:
         error.show()
         return WRONG_USE
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except CommandFailed as error:
         errors.print(f"[red]failed[/red] {error}", soft_wrap=True)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tidegate.cli import app_context
+from tidegate.cli.demo import demo
 from tidegate.cli.index import index
 from tidegate.cli.schemas import schemas
 
@@ -33,6 +34,7 @@ def _common(
     context.obj = app_context.Options(config=config, assignments=tuple(settings or ()))
 
 
+app.command()(demo)
 app.command()(index)
 app.command()(schemas)
 

@@ -183,6 +183,7 @@ def _of_class(where: str, annotation: type, features: Features) -> dict[str, Any
     raise TypeError(f"{where}: no Elasticsearch type for {annotation.__name__}; say one with IndexAs")
 
 
+_STORED: dict[str, Any] = {"type": "object", "enabled": False}
 _TYPES: dict[type, str] = {bool: "boolean", int: "long", float: "double", str: "keyword", datetime: "date"}
 
 
@@ -191,11 +192,11 @@ def _of_type(field_type: str) -> dict[str, Any]:
         return {"type": "keyword", "ignore_above": _KEYWORD_CHARACTERS}
     if field_type == "date":
         return {"type": "date", "format": _DATE_FORMAT}
-    return {"type": field_type}
+    return _STORED if field_type == "stored" else {"type": field_type}
 
 
 def _open_object(features: Features) -> dict[str, Any]:
     """An object whose keys nobody knows beforehand: one field, however many keys come."""
     if features.flattened:
         return {"type": "flattened", "ignore_above": _KEYWORD_CHARACTERS}
-    return {"type": "object", "enabled": False}
+    return _STORED

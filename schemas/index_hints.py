@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-FieldType = Literal["keyword", "text", "long", "double", "date", "boolean"]
+FieldType = Literal["keyword", "text", "long", "double", "date", "boolean", "stored"]
+"""Elasticsearch's names, and `stored`: an object that is kept in the document and can't be searched."""
 
 
 @dataclass(frozen=True)

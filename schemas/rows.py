@@ -37,7 +37,10 @@ class Histogram(Row):
 
     scale: Literal[5] = 5
     zero: Count = 0
-    buckets: dict[str, Annotated[int, Field(gt=0)]] = Field(default_factory=dict)
+    # Not searchable: as `flattened` it costs a quarter of the indexing speed, and its values can't be summed.
+    buckets: Annotated[dict[str, Annotated[int, Field(gt=0)]], IndexAs("stored")] = Field(
+        default_factory=dict
+    )
 
 
 class ServiceMetricsRow(Row):

@@ -1,4 +1,4 @@
-"""Kafka clients as all adapters use them: topics made at start, one way to configure, errors that say what to do."""
+"""Kafka clients as all adapters use them: topics made at start, errors that say what to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from datetime import datetime
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
-
 from tidegate.schemas.rows import DeadLetter
 from tidegate.schemas.settings import Kafka
 from tidegate.schemas.topics import Topic
@@ -24,7 +23,7 @@ def ensure_topics(kafka: Kafka, topics: Iterable[Topic], timeout_seconds: float 
 
     Raises KafkaUnavailable when no broker answers in time, KafkaException when a topic is refused.
     """
-    client = AdminClient(kafka.client_config())
+    client = AdminClient({**kafka.client_config()})
     try:
         existing = client.list_topics(timeout=timeout_seconds).topics
     except KafkaException as error:
@@ -43,7 +42,7 @@ def ensure_topics(kafka: Kafka, topics: Iterable[Topic], timeout_seconds: float 
                 raise KafkaException(f"topic {name} could not be created: {error.args[0].str()}") from error
 
 
-def dead_letter(
+def dead_letter(  # noqa: PLR0917 (a letter has as many parts)
     topic: str,
     partition: int | None,
     offset: int | None,
@@ -51,13 +50,17 @@ def dead_letter(
     value: bytes,
     writer: str,
     now: datetime,
+    source: str | None = None,
 ) -> DeadLetter:
     """The letter for one refused input.
 
-    topic: with its prefix. writer: who refused it; part of the id, so that two writers' letters are two documents.
+    topic: with its prefix. writer: who refused it; part of the id, so that two writers' letters are two
+    documents.
+    source: names an input that never was in the topic, instead of partition and offset (`FILE@BYTE`).
     """
+    place = f"{'' if partition is None else partition}-{'' if offset is None else offset}"
     return DeadLetter(
-        id=f"{topic}-{'' if partition is None else partition}-{'' if offset is None else offset}|{writer}",
+        id=f"{topic}-{place if source is None else source}|{writer}",
         topic=topic,
         partition=partition,
         offset=offset,
@@ -68,7 +71,7 @@ def dead_letter(
 
 
 def _new_topic(kafka: Kafka, topic: Topic) -> NewTopic:
-    config = {"cleanup.policy": topic.cleanup}
+    config: dict[str, str] = {"cleanup.policy": topic.cleanup}
     if topic.retention_hours is not None:
         config["retention.ms"] = str(int(topic.retention_hours * 3_600_000))
     return NewTopic(

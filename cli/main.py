@@ -12,6 +12,7 @@ from tidegate.cli import app_context
 from tidegate.cli.demo import demo
 from tidegate.cli.index import index
 from tidegate.cli.schemas import schemas
+from tidegate.cli.ship import ship
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,6 +38,7 @@ def _common(
 app.command()(demo)
 app.command()(index)
 app.command()(schemas)
+app.command()(ship)
 
 
 def main() -> None:

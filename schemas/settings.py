@@ -207,6 +207,10 @@ class Shipper(_Group):
     batch_bytes: int = Field(1_000_000, ge=1024)
     buffer_mib: int = Field(64, ge=4, le=2048, description="lines in memory that Kafka hasn't taken yet")
     poll_ms: int = Field(100, ge=1, le=60_000, description="how often a file's end is looked at")
+    rotated_wait_seconds: Seconds = Field(
+        5, description="a rotated file that hasn't grown for so long is at its end"
+    )
+    flush_seconds: Seconds = Field(10, description="how long Kafka may take for the last lines at the end")
 
 
 class Indexer(_Group):

@@ -1,0 +1,59 @@
+"""`tidegate ship`: log files into Kafka, until it is told to end."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from tidegate.cli.app_context import CommandFailed, Options
+from tidegate.schemas.settings import SettingsError
+
+
+def ship(
+    context: typer.Context,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(help="Glob patterns of the files to follow; default: shipper.files of the settings."),
+    ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option(help="Where offsets are kept; one folder for each shipper.")
+    ] = None,
+) -> None:
+    """Follow log files into Kafka's topic gateway.access-logs, line by line, at least once.
+
+    Survives rotation, truncation, restarts and an absent Kafka. Ends on SIGTERM and Ctrl-C, after Kafka has
+    taken what was read.
+    """
+    from tidegate.adapters.ship import LogShipper
+    from tidegate.adapters.ship_state import ShipperStateError
+
+    options: Options = context.obj
+    settings = options.load(
+        {"shipper.files": tuple(files) if files else None, "shipper.state_dir": state_dir}
+    )
+    if not settings.shipper.files:
+        raise SettingsError("shipper.files: nothing to follow; give FILES, or set it in tidegate.toml")
+    received: list[int] = []
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    before = {number: signal.signal(number, remember) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with LogShipper(settings) as shipper:
+            shipper.run(stop=lambda: bool(received))
+            counts = shipper.counts
+    except ShipperStateError as error:
+        raise CommandFailed(str(error)) from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    logging.getLogger(__name__).info(
+        "shipped %d lines, %d dead letters, left out %d empty lines", counts.lines, counts.dead, counts.empty
+    )
+    if signal.SIGINT in received:
+        raise KeyboardInterrupt

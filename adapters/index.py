@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 _INITIAL_BACKOFF_SECONDS = 0.5
 _PATIENCE_SECONDS = 1.0
 """How long a full batch waits for the one before it until fetching is paused."""
+_WAIT_SECONDS = 0.1
 _READ_AT_ONCE = 500
 _REPORT_SECONDS = 30.0
 _COMES_RIGHT = (408, 429)
@@ -69,20 +70,21 @@ class Indexer:
         self._reader.subscribe(self._give_back)
         reporter = _Reporter(self._counters)
         try:
-            while not stop.is_set() and not self._reader.at_the_end():
-                self._collect(stop)
-                self._advance()
+            while not stop.is_set() and not self._at_the_end():
+                if self._batch.full(self._limits):
+                    self._wait_for_delivery(stop)
+                else:
+                    self._take(self._reader.read(self._room(), self._limits.seconds / 5))
+                    self._advance()
                 reporter.report(time.monotonic())
             self._finish()
         finally:
             self._delivery.close()
             self._reader.close()
 
-    def _collect(self, stop: threading.Event) -> None:
-        if not self._batch.full(self._limits):
-            self._take(self._reader.read(self._room(), self._limits.seconds / 5))
-        elif self._delivery.busy:
-            self._wait_for_delivery(stop)
+    def _at_the_end(self) -> bool:
+        idle = not self._delivery.busy and not self._batch.next_offsets
+        return idle and self._reader.at_the_end()
 
     def _room(self) -> int:
         """How many messages to ask for, so that a batch of large ones stays near its limit of bytes."""
@@ -111,27 +113,25 @@ class Indexer:
             self._counters.tombstones += made is None
             self._counters.replaced += self._batch.add(received.position, made, now)
 
-    def _advance(self) -> None:
-        done = self._delivery.settled(0)
-        if done is not None:
-            self._reader.commit(done.next_offsets)
+    def _advance(self, timeout_seconds: float = 0) -> None:
+        """Wait so long for the batch under way; where it is settled, send the next and commit this one."""
+        done = self._delivery.settled(timeout_seconds)
         if not self._delivery.busy and self._batch.due(self._limits, time.monotonic()):
             self._delivery.begin(self._batch)
             self._batch = Batch()
+        if done is not None:
+            self._reader.commit(done.next_offsets)
 
     def _wait_for_delivery(self, stop: threading.Event) -> None:
-        """Wait for the batch under way. When that lasts, hold the partitions and stay in the group."""
+        """The batch is full: wait until it is on its way. When that lasts, hold and stay in the group."""
         started = time.monotonic()
         held = False
-        while self._delivery.busy and not stop.is_set():
-            done = self._delivery.settled(0.1)
-            if done is not None:
-                self._reader.commit(done.next_offsets)
-                break
-            if time.monotonic() - started >= _PATIENCE_SECONDS:
+        while self._batch.full(self._limits) and not stop.is_set():
+            self._advance(_WAIT_SECONDS)
+            if self._batch.full(self._limits) and time.monotonic() - started >= _PATIENCE_SECONDS:
                 held = True
                 self._reader.hold()
-                self._take(self._reader.read(_READ_AT_ONCE, 0.1))
+                self._take(self._reader.read(_READ_AT_ONCE, _WAIT_SECONDS))
         if held:
             self._reader.resume()
 

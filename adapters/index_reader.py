@@ -45,6 +45,8 @@ class TopicReader:
                 "enable.partition.eof": bounded,
                 "queued.max.messages.kbytes": QUEUED_KIB,
                 "fetch.max.bytes": QUEUED_KIB * 1024 // 2,
+                # By default a full queue stops fetching for a whole second, in which a bulk could run dry.
+                "fetch.queue.backoff.ms": 20,
             }
         )
         self._held = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import duckdb
@@ -83,12 +84,21 @@ def rows_of(requests: Sequence[Request], tasks: Sequence[str], settings: OracleS
     """Every 1s and 1m row of the counted requests, by id. `tasks`: each request's task after the folds."""
     if not requests:
         return {}
-    with duckdb.connect() as database:
-        database.register("requests", _table(requests, tasks, settings))
+    database = _database()
+    database.register("requests", _table(requests, tasks, settings))
+    try:
         result = database.execute(_ROWS)
         columns = [column[0] for column in result.description or ()]
         rows = [_row(dict(zip(columns, values, strict=True))) for values in result.fetchall()]
+    finally:
+        database.unregister("requests")
     return {row["id"]: row for row in rows}
+
+
+@cache
+def _database() -> duckdb.DuckDBPyConnection:
+    """One empty database in memory for the process: opening one costs as much as a small query."""
+    return duckdb.connect()
 
 
 def _table(requests: Sequence[Request], tasks: Sequence[str], settings: OracleSettings) -> Any:

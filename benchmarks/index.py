@@ -22,6 +22,7 @@ from elasticsearch import Elasticsearch as Client
 from elasticsearch.helpers import streaming_bulk
 from tidegate.adapters.index import run_indexer
 from tidegate.adapters.index_client import connect
+from tidegate.adapters.index_documents import Document, DocumentMaker, Position, Received
 from tidegate.adapters.index_templates import detect_features
 from tidegate.adapters.kafka import ensure_topics
 from tidegate.schemas.elasticsearch import IndexContract, contract_of, index_template
@@ -131,13 +132,12 @@ def floor(client: Client, contract: IndexContract, settings: Settings, documents
         name=contract.alias(elasticsearch.index_prefix),
         body=index_template(contract, elasticsearch, detect_features(client)),
     )
-    day = from_epoch_ms(START_MS).date()
-    index = contract.index(elasticsearch.index_prefix, day)
-    parsed = [orjson.loads(document) for document in documents]
-    actions = (
-        {"_index": index, "_id": document.get("id", f"{number}"), "_source": document}
-        for number, document in enumerate(parsed)
-    )
+    maker = DocumentMaker(contract, elasticsearch.index_prefix)
+    actions = []
+    for offset, value in enumerate(documents):
+        made = maker.make(Received(Position(contract.topic.name, 0, offset), START_MS, value))
+        assert isinstance(made, Document)
+        actions.append({"_index": made.index_name, "_id": made.id, "_source": orjson.loads(made.body)})
     started = time.perf_counter()
     for passed, answer in streaming_bulk(
         client,
@@ -189,7 +189,9 @@ def compare(settings: Settings, count: int, rounds: int) -> dict[str, Any]:
     }
     for name, make in kinds.items():
         contract, documents = contract_of(name), list(make(count))
-        floor(client, contract, settings, documents[: count // 4])  # a cold server would count against the first
+        floor(
+            client, contract, settings, documents[: count // 4]
+        )  # a cold server would count against the first
         floors, speeds = [], []
         for _ in range(rounds):
             floors.append(floor(client, contract, settings, documents))

@@ -1,7 +1,7 @@
 """How fast the indexer is, against the client's bulk helper fed from memory: `python benchmarks/index.py`.
 
-Starts Kafka and Elasticsearch for itself, and removes them afterwards. Both ways index the same documents into
-indices of the same template on the same server, in turns, so that what the machine does meanwhile hits both.
+Starts Kafka and Elasticsearch for itself, and removes them afterwards. Both ways index the same documents
+into indices of the same template on the same server, in turns: what else the machine does hits both.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TASKS, REPLICAS = 200, 5
 
 
 def metrics_rows(count: int) -> Iterator[bytes]:
-    """Replica rows of 200 tasks × 5 replicas, each with a histogram of 30 buckets (about 1.4 KB)."""
+    """Replica rows of 200 tasks with 5 replicas each, a histogram of 30 buckets in each row (about 1 KB)."""
     for number in range(count):
         second, group = divmod(number, TASKS * REPLICAS)
         start_ms = START_MS + second * 1000
@@ -233,8 +233,8 @@ def main() -> None:
     for name, row in figures.items():
         print(
             f"{name} ({row['documents']} documents of {row['bytes_a_document']} B): "
-            f"indexer {row['indexer_docs_per_second']:,} docs/s, floor {row['floor_docs_per_second']:,} docs/s, "
-            f"ratio {row['ratio']}"
+            f"indexer {row['indexer_docs_per_second']:,} docs/s, "
+            f"floor {row['floor_docs_per_second']:,} docs/s, ratio {row['ratio']}"
         )
 
 

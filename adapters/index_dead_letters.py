@@ -25,6 +25,7 @@ class DeadLetterWriter:
                 "enable.idempotence": True,
                 "message.timeout.ms": _MESSAGE_TIMEOUT_MS,
                 "linger.ms": 5,
+                "reconnect.backoff.ms": 500,
             }
         )
 

@@ -43,6 +43,7 @@ class TopicReader:
                 # Only partitions that move are taken away, so an instance that holds goes on with the others.
                 "partition.assignment.strategy": "cooperative-sticky",
                 "enable.partition.eof": bounded,
+                "reconnect.backoff.ms": 500,
                 "queued.max.messages.kbytes": QUEUED_KIB,
                 "fetch.max.bytes": QUEUED_KIB * 1024 // 2,
                 # By default a full queue stops fetching for a whole second, in which a bulk could run dry.

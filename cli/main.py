@@ -13,6 +13,7 @@ from tidegate.cli.demo import demo
 from tidegate.cli.index import index
 from tidegate.cli.schemas import schemas
 from tidegate.cli.ship import ship
+from tidegate.cli.windows import windows
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,6 +40,7 @@ app.command()(demo)
 app.command()(index)
 app.command()(schemas)
 app.command()(ship)
+app.command()(windows)
 
 
 def main() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
 from tidegate.cli import app_context
 from tidegate.cli.demo import demo
+from tidegate.cli.doctor import doctor
 from tidegate.cli.index import index
 from tidegate.cli.schemas import schemas
 from tidegate.cli.ship import ship
@@ -37,6 +37,7 @@ def _common(
 
 
 app.command()(demo)
+app.command()(doctor)
 app.command()(index)
 app.command()(schemas)
 app.command()(ship)

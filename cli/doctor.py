@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,7 @@ def doctor(
 
     options: Options = context.obj
     settings = options.load()
+    logging.getLogger("elastic_transport").setLevel(logging.CRITICAL)  # the findings say it
     findings = check_machine(settings) + check_servers(settings)
     failed = any(finding.state == "fail" for finding in findings)
     if json:

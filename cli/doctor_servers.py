@@ -60,9 +60,7 @@ def judge_topics(kafka: Kafka, existing: Mapping[str, object], brokers: int) -> 
     if kafka.replication_factor > brokers:
         todo = f"set kafka.replication_factor to at most {brokers}, the number of brokers"
         return Finding("topics", "fail", f"{found}; they can't be made", todo)
-    return Finding(
-        "topics", "warn", found, "nothing, if this is new: the jobs and adapters make them at start"
-    )
+    return Finding("topics", "warn", found, "nothing, if this is new: whoever needs one makes it at start")
 
 
 def check_elasticsearch(elasticsearch: Elasticsearch) -> list[Finding]:

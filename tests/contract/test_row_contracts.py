@@ -1,0 +1,221 @@
+"""The row models, their JSON Schemas and their index templates say the same, for every topic."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+from tidegate.schemas import topics
+from tidegate.schemas.access_log import ACCESS_LOG_FORMAT
+from tidegate.schemas.elasticsearch import INDEX_CONTRACTS, Features, IndexContract, contract_of, mappings
+from tidegate.schemas.json_schema import DIALECT, file_name, schema_id, topic_schema
+from tidegate.schemas.rows import DeadLetter, LineCount, ServiceMetricsRow
+from tidegate.schemas.timestamps import from_epoch_ms, to_text
+from tidegate.schemas.topic_rows import TOPIC_ROWS
+from tidegate.schemas.topics import ALL_TOPICS, Topic
+from typer.testing import CliRunner
+
+from tests.lines import aborted, line, rate_limited, record, unrouted
+
+START_MS = 1_795_514_400_000
+
+
+def validator(topic: Topic) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(
+        topic_schema(topic), format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
+    )
+
+
+def errors(topic: Topic, message: object) -> list[str]:
+    return [error.message for error in validator(topic).iter_errors(message)]
+
+
+def service_row(**fields: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "id": ServiceMetricsRow.id_of("1s", "task", "vision", "chat", None, None, START_MS),
+        "span": "1s",
+        "level": "task",
+        "window_start": to_text(from_epoch_ms(START_MS)),
+        "window_end": to_text(from_epoch_ms(START_MS + 1000)),
+        "department": "vision",
+        "task": "chat",
+        "version": None,
+        "replica": None,
+        "requests": 4,
+        "qps": 4.0,
+        "latency_count": 2,
+        "latency_avg_ms": 15.0,
+        "latency_min_ms": 10.0,
+        "latency_max_ms": 20.0,
+        "latency_p50_ms": 10.0,
+        "latency_p90_ms": 20.0,
+        "latency_p95_ms": 20.0,
+        "latency_p99_ms": 20.0,
+        "upstream_service_time_avg_ms": None,
+        "upstream_service_time_max_ms": None,
+        "errors_4xx": 1,
+        "errors_5xx": 0,
+        "aborted": 0,
+        "rate_limited": 1,
+        "error_rate": 0.0,
+        "rate_limited_ratio": 0.25,
+        "response_flags": {"RL": 1},
+        "bytes_received": 4,
+        "bytes_sent": 4,
+        "apdex": 1.0,
+        "replicas_seen": 1,
+        "qps_per_replica": 4.0,
+        "histogram": {"scale": 5, "zero": 0, "buckets": {"106": 1, "138": 1}},
+    }
+    return row | fields
+
+
+ROWS: dict[Topic, dict[str, Any]] = {
+    topics.SERVICE_METRICS_1S: service_row(),
+    topics.SERVICE_METRICS_1M: service_row(span="1m"),
+    topics.LINE_COUNTS: LineCount(
+        id="gateway.access-logs|late", topic="gateway.access-logs", kind="late", lines=3,
+        updated_at=from_epoch_ms(START_MS),
+    ).model_dump(mode="json"),
+    topics.DEAD_LETTERS: DeadLetter(
+        id="gateway.access-logs-0-1|job", topic="gateway.access-logs", partition=0, offset=1,
+        reason="start_time: missing", excerpt="{}", seen_at=from_epoch_ms(START_MS),
+    ).model_dump(mode="json"),
+    topics.ACCESS_LOGS: record(),
+    topics.LATE: record(),
+    topics.INFERENCE_LOGS: {
+        "timestamp": to_text(from_epoch_ms(START_MS)), "department": "vision", "task": "chat",
+        "replica": "chat-0", "stream": "stdout", "message": "ready",
+    },
+}  # fmt: skip
+
+
+def test_every_topic_has_a_row_a_schema_and_an_index() -> None:
+    assert set(TOPIC_ROWS) == set(ALL_TOPICS)
+    assert {contract.topic for contract in INDEX_CONTRACTS} == set(ALL_TOPICS)
+    assert set(ROWS) == set(ALL_TOPICS)
+
+
+@pytest.mark.parametrize("topic", ALL_TOPICS, ids=lambda topic: topic.name)
+def test_a_topics_schema_is_sound_and_named_for_good(topic: Topic) -> None:
+    schema = topic_schema(topic)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["$schema"] == DIALECT
+    assert schema["$id"] == schema_id(topic) == f"urn:tidegate:topic:{topic.name}:v1"
+
+
+@pytest.mark.parametrize("topic", ALL_TOPICS, ids=lambda topic: topic.name)
+def test_model_and_schema_take_the_same_row(topic: Topic) -> None:
+    assert errors(topic, ROWS[topic]) == []
+    assert TOPIC_ROWS[topic].model_validate(ROWS[topic])
+
+
+@pytest.mark.parametrize("topic", [topic for topic in ALL_TOPICS if topic.name.startswith("tidegate.")])
+def test_what_the_model_writes_the_schema_takes(topic: Topic) -> None:
+    written = TOPIC_ROWS[topic].model_validate(ROWS[topic]).model_dump_json()
+    assert errors(topic, json.loads(written)) == []
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"requests": -1},
+        {"requests": "4"},
+        {"error_rate": 1.5},
+        {"level": "cluster"},
+        {"span": "5m"},
+        {"window_start": "2026-11-24T10:00:00+02:00"},
+        {"histogram": {"scale": 4, "zero": 0, "buckets": {}}},
+        {"histogram": {"scale": 5, "zero": 0, "buckets": {"1": 0}}},
+    ],
+)
+def test_a_broken_row_passes_neither_the_schema(broken: dict[str, Any]) -> None:
+    assert errors(topics.SERVICE_METRICS_1S, service_row(**broken))
+
+
+def test_a_row_without_one_of_its_fields_is_broken_and_one_with_a_new_field_is_not() -> None:
+    for name in service_row():
+        less = {key: value for key, value in service_row().items() if key != name}
+        assert errors(topics.SERVICE_METRICS_1S, less), name
+    assert errors(topics.SERVICE_METRICS_1S, service_row(field_of_a_newer_tidegate=1)) == []
+
+
+def test_the_histogram_always_has_all_of_its_parts() -> None:
+    assert errors(topics.SERVICE_METRICS_1S, service_row(histogram={"scale": 5}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        line(),
+        rate_limited(),
+        aborted(),
+        unrouted(),
+        line(duration="-", response_code=None),
+        line(size=3000),
+        "{}",
+    ],
+)
+def test_every_line_that_a_gateway_may_write_passes(text: str) -> None:
+    assert errors(topics.ACCESS_LOGS, json.loads(text)) == []
+
+
+@settings(max_examples=50)
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(ACCESS_LOG_FORMAT)),
+        st.none() | st.text() | st.integers() | st.floats(allow_nan=False, allow_infinity=False),
+    )
+)
+def test_every_form_of_a_lines_values_passes(values: dict[str, Any]) -> None:
+    assert errors(topics.ACCESS_LOGS, values) == []
+
+
+@pytest.mark.parametrize("contract", INDEX_CONTRACTS, ids=lambda contract: contract.topic.name)
+def test_the_index_knows_the_models_fields_and_no_others(contract: IndexContract) -> None:
+    schema_fields = set(topic_schema(contract.topic)["properties"])
+    indexed = set(mappings(contract, Features())["properties"])
+    assert indexed == schema_fields | ({"@timestamp"} if contract.raw else set())
+
+
+@pytest.mark.parametrize("contract", INDEX_CONTRACTS, ids=lambda contract: contract.topic.name)
+def test_what_names_the_document_is_a_field_of_the_model(contract: IndexContract) -> None:
+    fields = contract.row.model_fields
+    assert contract.time_field is None or contract.time_field in fields
+    assert contract.raw or "id" in fields
+    assert set(contract.numbers) <= set(fields)
+
+
+def test_the_histogram_is_an_object_in_every_form() -> None:
+    assert issubclass(TOPIC_ROWS[topics.SERVICE_METRICS_1M], BaseModel)
+    histogram = mappings(contract_of("tidegate.service-metrics.1m"), Features())["properties"]["histogram"]
+    assert set(histogram["properties"]) == {"scale", "zero", "buckets"}
+
+
+def test_the_command_writes_one_file_a_topic_and_the_same_ones_again(tmp_path: Path) -> None:
+    from tidegate.cli.main import app
+
+    first, second = tmp_path / "a" / "b", tmp_path / "c"
+    for folder in (first, second):
+        result = CliRunner().invoke(app, ["schemas", "--out", str(folder)])
+        assert result.exit_code == 0, result.output
+    assert {path.name for path in first.iterdir()} == {file_name(topic) for topic in ALL_TOPICS}
+    for path in first.iterdir():
+        assert path.read_bytes() == (second / path.name).read_bytes()
+        assert json.loads(path.read_text())["$id"].startswith("urn:tidegate:topic:")
+
+
+def test_a_folder_that_cannot_be_written_is_a_failure_that_says_so(tmp_path: Path) -> None:
+    from tidegate.cli.app_context import CommandFailed
+    from tidegate.cli.main import app
+
+    (tmp_path / "file").write_text("")
+    result = CliRunner().invoke(app, ["schemas", "--out", str(tmp_path / "file" / "x")])
+    assert isinstance(result.exception, CommandFailed)
+    assert "--out" in str(result.exception)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tidegate.schemas.settings import Settings
     from tidegate.stack.local import LocalStack, Progress
+    from tidegate.stack.server import Server
 
 
 def local_stack(settings: Settings, report: Callable[[Progress], None] | None = None) -> LocalStack:
@@ -16,8 +17,9 @@ def local_stack(settings: Settings, report: Callable[[Progress], None] | None = 
     report: gets the news while servers start and end.
     """
     # The servers' modules bring clients and psutil, which a command that only names this one doesn't need.
+    from tidegate.stack.elasticsearch import ElasticsearchServer  # noqa: PLC0415
     from tidegate.stack.kafka import KafkaServer  # noqa: PLC0415
     from tidegate.stack.local import LocalStack  # noqa: PLC0415
 
-    servers = [KafkaServer(settings)]
+    servers: list[Server] = [KafkaServer(settings), ElasticsearchServer(settings)]
     return LocalStack(settings, servers) if report is None else LocalStack(settings, servers, report)

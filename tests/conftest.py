@@ -47,7 +47,7 @@ def kafka_server(request: pytest.FixtureRequest) -> Iterator[Kafka]:
     """How to reach the session's Kafka. Tests want `kafka`, which has a topic prefix of the test's own."""
     with ExitStack() as cleanup:
         if _containers_wanted():
-            from testcontainers.kafka import KafkaContainer
+            from testcontainers.community.kafka import KafkaContainer
 
             container = cleanup.enter_context(KafkaContainer(KAFKA_IMAGE).with_kraft())
             yield Kafka(bootstrap_servers=container.get_bootstrap_server())
@@ -68,7 +68,7 @@ def elasticsearch_server(request: pytest.FixtureRequest) -> Iterator[Elasticsear
     """How to reach the session's Elasticsearch. Tests want `elasticsearch`, which has an index prefix."""
     with ExitStack() as cleanup:
         if _containers_wanted():
-            from testcontainers.elasticsearch import ElasticSearchContainer
+            from testcontainers.community.elasticsearch import ElasticSearchContainer
 
             container = cleanup.enter_context(ElasticSearchContainer(ELASTICSEARCH_IMAGE, mem_limit="2g"))
             yield Elasticsearch(url=container.get_url())
@@ -148,6 +148,9 @@ def _delete_indices(settings: Elasticsearch) -> None:
     from elasticsearch import Elasticsearch as Client
 
     with Client(settings.url, basic_auth=settings.basic_auth()) as client:
-        mine = f"{settings.index_prefix}*"
-        client.indices.delete(index=list(client.indices.get(index=mine)) or mine, ignore_unavailable=True)
-        client.indices.delete_index_template(name=mine)
+        for index in client.indices.get(index=f"{settings.index_prefix}*"):
+            client.indices.delete(index=index)
+        for template in client.indices.get_index_template(name=f"{settings.index_prefix}*")[
+            "index_templates"
+        ]:
+            client.indices.delete_index_template(name=template["name"])

@@ -86,7 +86,7 @@ class Board:
         self._counts: dict[Group, dict[int, Counts]] = defaultdict(dict)
         self._newest: dict[Group, int] = {}
         self._first_start: int | None = None
-        self._ages_ms: list[float] = []
+        self._ages_ms: list[tuple[int, float]] = []
         self._distinct: Counter[str] = Counter()
         self._ids: set[str] = set()
 
@@ -109,17 +109,19 @@ class Board:
             self._counts[group][start] = Counts.of(row)
             self._newest[group] = max(end, self._newest.get(group, end))
             if not again:
-                self._ages_ms.append(now_ms - end)
+                self._ages_ms.append((start, now_ms - end))
 
     @property
     def rows(self) -> Mapping[str, int]:
         """Distinct rows read, by span."""
         return self._distinct
 
-    @property
-    def ages_ms(self) -> list[float]:
-        """For each task row of a second, how long after the second's end it was read."""
-        return list(self._ages_ms)
+    def ages_ms(self, before_ms: int | None = None) -> list[float]:
+        """For each task row of a second, how long after the second's end it was read.
+
+        Of all seconds, or of those that start before a moment.
+        """
+        return [age for start, age in self._ages_ms if before_ms is None or start < before_ms]
 
     @property
     def newest_start_ms(self) -> int:
@@ -144,15 +146,11 @@ class Board:
             replicas[row.department, row.task, row.version].add(row.replica)
         known: set[_Identity] = {(department, task, None) for department, task in self._newest}
         known |= {(department, None, None) for department, _ in self._newest}
-        known |= set(rows)
+        # A department's or version's row may be read before any row of its task: it waits for that.
+        known |= {identity for identity in rows if self._ends(identity)}
         lines = []
         for identity in sorted(known, key=_reading_order):
-            newest = max(
-                end
-                for group, end in self._newest.items()
-                if group[0] == identity[0] and identity[1] in (None, group[1])
-            )
-            age = (now_ms - newest) / 1000
+            age = (now_ms - max(self._ends(identity))) / 1000
             lines.append(self._line(identity, rows.get(identity, []), len(replicas[identity]), age))
         return lines
 
@@ -172,6 +170,13 @@ class Board:
             if own >= slower_than * others or errors >= errors_percent:
                 found.append(ReplicaLine(department, task, replica, own, others, errors))
         return found
+
+    def _ends(self, identity: _Identity) -> list[int]:
+        """When the newest second of each task of this department, or of this task, ended."""
+        department, task, _ = identity
+        return [
+            end for group, end in self._newest.items() if group[0] == department and task in (None, group[1])
+        ]
 
     def _rows(self, level: str) -> list[ServiceMetricsRow]:
         return [row for second in self._seconds.values() for row in second.values() if row.level == level]

@@ -13,6 +13,8 @@ from tidegate.stack.local import Progress, Step
 
 PLAIN_TABLE_SECONDS = 15.0
 PLAIN_WIDTH = 120
+_TOO_SOON_SECONDS = 5.0
+"""A last table so soon after another would only be noise."""
 
 _ENDINGS = {
     Step.READY: "[green]ready[/green]",
@@ -83,7 +85,7 @@ class Teller:
                 newest.clear()
 
         yield show
-        if newest:
+        if newest and time.monotonic() - shown >= _TOO_SOON_SECONDS:
             self.console.print(newest[0], "")
 
 

@@ -107,7 +107,7 @@ class Watch:
             skipped_requests=report.skipped,
             broken_requests=sum(task.broken for task in report.tasks),
             line_kinds=dict(self._line_kinds),
-            ages_ms=self._board.ages_ms,
+            ages_ms=self._board.ages_ms(report.cut_off_ms),
             rows=dict(self._board.rows),
             stored=self._stored(),
             memory_bytes=dict(self._memory),

@@ -30,7 +30,7 @@ def test_a_row_that_comes_twice_counts_once_and_the_newer_one_counts() -> None:
     counted = board.counted()
     assert counted["search", "ranking"].requests == 12
     assert board.rows == {"1s": 1}
-    assert board.ages_ms == [1000]
+    assert board.ages_ms() == [1000]
 
 
 def test_counts_before_a_moment_leave_out_the_seconds_after_it() -> None:
@@ -41,12 +41,20 @@ def test_counts_before_a_moment_leave_out_the_seconds_after_it() -> None:
     assert (counted.requests, counted.rate_limited) == (20, 1)
 
 
+def test_ages_are_of_the_seconds_asked_for() -> None:
+    board = Board()
+    for second in range(3):
+        board.add(row(second), START_MS + 5000)
+    assert board.ages_ms() == [4000, 3000, 2000]
+    assert board.ages_ms(before_ms=START_MS + 1000) == [4000]
+
+
 def test_only_task_rows_count_so_that_no_request_counts_twice() -> None:
     board = Board()
     for level in ("department", "task", "replica"):
         board.add(row(level=level), START_MS + 2000)
     assert sum(counts.requests for counts in board.counted().values()) == 10
-    assert board.ages_ms == [1000]
+    assert board.ages_ms() == [1000]
 
 
 def test_minutes_are_counted_as_rows_and_not_as_requests() -> None:
@@ -86,6 +94,17 @@ def test_a_task_is_followed_by_its_versions() -> None:
         ("ranking", "v1"),
         ("ranking", "v2"),
     ]
+
+
+def test_a_row_that_is_read_before_its_tasks_waits_for_it() -> None:
+    board = Board()
+    board.add(row(level="department"), START_MS)
+    board.add(row(level="version", version="v1"), START_MS)
+    board.add(row(level="replica"), START_MS)
+    assert board.lines(START_MS) == []
+    assert board.standing_out() == []
+    board.add(row(), START_MS)
+    assert [line.version for line in board.lines(START_MS)] == [None, None, "v1"]
 
 
 def test_the_unrouted_come_last() -> None:

@@ -18,7 +18,7 @@ from tidegate.schemas.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_SCAN_SECONDS = 1.0
+_SCAN_SECONDS = 0.5
 _SAVE_SECONDS = 1.0
 _TELL_SECONDS = 60.0
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tidegate.adapters.ship_lines import ANCHOR_BYTES, LineSplitter
-from tidegate.adapters.ship_rotation import base_of, rotations_of
+from tidegate.adapters.ship_rotation import Rotations, base_of, rotations_of
 from tidegate.adapters.ship_sources import (
     FileDamaged,
     FileKey,
@@ -51,13 +51,21 @@ class FollowLimits:
 
 @dataclass
 class _Lane:
-    """One name that a program writes to. `catch_up`: rotations may have happened that we haven't seen."""
+    """One name that a program writes to.
+
+    catch_up: rotations may have happened that we haven't seen. truncated: the live file may be new, and what
+    came before it has to be looked for first.
+    """
 
     base: Path
     tails: list[Tail] = field(default_factory=list)
     live: Tail | None = None
     catch_up: bool = False
+    truncated: bool = False
     told: bool = False
+
+    def __post_init__(self) -> None:
+        self.rotations = Rotations(self.base)
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,7 @@ class Follower:
         self._open: dict[FileKey, Tail] = {}
         self._examined: dict[FileKey, tuple[int, int]] = {}
         self._unreadable: set[Path] = set()
+        self._unfinished: set[FileKey] = set()
         self._scans = 0
         for state in saved:
             self._lanes.setdefault(state.lane, _Lane(state.lane, catch_up=True))
@@ -115,6 +124,7 @@ class Follower:
     def scan(self, now: float) -> None:
         """Look at the file names: new files, rotated ones, ones that came back."""
         self._scans += 1
+        self._close_settled()
         matched = self._matched()
         known = {*matched, *self._lanes}
         rotated: dict[Path, list[Path]] = {}
@@ -139,6 +149,9 @@ class Follower:
         if lane.live is not None and (base is None or lane.live.key != key_of(base.status)):
             lane.live.rotated_at = now
             lane.live, lane.catch_up = None, True
+        if lane.rotations.look() or lane.truncated:
+            lane.catch_up = True
+            self._check(lane, now)
         since_ns = self._newest_ns(lane)
         found = {path: _found(path, named=True) for path in rotated}
         if lane.catch_up:
@@ -149,14 +162,20 @@ class Follower:
                 self._adopt(lane, base, since_ns, now, live=True)
             elif named or lane.catch_up:
                 found[lane.base] = base
-        lane.catch_up = False
+        lane.catch_up = lane.truncated = False
         for file in sorted(filter(None, found.values()), key=self._known_first):
             self._adopt(lane, file, since_ns, now, live=False)
-        lane.tails.sort(key=lambda tail: (tail is lane.live, tail.name.found_in_scan, tail.modified_ns))
+        lane.tails.sort(key=lambda tail: self._age(lane, tail))
         self._tell_lost(lane)
         self._forget(lane)
         if not (lane.tails or named or lane.catch_up):
             del self._lanes[lane.base]
+
+    def _age(self, lane: _Lane, tail: Tail) -> tuple[bool, int, int]:
+        """Orders a lane's files by when they were written: what is being read keeps its place."""
+        if tail.read_offset == 0:
+            return tail is lane.live, self._scans, tail.source.status().st_mtime_ns
+        return tail is lane.live, tail.name.found_in_scan, tail.modified_ns
 
     def _lost(self, lane: _Lane) -> list[Path]:
         """Where rotated files of this lane may be: by a rotation's name, or by any where we know the file."""
@@ -192,6 +211,7 @@ class Follower:
             self._renamed(lane, tail, file.path, live)
             return
         if not live and self._examined.get(key) == file.version:
+            lane.catch_up = lane.catch_up or (key in self._unfinished and not file.named)
             return
         try:
             source = open_source(file.path)
@@ -207,6 +227,7 @@ class Follower:
             source.close()
             return
         self._unreadable.discard(file.path)
+        self._unfinished.discard(key)
         self._open[tail.key] = tail
         lane.tails.append(tail)
         lane.live = tail if live else lane.live
@@ -228,6 +249,7 @@ class Follower:
         """A file that can't be read now is looked at again when it has changed."""
         self._examined[key_of(file.status)] = file.version
         if isinstance(error, FileUnfinished):
+            self._unfinished.add(key_of(file.status))
             lane.catch_up = lane.catch_up or not file.named
             log.info("%s is still being compressed", file.path)
         elif file.path not in self._unreadable:
@@ -274,6 +296,9 @@ class Follower:
     def _state_of(self, source: Source) -> FileState | None:
         """What is remembered of this very file. A state that another file's inode has now is marked so."""
         for state in [state for state in self._closed if (state.device, state.inode) == source.key]:
+            if not state.head.size:
+                self._closed.remove(state)  # it was empty then, so it may be any file now
+                continue
             if state.head.begins(source.head) and (
                 source.compressed
                 or Fingerprint.of(source.bytes_before(state.offset, state.anchor.size)) == state.anchor
@@ -309,8 +334,11 @@ class Follower:
             for tail in list(lane.tails):
                 if tail.ended:
                     continue
+                if lane.truncated and tail is lane.live:
+                    break
                 if not room():
-                    self._check_all(now)
+                    for other in self._lanes.values():
+                        self._check(other, now)
                     return
                 yield from self._read_tail(lane, tail, now)
                 if not tail.at_end and not tail.ended:
@@ -319,23 +347,31 @@ class Follower:
 
     def _read_tail(self, lane: _Lane, tail: Tail, now: float) -> Iterator[tuple[Tail, Event]]:
         size = min(self._limits.chunk_bytes, self._limits.max_line_bytes)
+        untouched = tail.read_offset == 0
         try:
             events = tail.read(size, now)
         except FileReplaced:
             yield from self._replaced(lane, tail, now)
             return
+        if untouched and tail.read_offset and lane.rotations.have_changed():
+            # An empty file that was written to, copied and truncated looks as one that was written to.
+            tail.start_over(self._limits.max_line_bytes)
+            lane.truncated = True
+            return
         yield from ((tail, event) for event in events)
         if not tail.ended and tail.is_over(now, self._limits.rotated_wait_seconds):
             yield from ((tail, event) for event in tail.end())
 
-    def _check_all(self, now: float) -> None:
-        """Nothing can be read now, but a truncated file's copy has to be found before it is gone as well."""
-        for lane in list(self._lanes.values()):
-            for tail in [tail for tail in lane.tails if not tail.ended]:
-                try:
-                    tail.check()
-                except FileReplaced:
-                    self._go_on_in_copy(lane, tail, now)
+    def _check(self, lane: _Lane, now: float) -> None:
+        """Find out, without reading on, what was truncated, and find its copy before that is gone as well.
+
+        Where there is no copy (yet), the next read finds the same, and gives what is held of the file.
+        """
+        for tail in [tail for tail in lane.tails if not tail.ended]:
+            try:
+                tail.check()
+            except FileReplaced:
+                self._go_on_in_copy(lane, tail, now)
 
     def _replaced(self, lane: _Lane, tail: Tail, now: float) -> Iterator[tuple[Tail, Event]]:
         """The file was truncated: its old content goes on in a copy or ends here, its new one begins."""
@@ -362,6 +398,8 @@ class Follower:
         fresh = self._tail(lane.base, tail.name.path, tail.source.again(), None if live else now)
         lane.tails.insert(lane.tails.index(tail) + 1, fresh)
         lane.live = fresh if live else lane.live
+        fresh.written_not_after(tail.modified_ns)  # what was written later isn't known yet, this included
+        lane.truncated = True
         self._open[fresh.key] = fresh
 
     def _copy_of(self, lane: _Lane, tail: Tail) -> tuple[Source, Path] | None:
@@ -413,7 +451,11 @@ class Follower:
         ]
 
     def _tell_lost(self, lane: _Lane) -> None:
-        lost = [state for state in self._closed if state.lane == lane.base and not state.finished]
+        lost = [
+            state
+            for state in self._closed
+            if state.lane == lane.base and not state.finished and state.head.size
+        ]
         if lost and not lane.told and not lane.catch_up:
             lane.told = True
             for state in lost:
@@ -452,4 +494,4 @@ def _moved(state: FileState, source: Source, path: Path) -> FileState:
 def _is_copy_of(source: Source, tail: Tail) -> bool:
     """Whether a file begins as one that is open does, which then has it whole."""
     head = tail.source.head
-    return bool(head) and not tail.ended and source.key != tail.key and source.head.startswith(head)
+    return bool(head) and source.key != tail.key and source.head.startswith(head)

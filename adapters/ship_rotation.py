@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 _COMPRESSED = ".gz"
+_CLOCK_TICK_NS = 50_000_000
+"""Two changes of a folder that are closer than this may leave it with the same time."""
 _STAMP = re.compile(r"[.-]\d[\dT:._-]*$")
 
 
@@ -38,6 +41,45 @@ def rotations_of(base: Path) -> list[Path]:
         return sorted(path for path in base.parent.iterdir() if path != base and base in bases_of(path))
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+class Rotations:
+    """The earlier files of one log, listed again only when their folder may have changed."""
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+        self._folder_ns: int | None = None
+        self._names: frozenset[tuple[str, int]] = frozenset()
+
+    def have_changed(self) -> bool:
+        """Whether other files are there than at the last `look`."""
+        folder_ns = self._modified_ns()
+        return (folder_ns is None or folder_ns != self._folder_ns) and self._list() != self._names
+
+    def look(self) -> bool:
+        """Take what is there as known; returns whether that has changed."""
+        folder_ns = self._modified_ns()
+        if folder_ns is not None and folder_ns == self._folder_ns:
+            return False
+        before, self._names = self._names, self._list()
+        self._folder_ns = folder_ns
+        return self._names != before
+
+    def _modified_ns(self) -> int | None:
+        try:
+            modified_ns = self._base.parent.stat().st_mtime_ns
+        except OSError:
+            return None
+        return modified_ns if abs(time.time_ns() - modified_ns) > _CLOCK_TICK_NS else None
+
+    def _list(self) -> frozenset[tuple[str, int]]:
+        found = set()
+        for path in rotations_of(self._base):
+            try:
+                found.add((path.name, path.stat().st_ino))
+            except FileNotFoundError:
+                continue
+        return frozenset(found)
 
 
 def _looks_rotated(path: Path) -> bool:

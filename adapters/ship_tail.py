@@ -60,7 +60,7 @@ class Tail:
         self.name = name
         self.source = source
         self.rotated_at = rotated_at
-        self.modified_ns = source.status().st_mtime_ns
+        self.modified_ns = self._adopted_ns = source.status().st_mtime_ns
         self.at_end = False
         self.ended = False
         self._splitter = splitter
@@ -78,6 +78,11 @@ class Tail:
     def key(self) -> FileKey:
         """Which file this is."""
         return self.source.key
+
+    @property
+    def read_offset(self) -> int:
+        """Behind the last byte that was read."""
+        return self._splitter.read_offset
 
     @property
     def identity(self) -> str:
@@ -117,6 +122,15 @@ class Tail:
         else:
             self.at_end = len(data) < size
         return events
+
+    def written_not_after(self, modified_ns: int) -> None:
+        """Until it is read, count the file as last written at this time, in ns since the epoch."""
+        self.modified_ns = self._adopted_ns = modified_ns
+
+    def start_over(self, max_line_bytes: int) -> None:
+        """Forget what was read of a file of which nothing was passed on."""
+        self._splitter = LineSplitter(0, max_line_bytes)
+        self.modified_ns = self._adopted_ns
 
     def check(self) -> None:
         """Look whether the file is still the one that was read. Raises FileReplaced."""

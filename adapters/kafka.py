@@ -23,7 +23,7 @@ def ensure_topics(kafka: Kafka, topics: Iterable[Topic], timeout_seconds: float 
 
     Raises KafkaUnavailable when no broker answers in time, KafkaException when a topic is refused.
     """
-    client = AdminClient({**kafka.client_config()})
+    client = AdminClient({**kafka.client_config(), "log_level": 4})
     try:
         existing = client.list_topics(timeout=timeout_seconds).topics
     except KafkaException as error:

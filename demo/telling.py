@@ -70,7 +70,7 @@ class Teller:
     def table(self) -> Iterator[Callable[[RenderableType], None]]:
         """Gives a function that shows the newest table: in place on a terminal, else every 15 s."""
         if self.console.is_terminal:
-            with Live(console=self.console, auto_refresh=False, vertical_overflow="visible") as live:
+            with Live(console=self.console, auto_refresh=False, vertical_overflow="ellipsis") as live:
                 yield lambda table: live.update(table, refresh=True)
             return
         newest: list[RenderableType] = []

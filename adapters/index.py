@@ -74,7 +74,7 @@ class Indexer:
                 if self._batch.full(self._limits):
                     self._wait_for_delivery(stop)
                 else:
-                    self._take(self._reader.read(self._room(), self._limits.seconds / 5))
+                    self._take(self._reader.read(self._room(), min(self._limits.seconds / 5, _WAIT_SECONDS)))
                     self._advance()
                 reporter.report(time.monotonic())
             self._finish()

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 QUEUED_KIB = 16_384
 """Messages that the client fetches ahead: with the two batches all that an indexer holds in memory."""
 
-_TIMEOUT_SECONDS = 30.0
+_TIMEOUT_SECONDS = 10.0
 _BOUNDED_CHECK_SECONDS = 0.5
 _NO_USE_GOING_ON = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED})
 
@@ -40,6 +40,8 @@ class TopicReader:
                 "client.id": "tidegate-indexer",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
+                # An instance that was killed keeps its partitions from the others only so long.
+                "session.timeout.ms": 10_000,
                 # Only partitions that move are taken away, so an instance that holds goes on with the others.
                 "partition.assignment.strategy": "cooperative-sticky",
                 "enable.partition.eof": bounded,
@@ -129,7 +131,12 @@ class TopicReader:
         ]
         if behind:
             asked = [TopicPartition(*partition) for partition in behind]
-            for found in self._consumer.committed(asked, timeout=_TIMEOUT_SECONDS):
+            try:
+                answer = self._consumer.committed(asked, timeout=_TIMEOUT_SECONDS)
+            except KafkaException as error:
+                logger.warning("the group's offsets are unknown: %s", error.args[0].str())
+                return False
+            for found in answer:
                 self._committed[found.topic, found.partition] = found.offset
         return all(self._committed.get(partition, -1) >= end for partition, end in self._ends.items())
 

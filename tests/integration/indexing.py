@@ -1,0 +1,167 @@
+"""What the indexer's tests share: producing rows, running it in this process, reading the indices back."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from elasticsearch import Elasticsearch as Client
+from tidegate.adapters.index import run_indexer
+from tidegate.adapters.index_client import connect
+from tidegate.adapters.index_delivery import Counters
+from tidegate.adapters.kafka import ensure_topics
+from tidegate.schemas.elasticsearch import contract_of
+from tidegate.schemas.settings import Elasticsearch, Indexer, Kafka, Settings
+from tidegate.schemas.topics import Topic
+
+ROWS_TOPIC = "tidegate.service-metrics.1s"
+DAY_MS = 1_795_514_400_000
+"""2026-11-24T10:00:00Z"""
+
+
+def settings_of(kafka: Kafka, elasticsearch: Elasticsearch, **indexer: Any) -> Settings:
+    """Settings of an indexer with a consumer group of this test's own and short waits."""
+    defaults = {"consumer_group": f"{kafka.topic_prefix}indexer", "flush_ms": 50, "max_backoff_seconds": 0.5}
+    return Settings(kafka=kafka, elasticsearch=elasticsearch, indexer=Indexer(**(defaults | indexer)))
+
+
+def row(number: int, **fields: Any) -> dict[str, Any]:
+    """A row as far as the index looks at it."""
+    return {
+        "id": f"1s|task|vision|task-{number}|||{DAY_MS}",
+        "window_start": "2026-11-24T10:00:00.000Z",
+        "requests": number,
+        "response_flags": {"UH": 1},
+    } | fields
+
+
+def produce(
+    kafka: Kafka,
+    topic: str,
+    messages: Iterable[object],
+    partition: int | None = None,
+    headers: dict[str, str] | None = None,
+) -> None:
+    """Write messages (bytes as they are, else as JSON), spread over the partitions unless one is given."""
+    contract = contract_of(topic)
+    ensure_topics(kafka, [contract.topic])
+    producer = Producer(kafka.client_config())
+    count = contract.topic.partitions or kafka.partitions
+    for number, message in enumerate(messages):
+        producer.produce(
+            kafka.topic(contract.topic),
+            message if isinstance(message, bytes) else json.dumps(message).encode(),
+            partition=number % count if partition is None else partition,
+            headers=list((headers or {}).items()),
+        )
+    assert producer.flush(30) == 0
+
+
+def index_all(settings: Settings, *topics: str) -> Counters:
+    """Index what these topics hold now."""
+    contracts = [contract_of(topic) for topic in topics]
+    return run_indexer(settings, contracts, bounded=True, stop=threading.Event())
+
+
+@dataclass
+class Running:
+    """An indexer on a thread of this process."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    counters: Counters | None = None
+    error: BaseException | None = None
+
+
+@contextmanager
+def running(settings: Settings, *topics: str) -> Iterator[Running]:
+    """An indexer that runs until the block ends; what it raised is raised there."""
+    state = Running()
+
+    def work() -> None:
+        try:
+            contracts = [contract_of(topic) for topic in topics]
+            state.counters = run_indexer(settings, contracts, bounded=False, stop=state.stop)
+        except BaseException as error:
+            state.error = error
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield state
+    finally:
+        state.stop.set()
+        thread.join(90)
+    assert not thread.is_alive()
+    if state.error is not None:
+        raise state.error
+
+
+def until(condition: Callable[[], bool], what: str, timeout_seconds: float = 60) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        time.sleep(0.05)
+
+
+def client_of(elasticsearch: Elasticsearch) -> Client:
+    """A client for looking at the result."""
+    return connect(elasticsearch, 60)
+
+
+def documents(elasticsearch: Elasticsearch, topic: str) -> dict[str, dict[str, Any]]:
+    """Every document under the topic's alias, by `_id`; an id that is in two indices fails."""
+    name = contract_of(topic).alias(elasticsearch.index_prefix)
+    with client_of(elasticsearch) as client:
+        client.indices.refresh(index=f"{name}*")
+        hits = client.search(index=name, size=10_000, ignore_unavailable=True)["hits"]["hits"]
+    found = {hit["_id"]: hit["_source"] for hit in hits}
+    assert len(found) == len(hits)
+    return found
+
+
+def messages(kafka: Kafka, topic: Topic) -> list[dict[str, Any]]:
+    """Everything that a topic holds."""
+    return [json.loads(value) for value in values(kafka, topic)]
+
+
+def committed(kafka: Kafka, group: str, topic: str) -> int:
+    """The sum of the group's committed offsets over the topic's partitions."""
+    contract = contract_of(topic)
+    consumer = Consumer(kafka.client_config() | {"group.id": group})
+    try:
+        asked = [
+            TopicPartition(kafka.topic(contract.topic), number)
+            for number in range(contract.topic.partitions or kafka.partitions)
+        ]
+        return sum(max(found.offset, 0) for found in consumer.committed(asked, timeout=30))
+    finally:
+        consumer.close()
+
+
+def values(kafka: Kafka, topic: Topic) -> Sequence[bytes]:
+    """Everything that a topic holds, as bytes."""
+    consumer = Consumer(kafka.client_config() | {"group.id": "unused", "enable.auto.commit": False})
+    try:
+        name = kafka.topic(topic)
+        found: list[bytes] = []
+        for number in consumer.list_topics(name, timeout=30).topics[name].partitions:
+            low, high = consumer.get_watermark_offsets(TopicPartition(name, number), timeout=30)
+            consumer.assign([TopicPartition(name, number, low)])
+            while low < high:
+                message = consumer.poll(30)
+                assert message is not None
+                assert message.error() is None
+                value = message.value()
+                assert value is not None
+                found.append(value)
+                low = (message.offset() or 0) + 1
+        return found
+    finally:
+        consumer.close()

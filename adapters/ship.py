@@ -58,6 +58,11 @@ class LogShipper:
         return replace(self._sender.counts)
 
     @property
+    def bytes_held(self) -> int:
+        """Memory for lines that Kafka hasn't taken yet, about."""
+        return self._sender.bytes_held
+
+    @property
     def idle(self) -> bool:
         """Whether all that the last step read has arrived, and it read every file to its end."""
         return self._sender.idle and all(tail.at_end for tail in self._follower.tails)
@@ -73,7 +78,7 @@ class LogShipper:
     def step(self, now: float) -> None:
         """Read what is new (a chunk of each file), send it, serve what came back. now: seconds, steady."""
         if now >= self._scan_at:
-            self._follower.scan(now)
+            self._follower.scan(now, time.time_ns())
             self._scan_at = now + _SCAN_SECONDS
         moved = False
         for tail, event in self._follower.read(now, self._sender.has_room):

@@ -100,6 +100,7 @@ class Follower:
         self._unreadable: set[Path] = set()
         self._unfinished: set[FileKey] = set()
         self._scans = 0
+        self._scanned_ns: int | None = None
         for state in saved:
             self._lanes.setdefault(state.lane, _Lane(state.lane, catch_up=True))
 
@@ -121,8 +122,11 @@ class Follower:
 
     # What there is to follow
 
-    def scan(self, now: float) -> None:
-        """Look at the file names: new files, rotated ones, ones that came back."""
+    def scan(self, now: float, time_ns: int) -> None:
+        """Look at the file names: new files, rotated ones, ones that came back.
+
+        time_ns: by the clock that files' times are of, ns since the epoch.
+        """
         self._scans += 1
         self._close_settled()
         matched = self._matched()
@@ -135,6 +139,7 @@ class Follower:
                 rotated.setdefault(lane.base, []).append(path)
         for lane in list(self._lanes.values()):
             self._scan_lane(lane, rotated.get(lane.base, []), lane.base in matched, now)
+        self._scanned_ns = time_ns
 
     def _matched(self) -> set[Path]:
         matched = set()
@@ -194,10 +199,11 @@ class Follower:
         return [path for path in dict.fromkeys(paths) if path != lane.base]
 
     def _newest_ns(self, lane: _Lane) -> int | None:
-        """When something of this lane was written last that we know of; None where we know nothing of it."""
+        """When something of this lane was written last that we know of; None where we know nothing."""
         times = [state.modified_ns for state in self._closed if state.lane == lane.base]
         times += [tail.modified_ns for tail in lane.tails]
-        return max(times, default=None)
+        # Of a log that wasn't there at the last look, what was written since then is new as well.
+        return max(times, default=self._scanned_ns)
 
     def _known_first(self, file: _Found) -> tuple[bool, int]:
         key = key_of(file.status)

@@ -141,11 +141,13 @@ class LineSplitter:
 def lines_of(block: bytes) -> tuple[list[bytes], int]:
     """The lines of a block without their ends (LF or CRLF), and how many empty ones were left out."""
     lines = block.split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    if b"\r" in block:
+    rest = lines.pop()  # not empty only at the end of a file; a CR at its end is not part of a line's end
+    windows = b"\r" in block
+    if windows:
         lines = [line.removesuffix(b"\r") for line in lines]
-    elif b"\n\n" not in block and not block.startswith(b"\n"):
+    if rest:
+        lines.append(rest)
+    if not windows and b"\n\n" not in block and not block.startswith(b"\n"):
         return lines, 0
     filled = [line for line in lines if line]
     return filled, len(lines) - len(filled)

@@ -152,8 +152,8 @@ class Link:
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
             self.failure = error.str()
-        else:
-            log.warning("Kafka: %s; lines wait until it is back", error.str())
+        elif error.code() == KafkaError._ALL_BROKERS_DOWN:
+            log.warning("no Kafka answers (%s); lines wait until it is back", error.str())
 
     def _count_partitions(self) -> int:
         topic = self._producer.list_topics(self._topic, timeout=ANSWER_SECONDS).topics[self._topic]
@@ -176,6 +176,7 @@ def _config(shipper: Shipper, broker_limit: int | None) -> dict[str, str | int |
         "client.id": "tidegate-shipper",
         "enable.idempotence": True,
         "message.timeout.ms": 0,
+        "topic.metadata.propagation.max.ms": 10_000,  # a topic that is gone for longer is made again
         "compression.type": shipper.compression,
         "linger.ms": shipper.linger_ms,
         "batch.size": batch,
@@ -190,7 +191,7 @@ def _config(shipper: Shipper, broker_limit: int | None) -> dict[str, str | int |
 def _broker_limit(kafka: Kafka, topic: str) -> int | None:
     """The largest record batch that the topic takes, in bytes; None where we may not know it."""
     resource = ConfigResource(ResourceType.TOPIC, topic)
-    client = AdminClient({**kafka.client_config()})
+    client = AdminClient({**kafka.client_config(), "log_level": 2})  # what fails is told below
     try:
         answers = client.describe_configs([resource], request_timeout=ANSWER_SECONDS)
         return int(answers[resource].result(ANSWER_SECONDS)["max.message.bytes"].value)

@@ -12,6 +12,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -105,10 +106,13 @@ class Sender:
         self._destination = destination
         self._topic = kafka.topic(destination.topic)
         self._letters = kafka.topic(DEAD_LETTERS)
-        self._room = shipper.buffer_mib * 1_048_576
+        self._buffer_bytes = shipper.buffer_mib * 1_048_576
+        self.bytes_held = 0
         self._parcels: dict[int, Parcel] = {}
         self._numbers = count()
         self._link: Link | None = None
+        self._helper = ThreadPoolExecutor(1, "shipper-connect")
+        self._attempt: Future[Link] | None = None
         self._retry_at = 0.0
         self._retry_seconds = _RETRY_SECONDS
 
@@ -119,7 +123,7 @@ class Sender:
 
     def has_room(self) -> bool:
         """Whether more may be sent now. At most one block more than the buffer's size is ever held."""
-        return self._link is not None and self._room > 0
+        return self._link is not None and self.bytes_held < self._buffer_bytes
 
     def send_lines(self, origin: Origin, block: bytes) -> Parcel:
         """Send the lines of a block; its empty ones are left out, and counted."""
@@ -149,7 +153,7 @@ class Sender:
 
     def poll(self, seconds: float) -> None:
         """Serve delivery reports, waiting up to so long for the first. Connects, also after a failure."""
-        if self._link is None and time.monotonic() >= self._retry_at:
+        if self._link is None:
             self._connect()
         if self._link is None:
             time.sleep(seconds)
@@ -175,6 +179,7 @@ class Sender:
 
     def close(self) -> None:
         """Drop the connection, and what hasn't arrived."""
+        self._helper.shutdown(cancel_futures=True)
         if self._link is not None:
             self._link.close()
             self._link = None
@@ -182,7 +187,7 @@ class Sender:
     def _send(self, parcel: Parcel, lines: list[bytes] | None = None) -> None:
         number = next(self._numbers)
         self._parcels[number] = parcel
-        self._room -= parcel.cost
+        self.bytes_held += parcel.cost
         if self._link is not None:
             self._transmit(self._link, number, parcel, lines)
 
@@ -206,7 +211,7 @@ class Sender:
         for line, message in self._refused(parcel, shipment) if shipment.refused else ():
             parcel.letters.append(self._letter_of(parcel, line, message["value"]))
         del self._parcels[shipment.number]
-        self._room += parcel.cost
+        self.bytes_held -= parcel.cost
         parcel.arrived = True
         if parcel.is_letter:
             self.counts.dead += 1
@@ -233,10 +238,16 @@ class Sender:
         return self.send_letter(origin, f"line: Kafka refuses a message of {len(value)} bytes", line)
 
     def _connect(self) -> None:
+        """In another thread, because files have to be looked at while a broker doesn't answer."""
+        if self._attempt is None:
+            if time.monotonic() >= self._retry_at:
+                self._attempt = self._helper.submit(self._new_link)
+            return
+        if not self._attempt.done():
+            return
+        attempt, self._attempt = self._attempt, None
         try:
-            topics = [self._destination.topic, DEAD_LETTERS]
-            ensure_topics(self._kafka, topics, timeout_seconds=ANSWER_SECONDS)
-            link = Link(self._kafka, self._shipper, self._topic)
+            link = attempt.result()
         except (KafkaUnavailable, KafkaException) as error:
             self._put_off(_reason(error))
             return
@@ -246,6 +257,11 @@ class Sender:
         self._link = link
         self._retry_seconds = _RETRY_SECONDS
         log.info("sending to topic %s at %s", self._topic, self._kafka.bootstrap_servers)
+
+    def _new_link(self) -> Link:
+        topics = [self._destination.topic, DEAD_LETTERS]
+        ensure_topics(self._kafka, topics, timeout_seconds=ANSWER_SECONDS)
+        return Link(self._kafka, self._shipper, self._topic)
 
     def _disconnect(self, link: Link, reason: str) -> None:
         link.close()

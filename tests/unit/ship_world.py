@@ -90,7 +90,7 @@ class ShipWorld:
 
     def step(self, room: int = 10_000) -> None:
         """One look at the files, and one chunk of each, while less than `room` is on its way."""
-        self.follower.scan(self.now)
+        self.follower.scan(self.now, FIRST_TIME_NS + int(self.now * 1e9))
         for tail, event in self.follower.read(self.now, lambda: len(self.flying) < room):
             tail.sent(event, self._send(event, tail))
             self.most_held = max(self.most_held, len(self.flying))
@@ -123,7 +123,9 @@ class ShipWorld:
             self.wait(WAIT_SECONDS / 4)
             after = (self._offsets(), len(self.arrived), len(self.letters))
             unchanged = unchanged + 1 if before == after else 0
-            if unchanged > MAX_LINE_BYTES // CHUNK_BYTES + 3:  # so many chunks may pass before a line is whole
+            if (
+                unchanged > MAX_LINE_BYTES // CHUNK_BYTES + 3
+            ):  # so many chunks may pass before a line is whole
                 return
         raise AssertionError("the shipper finds no end")
 

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from tests.unit.ship_world import MAX_LINE_BYTES, WAIT_SECONDS, ShipWorld
 
 
@@ -275,7 +276,9 @@ def test_a_gz_that_stays_cut_is_a_dead_letter_after_what_can_be_read(tmp_path: P
     assert written[len(whole_lines)].startswith(cut)
 
 
-def test_a_gz_that_is_none_is_told_and_holds_nobody_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_gz_that_is_none_is_told_and_holds_nobody_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     world = ShipWorld(tmp_path, ("*",))
     (world.folder / "access.log.1.gz").write_bytes(b"no gz at all")
     world.write(lines(1))
@@ -325,6 +328,16 @@ def test_rotated_files_from_before_the_first_start_are_left_alone(world: ShipWor
     world.write(lines(3))
     world.drain()
     assert world.arrived == [line(2), line(3)]
+
+
+def test_a_file_that_came_and_was_rotated_between_two_looks_is_shipped(world: ShipWorld) -> None:
+    world.step()
+    world.write(lines(1))
+    world.rotate_by_rename()
+    world.write(lines(2))
+    world.compress(1)
+    world.drain()
+    assert world.arrived == [line(1), line(2)]
 
 
 def test_a_file_that_the_settings_do_not_name_any_more_is_read_to_its_end(tmp_path: Path) -> None:

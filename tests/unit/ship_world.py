@@ -1,4 +1,4 @@
-"""A folder with a log that is written, rotated and compressed, a shipper that reads it, and a Kafka of memory.
+"""A folder with a log that is written, rotated and compressed, a shipper, and a Kafka of memory.
 
 Everything around the follower is the test's: the clock, the times of files, and when Kafka acknowledges.
 """
@@ -33,7 +33,7 @@ class Sent:
 
 
 class ShipWorld:
-    """The log is `access.log` in `folder`. Times in seconds of a clock that moves only by `wait` and writing."""
+    """The log is `access.log`. Times in seconds of a clock that moves only by `wait` and by writing."""
 
     def __init__(self, folder: Path, patterns: tuple[str, ...] = ("access.log",)) -> None:
         self.folder = folder / "logs"
@@ -101,7 +101,7 @@ class ShipWorld:
             self._take(self.flying.popleft())
 
     def restart(self, *, lost_answers: int = 0) -> None:
-        """The shipper dies. Kafka had some more messages than it was told. Then it starts from what was saved."""
+        """The shipper dies; Kafka had some more messages than it was told. It starts from what was saved."""
         with StateFolder(self.state_folder) as folder:
             folder.save(self.follower.states())
             self.follower.close()

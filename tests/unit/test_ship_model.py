@@ -19,7 +19,7 @@ ends = st.sampled_from([b"\n", b"\n", b"\r\n", b"\n\n", b"\n\r\n\n"])
 
 
 class ShippedLog(RuleBasedStateMachine):
-    """Writes numbered lines into a log that is rotated in every way, while the shipper comes, waits and dies."""
+    """Numbered lines go into a log that is rotated in every way; the shipper comes, waits and dies."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 2.0
 """How long a broker may take to answer when we connect."""
+BY_KEY = -1
+"""Instead of a partition: the one that the message's key, or chance, gives."""
 _PARTITIONS_SECONDS = 300.0
 _FRAME_BYTES = 1024
 """Room for a record batch's header and a record's fields around one line."""
@@ -84,19 +86,20 @@ class Link:
         self._partitions = self._count_partitions()
         self._partitions_at = time.monotonic()
 
-    def send(self, number: int, messages: list[dict[str, Any]], *, keyed: bool) -> None:
-        """Send messages to the topic: by their keys, or all to the partition whose turn it is."""
-        partition = -1
-        if not keyed:
-            self._turn = (self._turn + 1) % self._partitions
-            partition = self._turn
+    def next_partition(self) -> int:
+        """The partition whose turn it is."""
+        self._turn = (self._turn + 1) % self._partitions
+        return self._turn
+
+    def send(self, number: int, messages: list[dict[str, Any]], partition: int) -> None:
+        """Send messages to one partition of the topic, or BY_KEY."""
         self._produce(self._producer, self._topic, number, messages, partition, alone=False)
 
-    def send_alone(self, number: int, topic: str, messages: list[dict[str, Any]]) -> None:
+    def send_alone(self, number: int, topic: str, messages: list[dict[str, Any]], partition: int) -> None:
         """Send each message in a batch of its own."""
         if self._alone is None:
             self._alone = self._new_producer({"batch.num.messages": 1, "linger.ms": 0})
-        self._produce(self._alone, topic, number, messages, -1, alone=True)
+        self._produce(self._alone, topic, number, messages, partition, alone=True)
 
     def poll(self, seconds: float) -> Sequence[Shipment]:
         """Wait up to so long for reports. Returns the shipments that are answered whole."""

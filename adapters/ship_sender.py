@@ -22,7 +22,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 from tidegate.adapters.kafka import KafkaUnavailable, dead_letter, ensure_topics
 from tidegate.adapters.ship_lines import lines_of, offset_of
-from tidegate.adapters.ship_link import ANSWER_SECONDS, Link, Shipment
+from tidegate.adapters.ship_link import ANSWER_SECONDS, BY_KEY, Link, Shipment
 from tidegate.schemas.settings import Kafka, Shipper
 from tidegate.schemas.topics import ACCESS_LOGS, DEAD_LETTERS, Topic
 
@@ -46,12 +46,14 @@ class Destination:
     """Where lines go, and what message a line becomes.
 
     messages: for lines of one file and its path, a dict with `value` and maybe `key` for each line, in order.
-    keyed: the key decides the partition; otherwise whole blocks go to the partitions in turn.
+    keyed: the key decides the partition. partition: the one that gets everything. With neither, whole blocks
+    go to the partitions in turn.
     """
 
     topic: Topic = ACCESS_LOGS
     messages: Callable[[Sequence[bytes], Path], list[dict[str, Any]]] = untouched
     keyed: bool = False
+    partition: int | None = None
 
 
 @dataclass(frozen=True)
@@ -193,10 +195,15 @@ class Sender:
 
     def _transmit(self, link: Link, number: int, parcel: Parcel, lines: list[bytes] | None = None) -> None:
         if parcel.is_letter:
-            link.send_alone(number, self._letters, [{"value": parcel.block}])
+            link.send_alone(number, self._letters, [{"value": parcel.block}], BY_KEY)
         else:
             messages = self._messages(parcel, lines if lines is not None else lines_of(parcel.block)[0])
-            link.send(number, messages, keyed=self._destination.keyed)
+            link.send(number, messages, self._partition(link))
+
+    def _partition(self, link: Link) -> int:
+        if self._destination.keyed:
+            return BY_KEY
+        return link.next_partition() if self._destination.partition is None else self._destination.partition
 
     def _messages(self, parcel: Parcel, lines: list[bytes]) -> list[dict[str, Any]]:
         return self._destination.messages(lines, parcel.origin.path)
@@ -206,7 +213,8 @@ class Sender:
         if shipment.refused and not shipment.alone:
             refused = [message for _, message in self._refused(parcel, shipment)]
             log.warning("%s: Kafka refuses a batch; sending %d lines one by one", self._topic, len(refused))
-            link.send_alone(shipment.number, self._topic, refused)
+            partition = BY_KEY if self._destination.partition is None else self._destination.partition
+            link.send_alone(shipment.number, self._topic, refused, partition)
             return
         for line, message in self._refused(parcel, shipment) if shipment.refused else ():
             parcel.letters.append(self._letter_of(parcel, line, message["value"]))

@@ -11,6 +11,7 @@ from tidegate.cli import app_context
 from tidegate.cli.demo import demo
 from tidegate.cli.doctor import doctor
 from tidegate.cli.index import index
+from tidegate.cli.replay import replay
 from tidegate.cli.schemas import schemas
 from tidegate.cli.ship import ship
 from tidegate.cli.windows import windows
@@ -39,6 +40,7 @@ def _common(
 app.command()(demo)
 app.command()(doctor)
 app.command()(index)
+app.command()(replay)
 app.command()(schemas)
 app.command()(ship)
 app.command()(windows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 _TIMEOUT_SECONDS = 10.0
 _CRITICAL = 2
 _QUIET_SECONDS = 0.5
+_STEP_SECONDS = 0.05
+"""`consume` waits so long for as many messages as were asked for, however few there are."""
 _READ_AT_ONCE = 500
 _FIRST_STEP_BACK = 2000
 
@@ -140,9 +143,12 @@ class WindowReader:
         """The rows of these partitions between the two offsets, the second one excluded."""
         left = {number: end for number, (start, end) in ranges.items() if start < end}
         self._consumer.assign([TopicPartition(self._topic, number, ranges[number][0]) for number in left])
+        heard_at = time.monotonic()
         while left:
-            messages = self._consumer.consume(_READ_AT_ONCE, _TIMEOUT_SECONDS)
-            if not messages:
+            messages = self._consumer.consume(_READ_AT_ONCE, _STEP_SECONDS)
+            if messages:
+                heard_at = time.monotonic()
+            elif time.monotonic() - heard_at > _TIMEOUT_SECONDS:
                 raise KafkaUnavailable(
                     f"Kafka at {self._address} stopped answering while {self._topic} was read"
                 )

@@ -1,0 +1,111 @@
+"""Index templates on a real Elasticsearch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from elasticsearch import Elasticsearch as Client
+from tidegate.adapters import index_templates
+from tidegate.adapters.index_templates import find_template, install_templates, supports
+from tidegate.schemas.elasticsearch import (
+    INDEX_CONTRACTS,
+    TEMPLATE_VERSION,
+    Features,
+    contract_of,
+    index_template,
+)
+from tidegate.schemas.settings import Elasticsearch
+
+from tests.integration.indexing import client_of, row
+
+CONTRACT = contract_of("tidegate.service-metrics.1s")
+
+
+def index_of(elasticsearch: Elasticsearch) -> str:
+    return f"{CONTRACT.alias(elasticsearch.index_prefix)}-2026.11.24"
+
+
+def fields(client: Client, index: str) -> dict[str, Any]:
+    found = client.indices.get_mapping(index=index)[index]["mappings"]["properties"]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_what_the_server_can_is_found_by_trying(elasticsearch: Elasticsearch) -> None:
+    with client_of(elasticsearch) as client:
+        assert supports(client, "keyword")
+        assert not supports(client, "no_such_type")
+
+
+def test_templates_are_installed_once_and_again_without_harm(elasticsearch: Elasticsearch) -> None:
+    with client_of(elasticsearch) as client:
+        before = install_templates(client, elasticsearch, INDEX_CONTRACTS)
+        assert {template.state for template in before} == {"missing"}
+        again = install_templates(client, elasticsearch, INDEX_CONTRACTS)
+        assert {template.state for template in again} == {"current"}
+
+
+def test_a_days_index_has_the_models_fields_and_the_alias(elasticsearch: Elasticsearch) -> None:
+    settings = elasticsearch.model_copy(update={"shards": 2})
+    with client_of(elasticsearch) as client:
+        install_templates(client, settings, [CONTRACT])
+        client.index(index=index_of(elasticsearch), id="x", document=row(1))
+        assert set(fields(client, index_of(elasticsearch))) == set(CONTRACT.row.model_fields)
+        settings_now = client.indices.get_settings(index=index_of(elasticsearch))
+        assert settings_now[index_of(elasticsearch)]["settings"]["index"]["number_of_shards"] == "2"
+        assert client.indices.exists_alias(name=CONTRACT.alias(elasticsearch.index_prefix))
+
+
+@pytest.mark.parametrize("flattened", [True, False])
+def test_the_server_takes_the_templates_of_either_branch(
+    elasticsearch: Elasticsearch, monkeypatch: pytest.MonkeyPatch, flattened: bool
+) -> None:
+    with client_of(elasticsearch) as client:
+        if flattened and not supports(client, "flattened"):
+            pytest.skip("this Elasticsearch has no flattened fields")
+        monkeypatch.setattr(index_templates, "detect_features", lambda _: Features(flattened=flattened))
+        install_templates(client, elasticsearch, INDEX_CONTRACTS)
+        client.index(index=index_of(elasticsearch), id="x", document=row(1))
+        kind = fields(client, index_of(elasticsearch))["response_flags"]["type"]
+        assert kind == ("flattened" if flattened else "object")
+
+
+def test_a_newer_tidegates_template_stays(elasticsearch: Elasticsearch) -> None:
+    name = CONTRACT.alias(elasticsearch.index_prefix)
+    newer = index_template(CONTRACT, elasticsearch, Features()) | {"version": TEMPLATE_VERSION + 1}
+    with client_of(elasticsearch) as client:
+        client.indices.put_index_template(name=name, body=newer)
+        install_templates(client, elasticsearch, [CONTRACT])
+        found = find_template(client, CONTRACT, elasticsearch.index_prefix)
+    assert (found.version, found.state) == (TEMPLATE_VERSION + 1, "newer")
+
+
+def test_an_older_template_is_replaced_and_its_indices_learn_the_new_fields(
+    elasticsearch: Elasticsearch,
+) -> None:
+    name = CONTRACT.alias(elasticsearch.index_prefix)
+    older = index_template(CONTRACT, elasticsearch, Features()) | {"version": TEMPLATE_VERSION - 1}
+    del older["template"]["mappings"]["properties"]["apdex"]
+    with client_of(elasticsearch) as client:
+        client.indices.put_index_template(name=name, body=older)
+        client.index(index=index_of(elasticsearch), id="x", document=row(1))
+        assert "apdex" not in fields(client, index_of(elasticsearch))
+        install_templates(client, elasticsearch, [CONTRACT])
+        assert fields(client, index_of(elasticsearch))["apdex"] == {"type": "double"}
+        assert find_template(client, CONTRACT, elasticsearch.index_prefix).state == "current"
+
+
+def test_an_index_whose_old_fields_conflict_is_left_and_the_next_one_is_right(
+    elasticsearch: Elasticsearch,
+) -> None:
+    name = CONTRACT.alias(elasticsearch.index_prefix)
+    older = index_template(CONTRACT, elasticsearch, Features()) | {"version": TEMPLATE_VERSION - 1}
+    older["template"]["mappings"]["properties"]["apdex"] = {"type": "keyword"}
+    with client_of(elasticsearch) as client:
+        client.indices.put_index_template(name=name, body=older)
+        client.index(index=index_of(elasticsearch), id="x", document=row(1))
+        install_templates(client, elasticsearch, [CONTRACT])
+        client.index(index=f"{name}-2026.11.25", id="x", document=row(1))
+        assert fields(client, index_of(elasticsearch))["apdex"]["type"] == "keyword"
+        assert fields(client, f"{name}-2026.11.25")["apdex"]["type"] == "double"

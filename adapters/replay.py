@@ -36,8 +36,8 @@ class ReplayPlan:
     """What to do with the lines.
 
     speed: 1 keeps the pace of the requests' ends, 10 is ten times as fast, None as fast as it goes.
-    shift_to_now: move every start_time by the same whole seconds, as late as no request ends after its line is
-    sent. partition: all lines go there; None gives each partition its turn.
+    shift_to_now: move every start_time by the same whole seconds, no request ending after its line is sent.
+    partition: all lines go there; None gives each partition its turn.
     """
 
     speed: float | None = None

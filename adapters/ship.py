@@ -67,6 +67,13 @@ class LogShipper:
         """Whether all that the last step read has arrived, and it read every file to its end."""
         return self._sender.idle and all(tail.at_end for tail in self._follower.tails)
 
+    def connect(self, seconds: float) -> bool:
+        """Wait up to so long for Kafka; returns whether it answers. Not needed: every step tries too."""
+        deadline = time.monotonic() + seconds
+        while not self._sender.connected and time.monotonic() < deadline:
+            self._sender.poll(0.01)
+        return self._sender.connected
+
     def run(self, stop: Callable[[], bool]) -> None:
         """Ship until `stop()` is true; then send what was read, and remember how far that came."""
         while not stop():

@@ -108,8 +108,9 @@ class LineSplitter:
                 data = b"" if newline < 0 else data[newline + 1 :]
         whole = data.rfind(b"\n") + 1
         if whole:
-            yield self._lines(self._take_pending() + data[:whole])
-            data = data[whole:]
+            rest = data[whole:]
+            yield self._lines(b"".join((self._take_pending(), memoryview(data)[:whole])))  # copied once
+            data = rest
         if data:
             self._pending.append(data)
             self._pending_bytes += len(data)
@@ -142,12 +143,11 @@ def lines_of(block: bytes) -> tuple[list[bytes], int]:
     """The lines of a block without their ends (LF or CRLF), and how many empty ones were left out."""
     lines = block.split(b"\n")
     rest = lines.pop()  # not empty only at the end of a file; a CR at its end is not part of a line's end
-    windows = b"\r" in block
-    if windows:
+    if b"\r" in block:
         lines = [line.removesuffix(b"\r") for line in lines]
     if rest:
         lines.append(rest)
-    if not windows and b"\n\n" not in block and not block.startswith(b"\n"):
+    if all(lines):
         return lines, 0
     filled = [line for line in lines if line]
     return filled, len(lines) - len(filled)

@@ -119,6 +119,11 @@ class Sender:
         self._retry_seconds = _RETRY_SECONDS
 
     @property
+    def connected(self) -> bool:
+        """Whether Kafka has answered, and nothing has failed since."""
+        return self._link is not None
+
+    @property
     def idle(self) -> bool:
         """Whether everything sent has arrived."""
         return not self._parcels

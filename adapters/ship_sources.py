@@ -68,13 +68,14 @@ class PlainSource:
         anchor: what stood right before `offset` when that was read.
         Raises FileReplaced where that, or the file's first bytes, are others now.
         """
-        data = os.pread(self._fd, len(anchor) + size, offset - len(anchor))
-        # Checked after the read: had the file been replaced before it, its first bytes would be others now.
+        data = os.pread(self._fd, size, offset) if size else b""
+        # Checked after the read: had the file been replaced before it, these would be others now.
         head = os.pread(self._fd, HEAD_BYTES, 0)
-        if not head.startswith(self.head) or not data.startswith(anchor):
+        before = os.pread(self._fd, len(anchor), offset - len(anchor))
+        if not head.startswith(self.head) or before != anchor:
             raise FileReplaced
         self.head = head
-        return data[len(anchor) :]
+        return data
 
     def at_end(self, offset: int) -> bool:
         """Whether nothing stands behind `offset` now."""

@@ -27,6 +27,7 @@ FUNCTIONS = {
     "HISTOGRAM_BUCKETS": "io.tidegate.flink.HistogramBuckets",
     "HISTOGRAM_ZERO": "io.tidegate.flink.HistogramZero",
     "FLAG_COUNTS": "io.tidegate.flink.FlagCounts",
+    "FLAG_COUNTS_MERGE": "io.tidegate.flink.FlagCountsMerge",
 }
 """SQL name to class; each class says in its comment what it takes and gives."""
 

@@ -339,8 +339,13 @@ final class AccessLogLine {
 
     private static boolean isUtf8(byte[] line) {
         int at = 0;
-        for (; at + 8 <= line.length; at += 8) {
-            if (((long) LONGS.get(line, at) & 0x8080808080808080L) != 0) {
+        for (; at + 32 <= line.length; at += 32) {
+            long bits =
+                    (long) LONGS.get(line, at)
+                            | (long) LONGS.get(line, at + 8)
+                            | (long) LONGS.get(line, at + 16)
+                            | (long) LONGS.get(line, at + 24);
+            if ((bits & 0x8080808080808080L) != 0) {
                 return decodes(line);
             }
         }

@@ -1,15 +1,13 @@
 package io.tidegate.flink;
 
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.Map;
+import java.util.Set;
 import java.util.TreeMap;
 import org.apache.flink.table.functions.AggregateFunction;
 
-/**
- * {@code FLAG_COUNTS(response_flags, requests)}: Envoy's comma-joined response flags to the requests that had them.
- *
- * <p>A flag counts once a request, unknown flags too.
- */
+/** {@code FLAG_COUNTS(response_flags)}: Envoy's comma-joined flags to the requests that had them, unknown flags too. */
 public final class FlagCounts extends AggregateFunction<Map<String, Long>, FlagCounts.Counts> {
 
     private static final long serialVersionUID = 1L;
@@ -24,15 +22,15 @@ public final class FlagCounts extends AggregateFunction<Map<String, Long>, FlagC
         return new Counts();
     }
 
-    public void accumulate(Counts counts, String flags, Long requests) {
+    public void accumulate(Counts counts, String flags) {
         if (flags == null) {
             return;
         }
-        Map<String, Boolean> once = new HashMap<>();
+        Set<String> once = new HashSet<>();
         for (String part : flags.split(",")) {
             String flag = part.trim();
-            if (!flag.isEmpty() && !flag.equals("-") && once.put(flag, true) == null) {
-                counts.byFlag.merge(flag, requests, Long::sum);
+            if (!flag.isEmpty() && !flag.equals("-") && once.add(flag)) {
+                counts.byFlag.merge(flag, 1L, Long::sum);
             }
         }
     }

@@ -100,11 +100,18 @@ class LogShipper:
             self._tell_at = now + _TELL_SECONDS
 
     def save(self) -> None:
-        """Write down how far each file is in Kafka, where that has changed."""
+        """Write down how far each file is in Kafka, where that has changed.
+
+        A full disk stops nobody: it is told, and tried again; after a crash more is sent twice.
+        """
         states = self._follower.states()
-        if states != self._saved:
+        if states == self._saved:
+            return
+        try:
             self._folder.save(states)
             self._saved = states
+        except OSError as error:
+            log.error("%s: offsets can't be saved, tried again: %s", self._folder.folder, error)
 
     def close(self) -> None:
         """Remember what has arrived, and let go of files, Kafka and the state folder."""

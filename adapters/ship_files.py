@@ -258,9 +258,13 @@ class Follower:
             self._unfinished.add(key_of(file.status))
             lane.catch_up = lane.catch_up or not file.named
             log.info("%s is still being compressed", file.path)
-        elif file.path not in self._unreadable:
-            self._unreadable.add(file.path)
-            log.error("%s can't be read, looked at again when it changes: %s", file.path, error)
+        else:
+            self._tell_unreadable(file.path, error)
+
+    def _tell_unreadable(self, path: Path, error: Exception) -> None:
+        if path not in self._unreadable:
+            self._unreadable.add(path)
+            log.error("%s can't be read, looked at again later: %s", path, error)
 
     def _resume(
         self, lane: _Lane, file: _Found, source: Source, since_ns: int | None, rotated_at: float | None
@@ -359,6 +363,10 @@ class Follower:
         except FileReplaced:
             yield from self._replaced(lane, tail, now)
             return
+        except OSError as error:
+            self._tell_unreadable(tail.name.path, error)
+            tail.at_end = True  # others go on
+            return
         if untouched and tail.read_offset and lane.rotations.have_changed():
             # An empty file that was written to, copied and truncated looks as one that was written to.
             tail.start_over(self._limits.max_line_bytes)
@@ -378,6 +386,8 @@ class Follower:
                 tail.check()
             except FileReplaced:
                 self._go_on_in_copy(lane, tail, now)
+            except OSError as error:
+                self._tell_unreadable(tail.name.path, error)
 
     def _replaced(self, lane: _Lane, tail: Tail, now: float) -> Iterator[tuple[Tail, Event]]:
         """The file was truncated: its old content goes on in a copy or ends here, its new one begins."""

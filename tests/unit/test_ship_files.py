@@ -444,3 +444,22 @@ def test_a_rotated_file_that_grows_again_is_read_again_where_it_ended(tmp_path: 
     world.write(lines(2), world.rotated(1))
     world.drain()
     assert world.arrived == [line(1), line(2)]
+
+
+def test_a_file_that_fails_to_be_read_for_a_while_loses_no_line(
+    world: ShipWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.write(lines(1))
+    world.drain()
+
+    def broken(*_: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "pread", broken)
+        world.write(lines(2))
+        world.drain()
+    assert "can't be read" in caplog.text
+    world.write(lines(3))
+    world.drain()
+    assert world.arrived == [line(1), line(2), line(3)]

@@ -11,6 +11,7 @@ from tidegate.cli import app_context
 from tidegate.cli.demo import demo
 from tidegate.cli.doctor import doctor
 from tidegate.cli.index import index
+from tidegate.cli.jobs import run, submit
 from tidegate.cli.replay import replay
 from tidegate.cli.schemas import schemas
 from tidegate.cli.ship import ship
@@ -41,8 +42,10 @@ app.command()(demo)
 app.command()(doctor)
 app.command()(index)
 app.command()(replay)
+app.command()(run)
 app.command()(schemas)
 app.command()(ship)
+app.command()(submit)
 app.command()(windows)
 
 

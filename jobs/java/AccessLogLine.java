@@ -12,6 +12,7 @@ import java.nio.charset.StandardCharsets;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.regex.Pattern;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.JsonFactory;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.JsonParser;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.JsonToken;
@@ -68,6 +69,18 @@ final class AccessLogLine {
     private static final long UNREADABLE = Long.MIN_VALUE + 1;
     private static final long OUT_OF_RANGE = Long.MIN_VALUE + 2;
 
+    /** Compared by identity: no number has these texts. */
+    private static final String UNKNOWN_NUMBER = "unknown";
+
+    private static final String NO_NUMBER = "no number";
+
+    private static final Pattern JSON_NUMBER =
+            Pattern.compile("-?(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][+-]?[0-9]+)?");
+
+    private static final double MAX_WHOLE = 9_007_199_254_740_992.0;
+    private static final BigDecimal MOST_WHOLE = BigDecimal.valueOf(9_007_199_254_740_991L);
+    private static final BigDecimal MOST_MS = BigDecimal.valueOf(10_000_000_000L);
+
     private static final VarHandle LONGS =
             MethodHandles.byteArrayViewVarHandle(long[].class, ByteOrder.LITTLE_ENDIAN);
 
@@ -83,6 +96,7 @@ final class AccessLogLine {
     private String startText;
     private long startMs;
     private long durationUs;
+    private long durationMs;
     private long serviceTimeUs;
     private long responseCode;
     private long bytesReceived;
@@ -105,18 +119,18 @@ final class AccessLogLine {
         if (wrong != null) {
             return row(line, DEAD, wrong, NO_EVENT_TIME);
         }
-        long eventMs = startMs + (durationUs > 0 ? durationUs / 1000 : 0);
+        long eventMs = startMs + durationMs;
         if (eventMs < 0 || eventMs >= MAX_EVENT_MS) {
             return row(line, DEAD, "start_time: out of range (1970 to 2200)", NO_EVENT_TIME);
         }
         GenericRowData row = row(line, REQUEST, null, TimestampData.fromEpochMillis(eventMs));
         row.setField(4, closesAt(eventMs));
-        row.setField(5, text(cluster));
-        row.setField(6, text(host));
+        row.setField(5, kept(cluster));
+        row.setField(6, kept(host));
         row.setField(7, durationUs == UNKNOWN ? null : (Object) durationUs);
         row.setField(8, serviceTimeUs < 0 ? null : (Object) serviceTimeUs);
         row.setField(9, outcome());
-        row.setField(10, text(flags));
+        row.setField(10, kept(flags));
         row.setField(11, Math.max(0, bytesReceived));
         row.setField(12, Math.max(0, bytesSent));
         return row;
@@ -142,17 +156,17 @@ final class AccessLogLine {
 
     /** What is wrong with the fields that must be right, or null. */
     private String check() {
-        if (durationUs == UNREADABLE) {
-            return "duration: neither a number of milliseconds nor unknown";
-        }
-        if (durationUs == OUT_OF_RANGE) {
-            return "duration: out of range (0 to 1e10 ms)";
-        }
         if (startText == null) {
             return "start_time: unknown";
         }
         startMs = startTime.epochMs(startText);
-        return startMs == StartTime.UNREADABLE ? "start_time: not ISO 8601 with a zone" : null;
+        if (startMs == StartTime.UNREADABLE) {
+            return "start_time: not ISO 8601 with a zone";
+        }
+        if (durationUs == UNREADABLE) {
+            return "duration: neither a number of milliseconds nor unknown";
+        }
+        return durationUs == OUT_OF_RANGE ? "duration: out of range (0 to 1e10 ms)" : null;
     }
 
     private byte outcome() {
@@ -162,10 +176,10 @@ final class AccessLogLine {
         if (responseCode == 0) {
             return ABORTED;
         }
-        if (responseCode >= 500_000 && responseCode < 600_000) {
+        if (responseCode >= 500 && responseCode < 600) {
             return ERROR_5XX;
         }
-        return responseCode >= 400_000 && responseCode < 500_000 ? ERROR_4XX : OK;
+        return responseCode >= 400 && responseCode < 500 ? ERROR_4XX : OK;
     }
 
     private static boolean hasRateLimitFlag(String flags) {
@@ -189,6 +203,7 @@ final class AccessLogLine {
     private String parse(byte[] line) {
         startText = null;
         durationUs = UNKNOWN;
+        durationMs = 0;
         serviceTimeUs = UNKNOWN;
         responseCode = UNKNOWN;
         bytesReceived = UNKNOWN;
@@ -198,6 +213,9 @@ final class AccessLogLine {
         flags = null;
         cluster = null;
         host = null;
+        if (startsAsOtherEncoding(line)) {
+            return "line: not JSON";
+        }
         try (JsonParser parser = json.createParser(line)) {
             JsonToken first = parser.nextToken();
             if (first != JsonToken.START_OBJECT) {
@@ -208,37 +226,37 @@ final class AccessLogLine {
                 JsonToken value = parser.nextToken();
                 switch (key) {
                     case "start_time":
-                        startText = value == JsonToken.VALUE_NULL ? null : scalar(parser, value);
+                        startText = text(parser, value);
                         break;
                     case "duration":
-                        durationUs = number(parser, value, true);
+                        readDuration(parser, value);
                         break;
                     case "upstream_service_time":
-                        serviceTimeUs = number(parser, value, false);
+                        serviceTimeUs = micros(parser, value);
                         break;
                     case "response_code":
-                        responseCode = number(parser, value, false);
+                        responseCode = whole(parser, value);
                         break;
                     case "bytes_received":
-                        bytesReceived = number(parser, value, false) / 1000;
+                        bytesReceived = whole(parser, value);
                         break;
                     case "bytes_sent":
-                        bytesSent = number(parser, value, false) / 1000;
+                        bytesSent = whole(parser, value);
                         break;
                     case "response_flags":
-                        flags = scalar(parser, value);
+                        flags = text(parser, value);
                         break;
                     case "response_code_details":
-                        limitedByDetails = "local_rate_limited".equals(scalar(parser, value));
+                        limitedByDetails = "local_rate_limited".equals(text(parser, value));
                         break;
                     case "upstream_cluster":
-                        cluster = scalar(parser, value);
+                        cluster = text(parser, value);
                         break;
                     case "upstream_host":
-                        host = scalar(parser, value);
+                        host = text(parser, value);
                         break;
                     case "access_log_type":
-                        String type = scalar(parser, value);
+                        String type = text(parser, value);
                         periodic = type != null && !type.equals("DownstreamEnd");
                         break;
                     default:
@@ -257,71 +275,152 @@ final class AccessLogLine {
         }
     }
 
-    /** A scalar as text; null where it is unknown, that is null, "-", "" or no scalar. */
-    private static String scalar(JsonParser parser, JsonToken value) throws IOException {
-        if (value == JsonToken.VALUE_NULL || !value.isScalarValue()) {
+    /** A text that says something; null where it is no text, blank or "-". */
+    private static String text(JsonParser parser, JsonToken value) throws IOException {
+        if (value != JsonToken.VALUE_STRING) {
             return null;
         }
         String text = parser.getText();
-        return text.isEmpty() || text.equals("-") ? null : text;
+        return isUnknown(text) ? null : text;
     }
 
-    /**
-     * A number in thousandths, half up (ms to µs), from a JSON number or a text that is one.
-     *
-     * @param strict whether what is no number, or a negative one, is UNREADABLE instead of UNKNOWN
-     */
-    private static long number(JsonParser parser, JsonToken value, boolean strict) throws IOException {
-        long wrong = strict ? UNREADABLE : UNKNOWN;
+    private static boolean isUnknown(String text) {
+        int known = 0;
+        for (int i = 0; i < text.length(); i++) {
+            if (text.charAt(i) != ' ') {
+                known++;
+                if (known > 1 || text.charAt(i) != '-') {
+                    return false;
+                }
+            }
+        }
+        return true;
+    }
+
+    /** The text of a JSON number, or of a text that is one; UNKNOWN_NUMBER or NO_NUMBER where it is neither. */
+    private static String numberText(JsonParser parser, JsonToken value) throws IOException {
+        if (value.isNumeric()) {
+            return parser.getText();
+        }
         if (value == JsonToken.VALUE_NULL) {
+            return UNKNOWN_NUMBER;
+        }
+        if (value != JsonToken.VALUE_STRING) {
+            return NO_NUMBER;
+        }
+        String text = parser.getText();
+        if (isUnknown(text)) {
+            return UNKNOWN_NUMBER;
+        }
+        int from = 0;
+        int to = text.length();
+        while (text.charAt(from) == ' ') {
+            from++;
+        }
+        while (text.charAt(to - 1) == ' ') {
+            to--;
+        }
+        text = text.substring(from, to);
+        return JSON_NUMBER.matcher(text).matches() ? text : NO_NUMBER;
+    }
+
+    private static boolean isShortInteger(JsonParser parser, JsonToken value) throws IOException {
+        return value == JsonToken.VALUE_NUMBER_INT && parser.getTextLength() <= 10;
+    }
+
+    /** The duration, in µs half up and in ms cut off; UNREADABLE and OUT_OF_RANGE are for {@link #check}. */
+    private void readDuration(JsonParser parser, JsonToken value) throws IOException {
+        durationMs = 0;
+        if (isShortInteger(parser, value)) {
+            durationMs = parser.getLongValue();
+            durationUs = durationMs < 0 ? UNREADABLE : durationMs * 1000;
+            return;
+        }
+        String text = numberText(parser, value);
+        if (text == UNKNOWN_NUMBER || text == NO_NUMBER) {
+            durationUs = text == UNKNOWN_NUMBER ? UNKNOWN : UNREADABLE;
+            return;
+        }
+        durationUs = thousandths(text);
+        if (durationUs > 0) {
+            durationMs = Double.parseDouble(text) < 1e-4 ? 0 : new BigDecimal(text).longValue();
+        }
+    }
+
+    /** A time in µs, half up; below 0 where it is unknown or no time. */
+    private static long micros(JsonParser parser, JsonToken value) throws IOException {
+        if (isShortInteger(parser, value)) {
+            return parser.getLongValue() * 1000;
+        }
+        String text = numberText(parser, value);
+        return text == UNKNOWN_NUMBER || text == NO_NUMBER ? UNKNOWN : thousandths(text);
+    }
+
+    /** A whole number from 0 to 2^53 - 1, or UNKNOWN. */
+    private static long whole(JsonParser parser, JsonToken value) throws IOException {
+        if (isShortInteger(parser, value)) {
+            return parser.getLongValue();
+        }
+        String text = numberText(parser, value);
+        if (text == UNKNOWN_NUMBER || text == NO_NUMBER) {
             return UNKNOWN;
         }
-        if (value == JsonToken.VALUE_NUMBER_INT && parser.getTextLength() <= 10) {
-            long whole = parser.getLongValue();
-            return whole < 0 ? wrong : whole * 1000;
+        double near = Double.parseDouble(text);
+        if (near > MAX_WHOLE || (near != 0 && near < 1) || near < 0) {
+            return UNKNOWN;
         }
-        String text;
-        if (value.isNumeric()) {
-            text = parser.getText();
-        } else if (value == JsonToken.VALUE_STRING) {
-            text = parser.getText().trim();
-            if (text.isEmpty() || text.equals("-")) {
-                return UNKNOWN;
-            }
-        } else {
-            return wrong;
+        if (near == 0) {
+            return isZero(text) ? 0 : UNKNOWN;
         }
-        return thousandths(text, strict, wrong);
+        BigDecimal exact = new BigDecimal(text);
+        return exact.stripTrailingZeros().scale() <= 0 && exact.compareTo(MOST_WHOLE) <= 0
+                ? exact.longValueExact()
+                : UNKNOWN;
     }
 
-    private static long thousandths(String text, boolean strict, long wrong) {
+    /** Whether a number's text has no digit but 0 before its exponent: not merely too small for a double. */
+    private static boolean isZero(String text) {
         for (int i = 0; i < text.length(); i++) {
             char c = text.charAt(i);
-            // Java would also read 0x1p3, 1d, NaN and Infinity.
-            if ((c < '0' || c > '9') && c != '.' && c != '-' && c != '+' && c != 'e' && c != 'E') {
-                return wrong;
+            if (c == 'e' || c == 'E') {
+                return true;
+            }
+            if (c >= '1' && c <= '9') {
+                return false;
             }
         }
-        double number;
-        try {
-            number = Double.parseDouble(text);
-        } catch (NumberFormatException error) {
-            return wrong;
-        }
-        if (number < 0) {
-            return wrong;
-        }
-        // The bounds are checked before BigDecimal, for which 1e999999999 would be a very long number.
-        if (number > (strict ? MAX_DURATION_MS : 1e15)) {
-            return strict ? OUT_OF_RANGE : wrong;
-        }
-        if (number < 1e-4) {
-            return 0;
-        }
-        return new BigDecimal(text).movePointRight(3).setScale(0, RoundingMode.HALF_UP).longValueExact();
+        return true;
     }
 
-    private BinaryStringData text(String text) {
+    private static long thousandths(String text) {
+        double near = Double.parseDouble(text);
+        if (text.charAt(0) == '-') {
+            return isZero(text) ? 0 : UNREADABLE;
+        }
+        // The bounds are checked before BigDecimal, for which 1e999999999 would be a very long number.
+        if (near > MAX_DURATION_MS) {
+            return OUT_OF_RANGE;
+        }
+        if (near < 1e-4) {
+            return 0;
+        }
+        BigDecimal exact = new BigDecimal(text);
+        return exact.compareTo(MOST_MS) > 0
+                ? OUT_OF_RANGE
+                : exact.movePointRight(3).setScale(0, RoundingMode.HALF_UP).longValueExact();
+    }
+
+    /** Jackson would read UTF-16 and UTF-32 too, and a byte order mark. */
+    private static boolean startsAsOtherEncoding(byte[] line) {
+        for (int at = 0; at < Math.min(4, line.length); at++) {
+            if (line[at] == 0) {
+                return true;
+            }
+        }
+        return line.length > 0 && line[0] == (byte) 0xEF;
+    }
+
+    private BinaryStringData kept(String text) {
         if (text == null) {
             return null;
         }

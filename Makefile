@@ -1,0 +1,54 @@
+# tidegate: `make demo` shows it at work, `make test` tests it. Both set up what they need (Python 3.11, Java 17).
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PACKAGES := schemas artifacts jobs adapters stack demo cli
+
+.PHONY: help setup demo test test-fast lint format bench soak pin clean
+.DEFAULT_GOAL := help
+
+help: ## what each target does
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+setup: $(READY) ## the virtual environment with everything in it
+
+$(READY): requirements/pinned.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON); install Python 3.11 or run make PYTHON=..."; exit 1; }
+	@command -v java >/dev/null || { echo "make: no java; install a Java 17 runtime"; exit 1; }
+	@echo "Setting up $(VENV): about a minute the first time"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/pinned.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@mkdir -p build/src/tidegate && for p in $(PACKAGES); do ln -sfn ../../../$$p build/src/tidegate/$$p; done
+	@touch $(READY)
+
+demo: setup ## a real Envoy with a dozen tasks, and their metrics live in the terminal
+	@$(BIN)/tidegate demo $(ARGS)
+
+test: setup lint ## everything, on real servers
+	$(BIN)/python -m pytest $(ARGS)
+
+test-fast: setup ## what needs no server
+	$(BIN)/python -m pytest tests/unit tests/contract $(ARGS)
+
+lint: setup ## ruff, mypy and the import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(foreach p,$(PACKAGES),-p tidegate.$(p))
+	$(BIN)/lint-imports
+
+format: setup ## ruff's formatter, and what it can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## the speed figures, each beside its floor
+	$(BIN)/python -m benchmarks.service_metrics
+	$(BIN)/python -m benchmarks.ship
+	$(BIN)/python -m benchmarks.index
+
+pin: setup ## write requirements/pinned.txt from this environment
+	$(BIN)/pip freeze --exclude-editable | grep -v -i -E '^(tidegate|pip|wheel)( |=)' > requirements/pinned.txt
+
+clean: ## remove what make made (the local stack's data stays; see tidegate down --purge)
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,95 @@
+"""`tidegate run JOB` in this process, and `tidegate submit JOB` on a cluster: the same job, wired the same way."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from tidegate.cli.app_context import CommandFailed, Options
+from tidegate.schemas import topics
+from tidegate.schemas.settings import Settings
+
+JOBS = ("service-metrics",)
+
+Job = Annotated[str, typer.Argument(metavar="JOB", help=f"one of: {', '.join(JOBS)}")]
+
+
+def run(
+    context: typer.Context,
+    job: Job,
+    bounded: Annotated[
+        bool, typer.Option("--bounded", help="read what is in the topics now, close every window, end")
+    ] = False,
+) -> None:
+    """Run a job in this process, on Flink's local cluster, until Ctrl-C or, bounded, until it has read all."""
+    settings = _prepare(context, job)
+    result = _start(settings, job, cluster=None, bounded=bounded)
+    typer.echo(f"{job} runs here; metrics rows go to {settings.kafka.topic(topics.SERVICE_METRICS_1S)} and .1m")
+    started = time.monotonic()
+    _wait(result, job)
+    if bounded:
+        typer.echo(f"{job} has read all there was, in {time.monotonic() - started:.0f} s")
+        for kind, lines in _line_counts(settings).items():
+            typer.echo(f"  {kind:8} {lines:>12,} lines")
+
+
+def submit(context: typer.Context, job: Job) -> None:
+    """Hand a job to the Flink cluster at flink.rest_address, and return."""
+    settings = _prepare(context, job)
+    result = _start(settings, job, cluster=settings.flink.rest_address, bounded=False)
+    identifier = result.get_job_client().get_job_id()
+    typer.echo(f"{job} is job {identifier} at http://{settings.flink.rest_address}/#/job/running/{identifier}")
+
+
+def _prepare(context: typer.Context, job: str) -> Settings:
+    from tidegate.adapters.kafka import KafkaUnavailable, ensure_topics
+
+    if job not in JOBS:
+        raise typer.BadParameter(f"{job!r} is no job; the jobs are: {', '.join(JOBS)}")
+    options: Options = context.obj
+    settings = options.load()
+    try:
+        ensure_topics(settings.kafka, topics.ALL_TOPICS)
+    except KafkaUnavailable as error:
+        raise CommandFailed(str(error)) from error
+    return settings
+
+
+def _start(settings: Settings, job: str, *, cluster: str | None, bounded: bool) -> Any:
+    from py4j.protocol import Py4JError
+    from tidegate.artifacts.maven import ArtifactUnavailable
+    from tidegate.jobs import environment, service_metrics
+    from tidegate.jobs.functions import FunctionsNotBuilt
+
+    where = environment.Where(cluster=cluster, bounded=bounded)
+    try:
+        tables = environment.create(settings, where, job)
+        return service_metrics.main(tables, settings, bounded=bounded).execute()
+    except (ArtifactUnavailable, FunctionsNotBuilt) as error:
+        raise CommandFailed(str(error)) from error
+    except Py4JError as error:
+        raise CommandFailed(f"{job} could not start{f' at {cluster}' if cluster else ''}: {_cause(error)}") from error
+
+
+def _wait(result: Any, job: str) -> None:
+    from py4j.protocol import Py4JError
+
+    try:
+        result.wait()
+    except Py4JError as error:
+        raise CommandFailed(f"{job} ended with an error: {_cause(error)}") from error
+
+
+def _cause(error: Exception) -> str:
+    """The innermost causes of a Java stack trace, one a line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    return "\n".join(causes[-2:] or lines[:2])
+
+
+def _line_counts(settings: Settings) -> dict[str, int]:
+    from tidegate.adapters.line_counts import newest
+
+    return newest(settings.kafka)

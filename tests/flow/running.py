@@ -1,0 +1,96 @@
+"""Runs the job service-metrics over lines in the real Kafka, and reads back everything that it wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from tests.oracle import Position, RawLine
+from tidegate.adapters import line_counts
+from tidegate.adapters.kafka import ensure_topics
+from tidegate.jobs import environment, service_metrics
+from tidegate.schemas import topics
+from tidegate.schemas.settings import Kafka, Settings
+
+TIMEOUT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Written:
+    """All that one run wrote. Rows of both spans are in one list, as they came."""
+
+    rows: list[dict[str, Any]]
+    late: dict[Position, bytes]
+    dead: Mapping[Position, str]
+    letters: list[dict[str, Any]]
+    counts: Mapping[str, int]
+
+
+def put(kafka: Kafka, lines: Sequence[RawLine]) -> list[RawLine]:
+    """The lines into the access-log topic, each in its partition, in order. Returns them with the topic's name."""
+    ensure_topics(kafka, topics.ALL_TOPICS)
+    topic = kafka.topic(topics.ACCESS_LOGS)
+    producer = Producer(kafka.client_config())
+    placed = []
+    for raw in sorted(lines, key=lambda raw: raw.position):
+        stamp = {} if raw.timestamp_ms is None else {"timestamp": raw.timestamp_ms}
+        producer.produce(topic, raw.value, partition=raw.position.partition, **stamp)
+        position = Position(topic, raw.position.partition, raw.position.offset)
+        placed.append(RawLine(raw.value, position, raw.timestamp_ms))
+    assert producer.flush(TIMEOUT_SECONDS) == 0
+    return placed
+
+
+def run_bounded(settings: Settings) -> Written:
+    """The job over what is in the topic, to its end."""
+    where = environment.Where(bounded=True)
+    tables = environment.create(settings, where, service_metrics.NAME)
+    service_metrics.main(tables, settings, bounded=True).execute().wait()
+    return written(settings.kafka)
+
+
+def written(kafka: Kafka) -> Written:
+    """What stands in the job's topics now."""
+    letters = [json.loads(message.value() or b"") for message in messages(kafka, topics.DEAD_LETTERS)]
+    rows = [
+        json.loads(message.value() or b"")
+        for topic in (topics.SERVICE_METRICS_1S, topics.SERVICE_METRICS_1M)
+        for message in messages(kafka, topic)
+    ]
+    return Written(
+        rows=rows,
+        late={_position(message): message.value() or b"" for message in messages(kafka, topics.LATE)},
+        dead={
+            Position(letter["topic"], letter["partition"], letter["offset"]): letter["reason"]
+            for letter in letters
+        },
+        letters=letters,
+        counts=line_counts.newest(kafka),
+    )
+
+
+def messages(kafka: Kafka, topic: topics.Topic) -> Iterator[Message]:
+    """Every message of a topic, partition by partition."""
+    name = kafka.topic(topic)
+    consumer = Consumer({**kafka.client_config(), "group.id": "tests", "enable.auto.commit": False})
+    try:
+        for partition in consumer.list_topics(name, timeout=TIMEOUT_SECONDS).topics[name].partitions:
+            place = TopicPartition(name, partition, 0)
+            _, end = consumer.get_watermark_offsets(place, timeout=TIMEOUT_SECONDS)
+            consumer.assign([place])
+            while consumer.position([place])[0].offset < end:
+                message = consumer.poll(TIMEOUT_SECONDS)
+                assert message is not None
+                assert message.error() is None, message.error()
+                yield message
+    finally:
+        consumer.close()
+
+
+def _position(message: Message) -> Position:
+    headers = dict(message.headers() or [])
+    topic, partition, offset = headers["id"].decode().rsplit("-", 2)
+    return Position(topic, int(partition), int(offset))

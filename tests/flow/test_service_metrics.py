@@ -1,0 +1,135 @@
+"""The job on Flink's mini-cluster and the real Kafka, against the oracle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as hypothesis_settings
+from tests.flow.running import Written, put, run_bounded
+from tests.lines import aborted, at, cluster, line, rate_limited, unrouted
+from tests.oracle import (
+    OracleSettings,
+    RawLine,
+    compare,
+    compare_fates,
+    groups_that_differ_from_their_children,
+    minutes_that_differ_from_their_seconds,
+    raw_lines,
+    recompute,
+    unlawful_lateness,
+)
+from tests.strategies import streams
+from tidegate.schemas.rows import DeadLetter, ServiceMetricsRow
+from tidegate.schemas.settings import AccessLog, Flink, Kafka, Settings
+
+RECEIVED_MS = 4_102_444_800_000  # far enough that no line of a fixed date ends after Kafka got it
+
+
+@pytest.fixture
+def settings(kafka: Kafka, tmp_path: Path) -> Settings:
+    return Settings(
+        kafka=kafka,
+        flink=Flink(checkpoint_dir=tmp_path / "checkpoints"),
+        access_log=AccessLog(departments={"vision-prod": "vision"}),
+    )
+
+
+def problems(written: Written, placed: list[RawLine], settings: Settings) -> list[str]:
+    """Everything that is not as the oracle says, in rows, fates and laws."""
+    oracle_settings = OracleSettings.of(settings)
+    expected = recompute(placed, oracle_settings, late=written.late)
+    rows = {row["id"]: row for row in written.rows}
+    for row in written.rows:
+        assert ServiceMetricsRow.model_validate(row).expected_id() == row["id"]
+    for letter in written.letters:
+        DeadLetter.model_validate(letter)
+    return [
+        *compare(written.rows, expected.rows),
+        *compare_fates(expected, written.late, written.dead, written.counts),
+        *unlawful_lateness(placed, written.late, oracle_settings),
+        *minutes_that_differ_from_their_seconds(rows),
+        *groups_that_differ_from_their_children(rows),
+    ]
+
+
+def test_every_kind_of_line_ends_where_the_contract_says(settings: Settings) -> None:
+    forged = 'curl", "taskid": "other", "upstream_cluster": "outbound|80||service-other.other.svc'
+    values = [
+        *(line(start_time=at(i / 7), duration=i % 90, upstream_host=f"10.0.0.{i % 3}:80") for i in range(700)),
+        *(rate_limited(start_time=at(20 + i / 10)) for i in range(30)),
+        *(aborted(start_time=at(40 + i / 10)) for i in range(30)),
+        *(unrouted(start_time=at(60 + i / 10), taskid="chat") for i in range(30)),
+        line(start_time=at(100), user_agent=forged),
+        line(start_time=at(100), taskid="elsewhere"),
+        line(start_time=at(100), upstream_cluster=cluster(task="chat", department="vision-prod", version="v2")),
+        line(start_time=at(100), upstream_cluster="outbound|80||service-a b.vision.svc"),
+        line(start_time=at(100), upstream_cluster="BlackHoleCluster"),
+        line(start_time=at(100), upstream_cluster="inbound|8080||"),
+        line(start_time=at(100), response_flags="UF,URX,XX"),
+        line(start_time=at(100), extra={"access_log_type": "DownstreamPeriodic"}),
+        line(start_time=at(100), duration="-"),
+        line(start_time=at(100), duration=-1),
+        line(start_time="yesterday"),
+        "not JSON",
+        "",
+    ]
+    placed = put(settings.kafka, raw_lines(values, timestamp_ms=RECEIVED_MS))
+
+    written = run_bounded(settings)
+
+    assert problems(written, placed, settings) == []
+    assert written.counts["skipped"] == 1
+    assert written.counts["dead"] == 4
+    assert sum(written.counts.values()) == len(values)
+
+
+def test_a_line_after_its_second_has_closed_goes_whole_to_the_late_topic(settings: Settings) -> None:
+    # The watermark moves ten times a second of real time, so the late line must come well behind in the topic.
+    filler = [line(start_time=at(100 + i / 1000), duration=1) for i in range(40_000)]
+    late = line(start_time=at(50), duration=1)
+    placed = put(settings.kafka, raw_lines([*filler, late], timestamp_ms=RECEIVED_MS))
+
+    written = run_bounded(settings)
+
+    assert list(written.late.values()) == [late.encode()]
+    assert problems(written, placed, settings) == []
+
+
+def test_a_replayed_topic_gives_the_same_rows(settings: Settings) -> None:
+    values = [line(start_time=at(i / 9), duration=i % 300) for i in range(500)]
+    put(settings.kafka, raw_lines(values, timestamp_ms=RECEIVED_MS))
+
+    once = {row["id"]: row for row in run_bounded(settings).rows}
+    twice = run_bounded(settings).rows
+
+    assert len(twice) == 2 * len(once)
+    assert all(row == once[row["id"]] for row in twice)
+
+
+@hypothesis_settings(
+    max_examples=3,
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+@given(stream=streams(max_size=400))
+def test_whatever_a_line_holds_it_is_accounted_for(settings: Settings, stream: list[RawLine]) -> None:
+    # Each example gets topics of its own below the test's prefix.
+    settings = settings.model_copy(
+        update={"kafka": settings.kafka.model_copy(update={"topic_prefix": _next_prefix(settings.kafka)})}
+    )
+    placed = put(settings.kafka, stream)
+
+    written = run_bounded(settings)
+
+    assert problems(written, placed, settings) == []
+    assert sum(written.counts.values()) == len(placed)
+
+
+_examples = iter(range(1_000_000))
+
+
+def _next_prefix(kafka: Kafka) -> str:
+    return f"{kafka.topic_prefix}e{next(_examples)}."

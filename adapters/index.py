@@ -35,6 +35,8 @@ _PATIENCE_SECONDS = 1.0
 """How long a full batch waits for the one before it until fetching is paused."""
 _WAIT_SECONDS = 0.1
 _READ_AT_ONCE = 500
+_FIRST_READ = 20
+"""As many messages as that, before it is known how large they are."""
 _REPORT_SECONDS = 30.0
 _COMES_RIGHT = (408, 429)
 
@@ -60,6 +62,7 @@ class Indexer:
         self._limits = limits
         self._counters = counters
         self._batch = Batch()
+        self._message_bytes = max(1.0, limits.bytes / _FIRST_READ)
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set, or the reader is bounded and at its end.
@@ -89,8 +92,9 @@ class Indexer:
     def _room(self) -> int:
         """How many messages to ask for, so that a batch of large ones stays near its limit of bytes."""
         batch, limits = self._batch, self._limits
-        average = batch.bytes / batch.messages if batch.messages else limits.bytes / _READ_AT_ONCE
-        by_bytes = int((limits.bytes - batch.bytes) / max(average, 1)) + 1
+        if batch.bytes:
+            self._message_bytes = batch.bytes / batch.messages
+        by_bytes = int((limits.bytes - batch.bytes) / self._message_bytes) + 1
         return max(1, min(_READ_AT_ONCE, limits.messages - batch.messages, by_bytes))
 
     def _take(self, messages: Sequence[Message]) -> None:

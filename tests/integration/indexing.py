@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from elasticsearch import Elasticsearch as Client
 from tidegate.adapters.index import run_indexer
 from tidegate.adapters.index_client import connect
@@ -140,7 +140,14 @@ def committed(kafka: Kafka, group: str, topic: str) -> int:
             TopicPartition(kafka.topic(contract.topic), number)
             for number in range(contract.topic.partitions or kafka.partitions)
         ]
-        return sum(max(found.offset, 0) for found in consumer.committed(asked, timeout=30))
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                return sum(max(found.offset, 0) for found in consumer.committed(asked, timeout=30))
+            except KafkaException:  # the group's coordinator is being found, or moves
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
     finally:
         consumer.close()
 

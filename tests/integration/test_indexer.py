@@ -16,7 +16,9 @@ from tidegate.schemas.elasticsearch import contract_of
 from tidegate.schemas.raw_lines import ACCESS_LOG_NUMBERS, ACCESS_LOG_TIME
 from tidegate.schemas.rows import DeadLetter
 from tidegate.schemas.settings import Elasticsearch, Kafka, Settings
+from tidegate.stack.local import LocalStack
 
+from tests.conftest import CONTAINERS_VARIABLE
 from tests.integration.elasticsearch_proxy import Fault, proxy_to
 from tests.integration.indexing import (
     ROWS_TOPIC,
@@ -127,6 +129,27 @@ def test_while_elasticsearch_fails_nothing_is_committed_and_afterwards_nothing_i
     assert indexer.counters.retried > 0
 
 
+def test_a_server_that_is_killed_and_comes_back_has_every_row_once(
+    kafka: Kafka, elasticsearch: Elasticsearch, request: pytest.FixtureRequest
+) -> None:
+    if os.environ.get(CONTAINERS_VARIABLE) == "1":
+        pytest.skip("the local stack's Elasticsearch is the one that can be killed")
+    local_stack: LocalStack = request.getfixturevalue("local_stack")
+    produce(kafka, ROWS_TOPIC, [row(number) for number in range(9000)])
+    settings = settings_of(kafka, elasticsearch, bulk_documents=100)
+    group = settings.indexer.consumer_group
+    with running(settings, ROWS_TOPIC) as indexer:
+        until(lambda: committed(kafka, group, ROWS_TOPIC) > 0, "the first batches")
+        local_stack.kill("elasticsearch")
+        before = committed(kafka, group, ROWS_TOPIC)
+        assert before < 9000
+        local_stack.up(["elasticsearch"])
+        until(lambda: committed(kafka, group, ROWS_TOPIC) == 9000, "all rows", timeout_seconds=120)
+    assert indexer.counters is not None
+    assert indexer.counters.refused == 0
+    assert set(documents(elasticsearch, ROWS_TOPIC)) == {row(number)["id"] for number in range(9000)}
+
+
 def test_an_indexer_that_is_stopped_in_an_outage_leaves_its_batch_to_the_next(
     kafka: Kafka, elasticsearch: Elasticsearch
 ) -> None:
@@ -141,7 +164,7 @@ def test_an_indexer_that_is_stopped_in_an_outage_leaves_its_batch_to_the_next(
     assert len(documents(elasticsearch, ROWS_TOPIC)) == 30
 
 
-def test_a_long_outage_costs_neither_memory_nor_the_place_in_the_group(
+def test_a_long_outage_does_not_cost_the_place_in_the_group(
     kafka: Kafka, elasticsearch: Elasticsearch
 ) -> None:
     produce(kafka, ROWS_TOPIC, [row(number) for number in range(2000)])
@@ -346,6 +369,6 @@ def _shares(kafka: Kafka, group: str) -> list[int]:
     """How many partitions each member of the group has."""
     from confluent_kafka.admin import AdminClient
 
-    admin = AdminClient(kafka.client_config())
+    admin = AdminClient({**kafka.client_config()})
     found = admin.describe_consumer_groups([group])[group].result(30)
     return sorted(len(member.assignment.topic_partitions) for member in found.members)

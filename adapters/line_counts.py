@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from tidegate.schemas import topics
 from tidegate.schemas.rows import LineCount
@@ -24,21 +24,21 @@ def newest(kafka: Kafka) -> dict[str, int]:
             **kafka.client_config(),
             "group.id": f"tidegate-line-counts-{uuid.uuid4()}",
             "enable.auto.commit": False,
-            "enable.partition.eof": False,
+            "enable.partition.eof": True,
         }
     )
     counts: dict[str, int] = {}
     try:
         for partition in consumer.list_topics(topic, timeout=_TIMEOUT_SECONDS).topics[topic].partitions:
-            place = TopicPartition(topic, partition, 0)
-            _, end = consumer.get_watermark_offsets(place, timeout=_TIMEOUT_SECONDS)
-            consumer.assign([place])
-            while (position := consumer.position([place])[0].offset) < end:
+            consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
+            while True:
                 message = consumer.poll(_TIMEOUT_SECONDS)
                 if message is None:
-                    raise KafkaException(f"{topic}: nothing came from offset {position} of {end}")
-                if message.error():
-                    raise KafkaException(message.error())
+                    raise KafkaException(f"{topic}-{partition}: nothing came in {_TIMEOUT_SECONDS} s")
+                if error := message.error():
+                    if error.code() == KafkaError._PARTITION_EOF:
+                        break
+                    raise KafkaException(error)
                 if value := message.value():
                     row = LineCount.model_validate_json(value)
                     counts[row.kind] = row.lines

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
 from tests.oracle import Position, RawLine
 from tidegate.adapters import line_counts
 from tidegate.adapters.kafka import ensure_topics
@@ -34,13 +34,21 @@ def put(kafka: Kafka, lines: Sequence[RawLine]) -> list[RawLine]:
     ensure_topics(kafka, topics.ALL_TOPICS)
     topic = kafka.topic(topics.ACCESS_LOGS)
     producer = Producer(kafka.client_config())
+    refused: list[str] = []
+
+    def delivered(error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            refused.append(str(error))
+
     placed = []
     for raw in sorted(lines, key=lambda raw: raw.position):
         stamp = {} if raw.timestamp_ms is None else {"timestamp": raw.timestamp_ms}
-        producer.produce(topic, raw.value, partition=raw.position.partition, **stamp)
+        producer.produce(topic, raw.value, partition=raw.position.partition, on_delivery=delivered, **stamp)
         position = Position(topic, raw.position.partition, raw.position.offset)
         placed.append(RawLine(raw.value, position, raw.timestamp_ms))
+        producer.poll(0)
     assert producer.flush(TIMEOUT_SECONDS) == 0
+    assert refused == []
     return placed
 
 
@@ -75,16 +83,17 @@ def written(kafka: Kafka) -> Written:
 def messages(kafka: Kafka, topic: topics.Topic) -> Iterator[Message]:
     """Every message of a topic, partition by partition."""
     name = kafka.topic(topic)
-    consumer = Consumer({**kafka.client_config(), "group.id": "tests", "enable.auto.commit": False})
+    config = {"group.id": "tests", "enable.auto.commit": False, "enable.partition.eof": True}
+    consumer = Consumer({**kafka.client_config(), **config})
     try:
         for partition in consumer.list_topics(name, timeout=TIMEOUT_SECONDS).topics[name].partitions:
-            place = TopicPartition(name, partition, 0)
-            _, end = consumer.get_watermark_offsets(place, timeout=TIMEOUT_SECONDS)
-            consumer.assign([place])
-            while consumer.position([place])[0].offset < end:
+            consumer.assign([TopicPartition(name, partition, OFFSET_BEGINNING)])
+            while True:
                 message = consumer.poll(TIMEOUT_SECONDS)
-                assert message is not None
-                assert message.error() is None, message.error()
+                assert message is not None, f"{name}-{partition}: nothing came"
+                if error := message.error():
+                    assert error.code() == KafkaError._PARTITION_EOF, error
+                    break
                 yield message
     finally:
         consumer.close()

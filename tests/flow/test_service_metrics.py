@@ -20,11 +20,11 @@ from tests.oracle import (
     recompute,
     unlawful_lateness,
 )
-from tests.strategies import streams
+from tests.strategies import T0_MS, streams
 from tidegate.schemas.rows import DeadLetter, ServiceMetricsRow
 from tidegate.schemas.settings import AccessLog, Flink, Kafka, Settings
 
-RECEIVED_MS = 4_102_444_800_000  # far enough that no line of a fixed date ends after Kafka got it
+RECEIVED_MS = T0_MS + 200_000  # after every line's end: nothing here is from the future
 
 
 @pytest.fixture

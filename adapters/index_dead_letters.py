@@ -18,16 +18,24 @@ class DeadLetterWriter:
 
     def __init__(self, kafka: Kafka) -> None:
         self.topic = kafka.topic(topics.DEAD_LETTERS)
-        self._producer = Producer(
-            kafka.client_config()
-            | {
-                "client.id": "tidegate-indexer",
-                "enable.idempotence": True,
-                "message.timeout.ms": _MESSAGE_TIMEOUT_MS,
-                "linger.ms": 5,
-                "reconnect.backoff.ms": 500,
-            }
-        )
+        self._config = kafka.client_config()
+        self._opened: Producer | None = None
+
+    @property
+    def _producer(self) -> Producer:
+        """Made with the first letter: most instances never write one."""
+        if self._opened is None:
+            self._opened = Producer(
+                {
+                    **self._config,
+                    "client.id": "tidegate-indexer",
+                    "enable.idempotence": True,
+                    "message.timeout.ms": _MESSAGE_TIMEOUT_MS,
+                    "linger.ms": 5,
+                    "reconnect.backoff.ms": 500,
+                }
+            )
+        return self._opened
 
     def write(self, letters: Sequence[DeadLetter]) -> tuple[list[DeadLetter], str]:
         """Write these; returns those that no broker acknowledged, and why. At most some 25 s."""

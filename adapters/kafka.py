@@ -42,7 +42,7 @@ def ensure_topics(kafka: Kafka, topics: Iterable[Topic], timeout_seconds: float 
                 raise KafkaException(f"topic {name} could not be created: {error.args[0].str()}") from error
 
 
-def dead_letter(  # noqa: PLR0917 (a letter has as many parts)
+def dead_letter(
     topic: str,
     partition: int | None,
     offset: int | None,

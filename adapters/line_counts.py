@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
-
 from tidegate.schemas import topics
 from tidegate.schemas.rows import LineCount
 from tidegate.schemas.settings import Kafka

@@ -6,7 +6,6 @@ import time
 from typing import Annotated, Any
 
 import typer
-
 from tidegate.cli.app_context import CommandFailed, Options
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Settings
@@ -26,7 +25,9 @@ def run(
     """Run a job in this process, on Flink's local cluster, until Ctrl-C or, bounded, until it has read all."""
     settings = _prepare(context, job)
     result = _start(settings, job, cluster=None, bounded=bounded)
-    typer.echo(f"{job} runs here; metrics rows go to {settings.kafka.topic(topics.SERVICE_METRICS_1S)} and .1m")
+    typer.echo(
+        f"{job} runs here; metrics rows go to {settings.kafka.topic(topics.SERVICE_METRICS_1S)} and .1m"
+    )
     started = time.monotonic()
     _wait(result, job)
     if bounded:
@@ -40,7 +41,9 @@ def submit(context: typer.Context, job: Job) -> None:
     settings = _prepare(context, job)
     result = _start(settings, job, cluster=settings.flink.rest_address, bounded=False)
     identifier = result.get_job_client().get_job_id()
-    typer.echo(f"{job} is job {identifier} at http://{settings.flink.rest_address}/#/job/running/{identifier}")
+    typer.echo(
+        f"{job} is job {identifier} at http://{settings.flink.rest_address}/#/job/running/{identifier}"
+    )
 
 
 def _prepare(context: typer.Context, job: str) -> Settings:
@@ -70,7 +73,9 @@ def _start(settings: Settings, job: str, *, cluster: str | None, bounded: bool) 
     except (ArtifactUnavailable, FunctionsNotBuilt) as error:
         raise CommandFailed(str(error)) from error
     except Py4JError as error:
-        raise CommandFailed(f"{job} could not start{f' at {cluster}' if cluster else ''}: {_cause(error)}") from error
+        raise CommandFailed(
+            f"{job} could not start{f' at {cluster}' if cluster else ''}: {_cause(error)}"
+        ) from error
 
 
 def _wait(result: Any, job: str) -> None:

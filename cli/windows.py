@@ -45,7 +45,7 @@ class LevelName(StrEnum):
     REPLICA = "replica"
 
 
-def windows(  # noqa: PLR0917 (typer names them)
+def windows(
     context: typer.Context,
     span: Annotated[SpanName, typer.Option("--span", help="length of the windows")] = SpanName.SECOND,
     level: Annotated[LevelName | None, typer.Option("--level", help="default: all")] = None,
@@ -79,10 +79,11 @@ def windows(  # noqa: PLR0917 (typer names them)
         reader = WindowReader(settings.kafka, span.value)
         try:
             coming = reader.follow(wanted) if follow else iter(())
-            if begin is not None:
-                earlier = reader.since(wanted, begin)
-            else:
-                earlier = reader.newest(wanted, last or DEFAULT_LAST)
+            earlier = (
+                reader.since(wanted, begin)
+                if begin is not None
+                else reader.newest(wanted, last or DEFAULT_LAST)
+            )
             _print(earlier, json=json, follow=follow)
             for row in coming:
                 _print_one(row, json=json)

@@ -70,7 +70,9 @@ def create(settings: Settings, where: Where, name: str) -> StreamTableEnvironmen
     configuration = Configuration()
     for key, value in options(settings, where, name).items():
         configuration.set_string(key, value)
-    table_settings = EnvironmentSettings.new_instance().in_streaming_mode().with_configuration(configuration).build()
+    table_settings = (
+        EnvironmentSettings.new_instance().in_streaming_mode().with_configuration(configuration).build()
+    )
     environment = StreamTableEnvironment.create(
         StreamExecutionEnvironment.get_execution_environment(configuration), table_settings
     )

@@ -290,7 +290,11 @@ def access_lines_table(name: str, kafka: Kafka, settings: ServiceMetrics, *, bou
     """The topic of access-log lines as a table whose columns are what AccessLogLine.java decodes."""
     delay = _interval(settings.watermark_delay_seconds)
     # In a bounded run no partition is silent, it is at its end; a wait would only make slow reads look silent.
-    idle = "" if bounded else f"'scan.watermark.idle-timeout' = '{int(settings.idle_partition_seconds * 1000)} ms',"
+    idle = (
+        ""
+        if bounded
+        else f"'scan.watermark.idle-timeout' = '{int(settings.idle_partition_seconds * 1000)} ms',"
+    )
     start = "earliest-offset" if bounded else "group-offsets"
     end = "'scan.bounded.mode' = 'latest-offset'," if bounded else ""
     return f"""
@@ -548,4 +552,3 @@ def _properties(kafka: Kafka) -> str:
 def _text(value: str) -> str:
     """A SQL text literal."""
     return "'" + value.replace("'", "''") + "'"
-

@@ -254,14 +254,14 @@ class Settings(BaseSettings):
         env_prefix="TIDEGATE_", env_nested_delimiter="__", extra="forbid", frozen=True
     )
 
-    kafka: Kafka = Field(default_factory=lambda: Kafka())
-    elasticsearch: Elasticsearch = Field(default_factory=lambda: Elasticsearch())
-    flink: Flink = Field(default_factory=lambda: Flink())
-    access_log: AccessLog = Field(default_factory=lambda: AccessLog())
-    service_metrics: ServiceMetrics = Field(default_factory=lambda: ServiceMetrics())
-    shipper: Shipper = Field(default_factory=lambda: Shipper())
-    indexer: Indexer = Field(default_factory=lambda: Indexer())
-    stack: Stack = Field(default_factory=lambda: Stack())
+    kafka: Kafka = Field(default_factory=Kafka)
+    elasticsearch: Elasticsearch = Field(default_factory=Elasticsearch)
+    flink: Flink = Field(default_factory=Flink)
+    access_log: AccessLog = Field(default_factory=AccessLog)
+    service_metrics: ServiceMetrics = Field(default_factory=ServiceMetrics)
+    shipper: Shipper = Field(default_factory=Shipper)
+    indexer: Indexer = Field(default_factory=Indexer)
+    stack: Stack = Field(default_factory=Stack)
 
     def checkpoint_dir(self) -> Path:
         """Where Flink's checkpoints go."""

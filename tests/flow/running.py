@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
-from tests.oracle import Position, RawLine
 from tidegate.adapters import line_counts
 from tidegate.adapters.kafka import ensure_topics
 from tidegate.jobs import environment, service_metrics
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Kafka, Settings
+
+from tests.oracle import Position, RawLine
 
 TIMEOUT_SECONDS = 30.0
 

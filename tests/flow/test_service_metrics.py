@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
+from tidegate.schemas.rows import DeadLetter, ServiceMetricsRow
+from tidegate.schemas.settings import AccessLog, Flink, Kafka, Settings
+
 from tests.flow.running import Written, put, run_bounded
 from tests.lines import aborted, at, cluster, line, rate_limited, unrouted
 from tests.oracle import (
@@ -21,8 +24,6 @@ from tests.oracle import (
     unlawful_lateness,
 )
 from tests.strategies import T0_MS, streams
-from tidegate.schemas.rows import DeadLetter, ServiceMetricsRow
-from tidegate.schemas.settings import AccessLog, Flink, Kafka, Settings
 
 RECEIVED_MS = T0_MS + 200_000  # after every line's end: nothing here is from the future
 
@@ -57,13 +58,18 @@ def problems(written: Written, placed: list[RawLine], settings: Settings) -> lis
 def test_every_kind_of_line_ends_where_the_contract_says(settings: Settings) -> None:
     forged = 'curl", "taskid": "other", "upstream_cluster": "outbound|80||service-other.other.svc'
     values = [
-        *(line(start_time=at(i / 7), duration=i % 90, upstream_host=f"10.0.0.{i % 3}:80") for i in range(700)),
+        *(
+            line(start_time=at(i / 7), duration=i % 90, upstream_host=f"10.0.0.{i % 3}:80")
+            for i in range(700)
+        ),
         *(rate_limited(start_time=at(20 + i / 10)) for i in range(30)),
         *(aborted(start_time=at(40 + i / 10)) for i in range(30)),
         *(unrouted(start_time=at(60 + i / 10), taskid="chat") for i in range(30)),
         line(start_time=at(100), user_agent=forged),
         line(start_time=at(100), taskid="elsewhere"),
-        line(start_time=at(100), upstream_cluster=cluster(task="chat", department="vision-prod", version="v2")),
+        line(
+            start_time=at(100), upstream_cluster=cluster(task="chat", department="vision-prod", version="v2")
+        ),
         line(start_time=at(100), upstream_cluster="outbound|80||service-a b.vision.svc"),
         line(start_time=at(100), upstream_cluster="BlackHoleCluster"),
         line(start_time=at(100), upstream_cluster="inbound|8080||"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tidegate.demo.envoy_config import Files
+from tidegate.demo.parts import Gateway, Shipper
 from tidegate.demo.scenario import Scenario
 from tidegate.schemas.settings import CONFIG_FILE, Settings
 from tidegate.stack import processes, state
@@ -40,7 +42,7 @@ class Ground:
 
     @property
     def access_log(self) -> Path:
-        return Files(self.folder / "gateway").access_log
+        return Files(self.folder / Gateway.name).access_log
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -59,7 +61,7 @@ class Ground:
 def prepare(settings: Settings, scenario: Scenario) -> Ground:
     """A fresh folder: what an earlier demo left is removed.
 
-    Raises StackError when one is still up there.
+    Raises StackError when one is still up there, or when the folder is somebody else's.
     """
     folder = settings.stack.state_dir.absolute() / FOLDER
     ground = Ground(folder, _settings(settings, folder))
@@ -69,11 +71,24 @@ def prepare(settings: Settings, scenario: Scenario) -> Ground:
             f"a demo is up already in {folder} ({', '.join(running)}); end it with "
             f"`{ground.shown_command()} down`"
         )
-    LocalStack(ground.settings, ()).down(purge=True)
+    _clear(ground)
     folder.mkdir(parents=True, exist_ok=True)
     scenario.write(ground.scenario_file)
     ground.config_file.write_text(_toml(ground))
     return ground
+
+
+def _clear(ground: Ground) -> None:
+    """Offsets or topics of an earlier demo would be taken for this one's."""
+    LocalStack(ground.settings, ()).down(purge=True)  # also what had to be put outside the folder
+    if not ground.folder.exists():
+        return
+    if not ground.scenario_file.exists() and any(ground.folder.iterdir()):
+        raise StackError(
+            f"{ground.folder} is where the demo lives, but no demo made what is in it; move that away, or "
+            "set another stack.state_dir"
+        )
+    shutil.rmtree(ground.folder)
 
 
 def _settings(settings: Settings, folder: Path) -> Settings:
@@ -82,7 +97,10 @@ def _settings(settings: Settings, folder: Path) -> Settings:
     any_port = {name: 0 for name in type(settings.stack).model_fields if name.endswith("_port")}
     defaults["stack"] = settings.stack.model_copy(update={**any_port, "state_dir": folder})
     defaults["shipper"] = defaults["shipper"].model_copy(
-        update={"files": (str(Files(folder / "gateway").access_log),)}
+        update={
+            "files": (str(Files(folder / Gateway.name).access_log),),
+            "state_dir": folder / Shipper.name / "state",
+        }
     )
     return settings.model_copy(update=defaults)
 
@@ -91,7 +109,10 @@ def _toml(ground: Ground) -> str:
     lines = ["# The settings of `tidegate demo`. The servers' addresses are in stack.json, in this folder."]
     groups: dict[str, dict[str, Any]] = {
         "stack": ground.settings.stack.model_dump(mode="json", exclude_none=True),
-        "shipper": {"files": list(ground.settings.shipper.files)},
+        "shipper": {
+            "files": list(ground.settings.shipper.files),
+            "state_dir": str(ground.settings.shipper.state_dir),
+        },
     }
     for group, values in groups.items():
         # A JSON number, text, list of texts or boolean is the same in TOML.

@@ -62,9 +62,22 @@ def test_a_demo_that_is_up_is_left_alone_and_named(tmp_path: Path) -> None:
 
 
 def test_what_an_earlier_demo_left_on_disk_is_gone(tmp_path: Path) -> None:
-    old = tmp_path / "demo" / "gateway"
-    old.mkdir(parents=True)
-    (old / "access.log").write_text("an old line\n")
-    state.write(tmp_path / "demo", StackState(folders={"gateway": old}))
+    ground = grounds.prepare(users_settings(tmp_path), DEMO)
+    assert ground.settings.shipper.state_dir is not None
+    outside = tmp_path / "elsewhere" / "elasticsearch"
+    for old in (ground.access_log, ground.settings.shipper.state_dir / "offsets", outside / "index"):
+        old.parent.mkdir(parents=True, exist_ok=True)
+        old.write_text("old\n")
+    state.write(ground.folder, StackState(folders={"elasticsearch": outside}))
     grounds.prepare(users_settings(tmp_path), DEMO)
-    assert not (old / "access.log").exists()
+    assert not outside.exists()
+    assert sorted(path.name for path in ground.folder.iterdir()) == ["scenario.json", "tidegate.toml"]
+
+
+def test_a_folder_that_no_demo_made_is_not_cleared(tmp_path: Path) -> None:
+    mine = tmp_path / "demo" / "thesis.txt"
+    mine.parent.mkdir()
+    mine.write_text("years of work\n")
+    with pytest.raises(StackError, match="no demo made what is in it"):
+        grounds.prepare(users_settings(tmp_path), DEMO)
+    assert mine.exists()

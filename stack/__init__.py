@@ -18,8 +18,17 @@ def local_stack(settings: Settings, report: Callable[[Progress], None] | None = 
     """
     # The servers' modules bring clients and psutil, which a command that only names this one doesn't need.
     from tidegate.stack.elasticsearch import ElasticsearchServer  # noqa: PLC0415
+    from tidegate.stack.envoy import EnvoyServer  # noqa: PLC0415
+    from tidegate.stack.flink import FlinkJobManager, FlinkTaskManager  # noqa: PLC0415
+    from tidegate.stack.flink import JobManager, TaskManager  # noqa: PLC0415
     from tidegate.stack.kafka import KafkaServer  # noqa: PLC0415
     from tidegate.stack.local import LocalStack  # noqa: PLC0415
 
-    servers: list[Server] = [KafkaServer(settings), ElasticsearchServer(settings)]
+    servers: list[Server] = [
+        KafkaServer(settings),
+        ElasticsearchServer(settings),
+        FlinkJobManager(settings),
+        FlinkTaskManager(settings),
+        EnvoyServer(settings),
+    ]
     return LocalStack(settings, servers) if report is None else LocalStack(settings, servers, report)

@@ -317,7 +317,7 @@ class LocalStack:
 
     def _place(self, server: Server, current: StackState, mark: str) -> Place:
         ports = {purpose: current.ports[f"{server.name}.{purpose}"] for purpose in server.ports}
-        return Place(current.folders[server.name], ports, mark[:8])
+        return Place(current.folders[server.name], ports, mark[:8], current.ports)
 
     def _log(self, name: str) -> Path:
         return self.state_dir / LOGS / f"{name}.log"

@@ -19,12 +19,13 @@ class Place:
     """Where one start of a server happens.
 
     folder: its own files, already made. ports: what it may listen on, by purpose.
-    label: another one for every start.
+    label: another one for every start. stack_ports: of all servers, as `SERVER.PURPOSE`.
     """
 
     folder: Path
     ports: Mapping[str, int]
     label: str
+    stack_ports: Mapping[str, int]
 
 
 class Server(Protocol):

@@ -1,0 +1,208 @@
+"""Flink: a standalone cluster of one JobManager and one TaskManager, from the apache-flink package."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from tidegate.schemas.settings import Settings
+from tidegate.stack.errors import PartMissing, StackError
+from tidegate.stack.ports import HOST
+from tidegate.stack.processes import Launch
+from tidegate.stack.server import Place, UsualFolder, java
+
+_CLUSTER = "cluster.json"
+_OPENS = "env.java.opts.all"
+
+
+class JobManager(UsualFolder):
+    """Takes jobs, keeps checkpoints' metadata, serves the web UI. It writes what its TaskManagers need to know."""
+
+    name = "jobmanager"
+
+    def __init__(self, settings: Settings) -> None:
+        self._stack = settings.stack
+        self._checkpoints = settings.checkpoint_dir()
+
+    @property
+    def ports(self) -> Mapping[str, int]:
+        """One for REST and the web UI, one for the TaskManagers, one for jobs' files."""
+        return {"rest": self._stack.flink_rest_port, "rpc": 0, "blob": 0}
+
+    def prepare(self, place: Place) -> Launch:
+        """Write its configuration, and the cluster's addresses for the TaskManager."""
+        cluster = {
+            "jobmanager.rpc.address": HOST,
+            "jobmanager.rpc.port": str(place.ports["rpc"]),
+            "rest.address": HOST,
+            "rest.port": str(place.ports["rest"]),
+        }
+        (place.folder / _CLUSTER).write_text(json.dumps(cluster))
+        options = cluster | {
+            "jobmanager.bind-host": HOST,
+            "jobmanager.memory.process.size": f"{self._stack.jobmanager_memory_mib}m",
+            "rest.bind-address": HOST,
+            "rest.bind-port": str(place.ports["rest"]),
+            "blob.server.port": str(place.ports["blob"]),
+            "web.upload.dir": str(_made(place, "upload")),
+            "execution.checkpointing.storage": "filesystem",
+            "execution.checkpointing.dir": self._checkpoints.as_uri(),
+        }
+        return _launch(place, "jobmanager.sh", options)
+
+    def problem(self, place: Place) -> str | None:
+        """Ready when it answers by REST."""
+        try:
+            _get(_rest(place), "overview")
+        except (OSError, ValueError) as error:
+            return f"it doesn't answer yet: {getattr(error, 'reason', error)}"
+        return None
+
+    def addresses(self, place: Place) -> dict[str, str]:
+        """The web UI."""
+        return {"web UI": f"http://{_rest(place)}"}
+
+    def settings(self, place: Place) -> dict[str, dict[str, Any]]:
+        """`flink.rest_address`."""
+        return {"flink": {"rest_address": _rest(place)}}
+
+
+class TaskManager(UsualFolder):
+    """Runs the jobs' tasks. May be killed and started again: jobs go on from their last checkpoint."""
+
+    name = "taskmanager"
+
+    def __init__(self, settings: Settings) -> None:
+        self._stack = settings.stack
+
+    @property
+    def ports(self) -> Mapping[str, int]:
+        """One for the JobManager, one for data."""
+        return {"rpc": 0, "data": 0}
+
+    def prepare(self, place: Place) -> Launch:
+        """Write its configuration.
+
+        Raises StackError when no JobManager was ever started here.
+        """
+        options = _cluster(place) | {
+            "taskmanager.host": HOST,
+            "taskmanager.bind-host": HOST,
+            "taskmanager.rpc.port": str(place.ports["rpc"]),
+            "taskmanager.data.port": str(place.ports["data"]),
+            "taskmanager.resource-id": _resource(place),
+            "taskmanager.numberOfTaskSlots": str(self._stack.taskmanager_slots),
+            "taskmanager.memory.process.size": f"{self._stack.taskmanager_memory_mib}m",
+        }
+        return _launch(place, "taskmanager.sh", options)
+
+    def problem(self, place: Place) -> str | None:
+        """Ready when the JobManager knows this very process; one that died is known there for a while, too."""
+        try:
+            known = _get(_cluster_rest(place), "taskmanagers")["taskmanagers"]
+        except (OSError, ValueError, KeyError) as error:
+            return f"the JobManager doesn't answer yet: {getattr(error, 'reason', error)}"
+        if any(manager["id"] == _resource(place) for manager in known):
+            return None
+        return "the JobManager doesn't know it yet"
+
+    def addresses(self, place: Place) -> dict[str, str]:
+        """Its page in the web UI."""
+        return {"web UI": f"http://{_cluster_rest(place)}/#/task-manager/{_resource(place)}/metrics"}
+
+    def settings(self, place: Place) -> dict[str, dict[str, Any]]:
+        """None: jobs go to the JobManager."""
+        return {}
+
+
+def _launch(place: Place, script: str, options: Mapping[str, str]) -> Launch:
+    home = _home()
+    conf = _made(place, "conf")
+    shared = {
+        _OPENS: _default_java_options(home),
+        "io.tmp.dirs": str(_made(place, "tmp")),
+        "env.log.dir": str(place.folder),
+        # The demo's jobs come and go; each leaves classes behind until the next collection.
+        "taskmanager.memory.jvm-metaspace.size": "256m",
+    }
+    # JSON's quoting is YAML's quoting, and a flat key is as good as a nested one.
+    lines = [f"{name}: {json.dumps(value)}\n" for name, value in {**shared, **options}.items()]
+    (conf / "config.yaml").write_text("".join(lines))
+    (conf / "log4j-console.properties").write_text(_LOG4J)
+    environment = {
+        "FLINK_CONF_DIR": str(conf),
+        "FLINK_LOG_DIR": str(place.folder),
+        "JAVA_HOME": str(java().parent.parent),
+    }
+    return Launch(("bash", str(home / "bin" / script), "start-foreground"), place.folder, environment)
+
+
+_LOG4J = """\
+rootLogger.level = INFO
+rootLogger.appenderRef.console.ref = Console
+appender.console.name = Console
+appender.console.type = CONSOLE
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{ISO8601} %-5p %-60c %x - %m%n
+logger.kafka.name = org.apache.flink.kafka.shaded.org.apache.kafka
+logger.kafka.level = WARN
+"""
+
+
+def _home() -> Path:
+    try:
+        import pyflink  # noqa: PLC0415 (a part that only the jobs and the stack bring)
+    except ImportError as error:
+        raise PartMissing("no Flink here; install it with `pip install 'tidegate[stack]'`") from error
+    return Path(pyflink.__file__).parent
+
+
+def _default_java_options(home: Path) -> str:
+    """The package's own `--add-opens`, without which Flink fails on Java 17."""
+    text = (home / "conf" / "config.yaml").read_text()
+    found: Any = YAML(typ="safe").load(text)
+    for part in _OPENS.split("."):
+        found = found[part]
+    return str(found)
+
+
+def _made(place: Place, name: str) -> Path:
+    folder = place.folder / name
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _resource(place: Place) -> str:
+    return f"taskmanager-{place.label}"
+
+
+def _rest(place: Place) -> str:
+    return f"{HOST}:{place.ports['rest']}"
+
+
+def _cluster(place: Place) -> dict[str, str]:
+    path = place.folder.parent / JobManager.name / _CLUSTER
+    try:
+        return dict(json.loads(path.read_text()))
+    except FileNotFoundError as error:
+        raise StackError(
+            "the TaskManager needs a JobManager; start it too: `tidegate up jobmanager`"
+        ) from error
+
+
+def _cluster_rest(place: Place) -> str:
+    cluster = _cluster(place)
+    return f"{cluster['rest.address']}:{cluster['rest.port']}"
+
+
+def _get(rest: str, path: str) -> Any:
+    try:
+        with urllib.request.urlopen(f"http://{rest}/{path}", timeout=1) as answer:  # noqa: S310 (loopback)
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise ValueError(f"it says {error.code}") from error

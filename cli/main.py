@@ -15,6 +15,7 @@ from tidegate.cli.jobs import run, submit
 from tidegate.cli.replay import replay
 from tidegate.cli.schemas import schemas
 from tidegate.cli.ship import ship
+from tidegate.cli.stack import down, status, up
 from tidegate.cli.windows import windows
 
 app = typer.Typer(
@@ -40,12 +41,15 @@ def _common(
 
 app.command()(demo)
 app.command()(doctor)
+app.command()(down)
 app.command()(index)
 app.command()(replay)
 app.command()(run)
 app.command()(schemas)
 app.command()(ship)
+app.command()(status)
 app.command()(submit)
+app.command()(up)
 app.command()(windows)
 
 

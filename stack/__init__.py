@@ -20,7 +20,6 @@ def local_stack(settings: Settings, report: Callable[[Progress], None] | None = 
     from tidegate.stack.elasticsearch import ElasticsearchServer  # noqa: PLC0415
     from tidegate.stack.envoy import EnvoyServer  # noqa: PLC0415
     from tidegate.stack.flink import FlinkJobManager, FlinkTaskManager  # noqa: PLC0415
-    from tidegate.stack.flink import JobManager, TaskManager  # noqa: PLC0415
     from tidegate.stack.kafka import KafkaServer  # noqa: PLC0415
     from tidegate.stack.local import LocalStack  # noqa: PLC0415
 

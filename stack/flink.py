@@ -20,10 +20,10 @@ _CLUSTER = "cluster.json"
 _OPENS = "env.java.opts.all"
 
 
-class JobManager(UsualFolder):
+class FlinkJobManager(UsualFolder):
     """Takes jobs, keeps checkpoints' metadata, serves the web UI. It writes what its TaskManagers need to know."""
 
-    name = "jobmanager"
+    name = "flink-jobmanager"
 
     def __init__(self, settings: Settings) -> None:
         self._stack = settings.stack
@@ -72,10 +72,10 @@ class JobManager(UsualFolder):
         return {"flink": {"rest_address": _rest(place)}}
 
 
-class TaskManager(UsualFolder):
+class FlinkTaskManager(UsualFolder):
     """Runs the jobs' tasks. May be killed and started again: jobs go on from their last checkpoint."""
 
-    name = "taskmanager"
+    name = "flink-taskmanager"
 
     def __init__(self, settings: Settings) -> None:
         self._stack = settings.stack
@@ -186,12 +186,12 @@ def _rest(place: Place) -> str:
 
 
 def _cluster(place: Place) -> dict[str, str]:
-    path = place.folder.parent / JobManager.name / _CLUSTER
+    path = place.folder.parent / FlinkJobManager.name / _CLUSTER
     try:
         return dict(json.loads(path.read_text()))
     except FileNotFoundError as error:
         raise StackError(
-            "the TaskManager needs a JobManager; start it too: `tidegate up jobmanager`"
+            "the TaskManager needs a JobManager; start it too: `tidegate up flink-jobmanager`"
         ) from error
 
 
@@ -202,7 +202,7 @@ def _cluster_rest(place: Place) -> str:
 
 def _get(rest: str, path: str) -> Any:
     try:
-        with urllib.request.urlopen(f"http://{rest}/{path}", timeout=1) as answer:  # noqa: S310 (loopback)
+        with urllib.request.urlopen(f"http://{rest}/{path}", timeout=1) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         raise ValueError(f"it says {error.code}") from error

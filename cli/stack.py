@@ -81,7 +81,7 @@ def _tell(console: Console, progress: Progress) -> None:
 
     style = {Step.READY: "green", Step.FAILED: "red", Step.KILLED: "yellow"}.get(progress.step, "")
     console.print(
-        f"  {progress.server or "all":18} [{style or "default"}]{progress.step.value:16}[/] {progress.detail}",
+        f"  {progress.server or 'all':18} [{style or 'default'}]{progress.step.value:16}[/] {progress.detail}",
         highlight=False,
         soft_wrap=True,
     )

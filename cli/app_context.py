@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from tidegate.schemas.settings import Settings, SettingsError, load
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
@@ -52,7 +53,7 @@ def run(app: typer.Typer) -> int:
     try:
         result = app(standalone_mode=False)
     except SettingsError as error:
-        errors.print(f"[red]settings[/red]\n{error}", soft_wrap=True)
+        errors.print(f"[red]settings[/red]\n{escape(str(error))}", soft_wrap=True)
         return WRONG_USE
     except _WrongUse as error:
         error.show()
@@ -60,6 +61,6 @@ def run(app: typer.Typer) -> int:
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except CommandFailed as error:
-        errors.print(f"[red]failed[/red] {error}", soft_wrap=True)
+        errors.print(f"[red]failed[/red] {escape(str(error))}", soft_wrap=True)
         return FAILED
     return result if isinstance(result, int) else DONE

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.status import Status
 from tidegate.stack.local import Progress, Step
 
@@ -61,10 +62,10 @@ class Teller:
         if news.step in _ENDINGS:
             since = self._began.get(news.server)
             took = f" after {time.monotonic() - since:.0f} s" if since and news.step is Step.READY else ""
-            detail = f": {news.detail}" if news.detail else ""
+            detail = f": {escape(news.detail)}" if news.detail else ""
             self.detail(f"{news.server} {_ENDINGS[news.step]}{took}{detail}")
         else:
-            self.doing(f"{news.server} is {news.step}" + (f": {news.detail}" if news.detail else ""))
+            self.doing(f"{news.server} is {news.step}" + (f": {escape(news.detail)}" if news.detail else ""))
 
     @contextmanager
     def table(self) -> Iterator[Callable[[RenderableType], None]]:

@@ -1,8 +1,13 @@
-"""Flink: a standalone cluster of one JobManager and one TaskManager, from the apache-flink package."""
+"""Flink: a standalone cluster of one JobManager and one TaskManager, from the apache-flink package.
+
+Jobs bring their own jars (`pipeline.jars`), so nothing is added to the distribution. Both processes share one
+folder with the checkpoints in it; either can be killed and started again without the other.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -14,20 +19,27 @@ from tidegate.schemas.settings import Settings
 from tidegate.stack.errors import PartMissing, StackError
 from tidegate.stack.ports import HOST
 from tidegate.stack.processes import Launch
-from tidegate.stack.server import Place, UsualFolder, java
+from tidegate.stack.server import Place, java
 
+_FOLDER = "flink"
 _CLUSTER = "cluster.json"
 _OPENS = "env.java.opts.all"
 
 
-class FlinkJobManager(UsualFolder):
+class _FlinkProcess:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack = settings.stack
+
+    def folder(self, state_dir: Path, earlier: Path | None) -> Path:
+        """Of the cluster: both processes share it, and the checkpoints are there."""
+        return state_dir / _FOLDER
+
+
+class FlinkJobManager(_FlinkProcess):
     """Takes jobs, keeps checkpoints' metadata, serves the web UI. It writes what its TaskManagers need to know."""
 
     name = "flink-jobmanager"
-
-    def __init__(self, settings: Settings) -> None:
-        self._stack = settings.stack
-        self._checkpoints = settings.checkpoint_dir()
 
     @property
     def ports(self) -> Mapping[str, int]:
@@ -49,11 +61,11 @@ class FlinkJobManager(UsualFolder):
             "rest.bind-address": HOST,
             "rest.bind-port": str(place.ports["rest"]),
             "blob.server.port": str(place.ports["blob"]),
-            "web.upload.dir": str(_made(place, "upload")),
+            "web.upload.dir": str(_made(place, "uploads")),
             "execution.checkpointing.storage": "filesystem",
-            "execution.checkpointing.dir": self._checkpoints.as_uri(),
+            "execution.checkpointing.dir": self._settings.checkpoint_dir().absolute().as_uri(),
         }
-        return _launch(place, "jobmanager.sh", options)
+        return _launch(place, self.name, "jobmanager.sh", options | self._settings.flink.options)
 
     def problem(self, place: Place) -> str | None:
         """Ready when it answers by REST."""
@@ -72,13 +84,10 @@ class FlinkJobManager(UsualFolder):
         return {"flink": {"rest_address": _rest(place)}}
 
 
-class FlinkTaskManager(UsualFolder):
+class FlinkTaskManager(_FlinkProcess):
     """Runs the jobs' tasks. May be killed and started again: jobs go on from their last checkpoint."""
 
     name = "flink-taskmanager"
-
-    def __init__(self, settings: Settings) -> None:
-        self._stack = settings.stack
 
     @property
     def ports(self) -> Mapping[str, int]:
@@ -99,7 +108,7 @@ class FlinkTaskManager(UsualFolder):
             "taskmanager.numberOfTaskSlots": str(self._stack.taskmanager_slots),
             "taskmanager.memory.process.size": f"{self._stack.taskmanager_memory_mib}m",
         }
-        return _launch(place, "taskmanager.sh", options)
+        return _launch(place, self.name, "taskmanager.sh", options | self._settings.flink.options)
 
     def problem(self, place: Place) -> str | None:
         """Ready when the JobManager knows this very process; one that died is known there for a while, too."""
@@ -120,13 +129,19 @@ class FlinkTaskManager(UsualFolder):
         return {}
 
 
-def _launch(place: Place, script: str, options: Mapping[str, str]) -> Launch:
+def _launch(place: Place, name: str, script: str, options: Mapping[str, str]) -> Launch:
     home = _home()
-    conf = _made(place, "conf")
+    conf, work = _made(place, f"{name}-conf"), _made(place, f"{name}-work")
     shared = {
         _OPENS: _default_java_options(home),
-        "io.tmp.dirs": str(_made(place, "tmp")),
-        "env.log.dir": str(place.folder),
+        "io.tmp.dirs": str(work),
+        # A TaskManager that was killed is given up after two unanswered calls: in 6 s, not in 20.
+        "heartbeat.interval": "3000",
+        "heartbeat.timeout": "30000",
+        # The TaskManager may be up before the JobManager; the default would leave it waiting 10 s.
+        "cluster.registration.error-delay": "500",
+        "python.executable": sys.executable,
+        "python.client.executable": sys.executable,
         # The demo's jobs come and go; each leaves classes behind until the next collection.
         "taskmanager.memory.jvm-metaspace.size": "256m",
     }
@@ -136,7 +151,8 @@ def _launch(place: Place, script: str, options: Mapping[str, str]) -> Launch:
     (conf / "log4j-console.properties").write_text(_LOG4J)
     environment = {
         "FLINK_CONF_DIR": str(conf),
-        "FLINK_LOG_DIR": str(place.folder),
+        "FLINK_LOG_DIR": str(work),
+        "FLINK_PID_DIR": str(work),
         "JAVA_HOME": str(java().parent.parent),
     }
     return Launch(("bash", str(home / "bin" / script), "start-foreground"), place.folder, environment)
@@ -186,13 +202,11 @@ def _rest(place: Place) -> str:
 
 
 def _cluster(place: Place) -> dict[str, str]:
-    path = place.folder.parent / FlinkJobManager.name / _CLUSTER
+    path = place.folder / _CLUSTER
     try:
         return dict(json.loads(path.read_text()))
     except FileNotFoundError as error:
-        raise StackError(
-            "the TaskManager needs a JobManager; start it too: `tidegate up flink-jobmanager`"
-        ) from error
+        raise StackError("the TaskManager needs a JobManager; start both: `tidegate up flink`") from error
 
 
 def _cluster_rest(place: Place) -> str:

@@ -281,9 +281,10 @@ class LocalStack:
     def _purge(self, names: Iterable[str], everything: bool) -> None:
         current = state.read(self.state_dir)
         folders = dict(current.folders)
+        in_use = {folders.get(name) for name in current.servers}  # Flink's two processes share one
         for name in [*folders] if everything else names:
             folder = folders.pop(name, None)
-            if folder is not None and folder.exists():
+            if folder is not None and folder not in in_use and folder.exists():
                 shutil.rmtree(folder)
             self._log(name).unlink(missing_ok=True)
             processes.older(self._log(name)).unlink(missing_ok=True)

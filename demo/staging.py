@@ -70,14 +70,15 @@ class Staging:
         ):
             self._start(Replicas(self._scenario, self._ground.scenario_file))
         with teller.stage(f"3/6  Gateway: Envoy in front of them, writing {self._ground.access_log}"):
-            self._start(Gateway(self._scenario, Replicas.listening(self._ground.folder / Replicas.name)))
+            listening = Replicas.listening(self._ground.folder / Replicas.name)
+            self._start(Gateway(self._ground.settings, self._scenario, listening))
         with teller.stage(f"4/6  Job {JOB}: into Flink, http://{self.settings.flink.rest_address}"):
             self._submit()
         with teller.stage(
             "5/6  Log shipper (the gateway's log to Kafka) and indexer (Kafka to Elasticsearch)"
         ):
             self._start(Shipper(self._ground.command))
-            self._start(Indexer(self._ground.command))
+            self._start(Indexer(self._ground.command, self.settings.elasticsearch))
         expected = Traffic(self._scenario, self._seconds).expected_requests()
         with teller.stage(
             f"6/6  Clients: about {expected:,.0f} requests in {self._seconds:.0f} s, rising and falling as "

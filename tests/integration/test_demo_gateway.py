@@ -63,9 +63,10 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     folder = tmp_path_factory.mktemp("gateway")
     scenario_file = folder / "scenario.json"
     DEMO.write(scenario_file)
-    with LocalStack(Settings(stack=Stack(state_dir=folder)), [Replicas(DEMO, scenario_file)]) as stack:
+    settings = Settings(stack=Stack(state_dir=folder))
+    with LocalStack(settings, [Replicas(DEMO, scenario_file)]) as stack:
         stack.up()
-        stack.add(Gateway(DEMO, Replicas.listening(folder / "replicas")))
+        stack.add(Gateway(settings, DEMO, Replicas.listening(folder / "replicas")))
         stack.up(["gateway"])
         port = state.read(folder).ports["gateway.http"]
         stack.add(Clients(scenario_file, port, SECONDS))

@@ -16,6 +16,12 @@ ADDRESSES = {replica.name: f"127.0.0.1:{7000 + n}" for n, (_, replica) in enumer
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
+def written(folder: Path) -> envoy_config.Files:
+    files = envoy_config.Files(folder)
+    envoy_config.write(DEMO, ADDRESSES, files, 8000, 8001)
+    return files
+
+
 def routes(**limits: int) -> dict[str, dict[str, Any]]:
     table = envoy_config.routes(DEMO, limits or None)
     (host,) = table["resources"][0]["virtual_hosts"]
@@ -50,7 +56,7 @@ def test_only_tasks_with_a_limit_have_one_and_given_limits_replace_them() -> Non
 
 
 def test_all_that_listens_is_on_loopback(tmp_path: Path) -> None:
-    files = envoy_config.write(DEMO, ADDRESSES, tmp_path, 8000, 8001)
+    files = written(tmp_path)
     bootstrap = json.loads(files.bootstrap.read_text())
     (listener,) = bootstrap["static_resources"]["listeners"]
     for address in (listener["address"], bootstrap["admin"]["address"]):
@@ -58,7 +64,7 @@ def test_all_that_listens_is_on_loopback(tmp_path: Path) -> None:
 
 
 def test_every_cluster_has_a_file_with_its_replicas(tmp_path: Path) -> None:
-    files = envoy_config.write(DEMO, ADDRESSES, tmp_path, 8000, 8001)
+    files = written(tmp_path)
     listed = {}
     for task in DEMO.tasks:
         for version in task.versions:
@@ -71,14 +77,14 @@ def test_every_cluster_has_a_file_with_its_replicas(tmp_path: Path) -> None:
 
 
 def test_no_cluster_has_another_name_for_statistics_that_the_log_would_show(tmp_path: Path) -> None:
-    files = envoy_config.write(DEMO, ADDRESSES, tmp_path, 8000, 8001)
+    files = written(tmp_path)
     assert "alt_stat_name" not in files.bootstrap.read_text()
 
 
 def test_a_replica_without_an_address_is_named(tmp_path: Path) -> None:
     addresses = {name: address for name, address in ADDRESSES.items() if name != "chat-v2-1"}
     with pytest.raises(KeyError, match="chat-v2-1"):
-        envoy_config.write(DEMO, addresses, tmp_path, 8000, 8001)
+        envoy_config.write(DEMO, addresses, envoy_config.Files(tmp_path), 8000, 8001)
 
 
 def test_replacing_a_file_leaves_no_draft_behind(tmp_path: Path) -> None:

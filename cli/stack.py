@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,31 +12,48 @@ from rich.table import Table
 from tidegate.cli.app_context import CommandFailed, Options
 
 if TYPE_CHECKING:
-    from tidegate.stack.local import LocalStack, Progress, ServerStatus
+    from tidegate.stack.local import LocalStack, ServerStatus
 
 Names = Annotated[
-    list[str] | None, typer.Argument(metavar="[SERVER]...", help="only these; default: all servers")
+    list[str] | None,
+    typer.Argument(
+        metavar="[SERVER]...",
+        help="kafka, elasticsearch, flink (or one of its two processes), envoy; default: all",
+    ),
 ]
+GROUPS = {"flink": ("flink-jobmanager", "flink-taskmanager")}
 
 
 def up(context: typer.Context, servers: Names = None) -> None:
     """Start the local servers and wait until each is ready. What runs already stays as it is."""
     console = Console()
     console.print(
-        "Starting the local servers; the first time they are downloaded, which takes a minute or two."
+        "Starting the local servers. The first time they are downloaded, which takes a few minutes."
     )
-    _do(context, console, lambda stack: stack.up(servers or None))
+    _do(context, console, lambda stack: stack.up(_each(servers)))
     console.print("All ready. `tidegate status` shows them, `tidegate down` ends them.")
 
 
 def down(
     context: typer.Context,
     servers: Names = None,
-    purge: Annotated[bool, typer.Option("--purge", help="also remove their data")] = False,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="also remove their data, topics and indices included")
+    ] = False,
 ) -> None:
     """End what `up` started, and nothing else. Data stays, unless --purge."""
+    from tidegate.stack.errors import UnknownServer
+
     console = Console()
-    _do(context, console, lambda stack: stack.down(servers or None, purge=purge))
+
+    def end(stack: LocalStack) -> None:
+        names = _each(servers)
+        for name in names or ():
+            if name not in stack.names:
+                raise UnknownServer(f"no server {name!r}; there are {', '.join(stack.names)}")
+        stack.down(names, purge=purge)
+
+    _do(context, console, end)
     console.print("Nothing of it runs any more." if not servers else f"Ended: {', '.join(servers)}.")
 
 
@@ -44,11 +62,16 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
 ) -> None:
     """Each server's state, process, memory and addresses. Exit code 1 when one has died or doesn't answer."""
+    from tidegate.stack import local_stack
+    from tidegate.stack.errors import StackError
     from tidegate.stack.local import State
 
     options: Options = context.obj
-    stack = _stack(options, Console(quiet=True))
-    found = stack.status()
+    stack = local_stack(options.load())
+    try:
+        found = stack.status()
+    except StackError as error:
+        raise CommandFailed(str(error)) from error
     if as_json:
         typer.echo(json.dumps([_plain(server) for server in found], indent=2))
     else:
@@ -57,34 +80,26 @@ def status(
         raise typer.Exit(1)
 
 
-def _do(context: typer.Context, console: Console, action: Any) -> None:
+def _each(names: Sequence[str] | None) -> list[str] | None:
+    """Every process that is meant; None for all."""
+    return [each for name in names for each in GROUPS.get(name, (name,))] if names else None
+
+
+def _do(context: typer.Context, console: Console, action: Callable[[LocalStack], None]) -> None:
     from tidegate.artifacts.maven import ArtifactUnavailable
-    from tidegate.stack.errors import StackError
+    from tidegate.cli.stack_display import Display
+    from tidegate.stack import local_stack
+    from tidegate.stack.errors import StackError, UnknownServer
 
     options: Options = context.obj
+    display = Display(console)
     try:
-        action(_stack(options, console))
+        with display.shown():
+            action(local_stack(options.load(), display.tell))
     except (StackError, ArtifactUnavailable) as error:
         raise CommandFailed(str(error)) from error
-    except ValueError as error:
+    except UnknownServer as error:
         raise typer.BadParameter(str(error)) from error
-
-
-def _stack(options: Options, console: Console) -> LocalStack:
-    from tidegate.stack import local_stack
-
-    return local_stack(options.load(), lambda progress: _tell(console, progress))
-
-
-def _tell(console: Console, progress: Progress) -> None:
-    from tidegate.stack.local import Step
-
-    style = {Step.READY: "green", Step.FAILED: "red", Step.KILLED: "yellow"}.get(progress.step, "")
-    console.print(
-        f"  {progress.server or 'all':18} [{style or 'default'}]{progress.step.value:16}[/] {progress.detail}",
-        highlight=False,
-        soft_wrap=True,
-    )
 
 
 def _table(found: list[ServerStatus]) -> Table:

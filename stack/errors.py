@@ -21,3 +21,7 @@ class ServerFailed(StackError):
 
 class PartMissing(StackError):
     """Something that a server needs isn't installed on this machine."""
+
+
+class UnknownServer(ValueError):
+    """No server has this name. The message lists those that there are."""

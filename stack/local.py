@@ -17,7 +17,7 @@ from typing import Any
 from tidegate.schemas.settings import STACK_FILE, Settings
 from tidegate.stack import ports as loopback
 from tidegate.stack import processes, state
-from tidegate.stack.errors import ServerFailed, StackError
+from tidegate.stack.errors import ServerFailed, StackError, UnknownServer
 from tidegate.stack.server import Place, Server
 from tidegate.stack.state import StackState, StartedServer
 
@@ -113,6 +113,11 @@ class LocalStack:
         }
         return self._given.model_copy(update=changed)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every server that this stack knows or has started."""
+        return tuple(dict.fromkeys([*self._known, *state.read(self.state_dir).servers]))
+
     def add(self, server: Server) -> None:
         """Know one more server, or another one of the same name."""
         self._known[server.name] = server
@@ -121,7 +126,7 @@ class LocalStack:
         """Start these servers, or all, and wait until each is ready. What runs already stays as it is.
 
         Raises ServerFailed when one dies or isn't ready in time (those that are ready stay up), StackError
-        and ArtifactUnavailable when one can't even be started, ValueError for an unknown name.
+        and ArtifactUnavailable when one can't even be started, UnknownServer for an unknown name.
         """
         wanted = [self._server(name) for name in (self._known if names is None else names)]
         with self._locked():
@@ -141,16 +146,16 @@ class LocalStack:
 
         purge: also remove their data, and with all of them the whole state of this stack. Never removes
         anything that `up` didn't make.
-        Raises StackError when one can't be ended.
+        A name of nothing that runs here is no error. Raises StackError when one can't be ended.
         """
         if not self.state_dir.exists():
             return
         with self._locked():
             current = state.read(self.state_dir)
-            ending = list(current.servers) if names is None else [n for n in names if n in current.servers]
-            self._end(ending)
+            named = list(current.servers) if names is None else list(names)
+            self._end([name for name in named if name in current.servers])
             if purge:
-                self._purge(list(self._known) if names is None else list(names), everything=names is None)
+                self._purge(named, everything=names is None)
 
     def kill(self, name: str) -> None:
         """End one server at once, as a crash would (SIGKILL). `up` starts it again where it was.
@@ -166,14 +171,13 @@ class LocalStack:
     def status(self) -> list[ServerStatus]:
         """Every known server now, each asked whether it answers."""
         current = state.read(self.state_dir)
-        names = [*self._known, *(name for name in current.servers if name not in self._known)]
-        return [self._status_of(name, current) for name in names]
+        return [self._status_of(name, current) for name in self.names]
 
     def _server(self, name: str) -> Server:
         try:
             return self._known[name]
         except KeyError:
-            raise ValueError(f"no server {name!r}; there are {', '.join(self._known)}") from None
+            raise UnknownServer(f"no server {name!r}; there are {', '.join(self._known)}") from None
 
     def _locked(self) -> Any:
         return state.lock(

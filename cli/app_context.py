@@ -50,6 +50,8 @@ class Options:
 def run(app: typer.Typer) -> int:
     """Run the app; returns the exit code. Known errors become text on stderr, without a stack trace."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # Beam, which comes with PyFlink, tells of parts that it could use and nobody needs here.
+    logging.getLogger("apache_beam").setLevel(logging.WARNING)
     try:
         result = app(standalone_mode=False)
     except SettingsError as error:

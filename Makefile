@@ -48,7 +48,7 @@ bench: setup ## the speed figures, each beside its floor
 	$(BIN)/python -m benchmarks.index
 
 pin: setup ## write requirements/pinned.txt from this environment
-	$(BIN)/pip freeze --exclude-editable | grep -v -i -E '^(tidegate|pip|wheel)( |=)' > requirements/pinned.txt
+	$(BIN)/pip freeze --all --exclude-editable | grep -v -i -E '^(tidegate|pip|wheel)( |=)' > requirements/pinned.txt
 
 clean: ## remove what make made (the local stack's data stays; see tidegate down --purge)
 	rm -rf $(VENV) build *.egg-info

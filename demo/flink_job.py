@@ -24,9 +24,15 @@ def problem(rest_address: str) -> str | None:
         if job["state"] in _ENDED_BADLY:
             told = _get(rest_address, f"/jobs/{job['jid']}/exceptions?maxExceptions=1") or {}
             entries = told.get("exceptionHistory", {}).get("entries", [])
-            cause = entries[0]["stacktrace"] if entries else "Flink gives no reason"
+            cause = causes(entries[0]["stacktrace"]) if entries else "Flink gives no reason"
             return f"the job {job['name']} is {job['state']}: {cause}"
     return None
+
+
+def causes(stack_trace: str) -> str:
+    """What a Java stack trace says without where: its first line, and each cause's."""
+    first, *rest = stack_trace.strip().splitlines()
+    return "\n".join([first, *(line for line in rest if line.startswith("Caused by: "))])
 
 
 def _jobs(rest_address: str) -> list[dict[str, Any]]:

@@ -84,11 +84,13 @@ def where_to_look(ground: Ground, staging: Staging, scenario: Scenario, kept: bo
     return [
         "",
         "[bold]Everything is still up, but for the clients[/bold]",
-        f"  metrics, newest first: {command} windows --follow",
+        f"  the newest minute of each task: {command} windows --span 1m --level task",
+        f"  seconds as they come: {command} windows --level task --follow",
         f"  Flink: http://{settings.flink.rest_address}",
         f"  Elasticsearch: curl '{settings.elasticsearch.url}/{indexed}/_search?size=1&pretty'",
-        f"  a request of your own: curl -i -H 'taskid: {task}' -d hello "
-        f"http://127.0.0.1:{staging.gateway_port}/v1/infer",
+        "  requests of your own (a second's rows appear when later requests have come): "
+        f"while sleep 0.1; do curl -s -o /dev/null -w '%{{http_code}} ' -H 'taskid: {task}' -d hello "
+        f"http://127.0.0.1:{staging.gateway_port}/v1/infer; done",
         f"  the parts: {command} status",
         f"  to end it all: {command} down",
     ]

@@ -82,7 +82,7 @@ class Staging:
         expected = Traffic(self._scenario, self._seconds).expected_requests()
         with teller.stage(
             f"6/6  Clients: about {expected:,.0f} requests in {self._seconds:.0f} s, rising and falling as "
-            "on a day"
+            "on a day (Ctrl-C ends the demo)"
         ):
             self._start(Clients(self._ground.scenario_file, self.gateway_port, self._seconds))
 

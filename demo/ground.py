@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from tidegate.stack.local import LocalStack
 
 FOLDER = "demo"
 _SCENARIO = "scenario.json"
+_STATE_DIR_VARIABLE = "TIDEGATE_STACK__STATE_DIR"
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,9 @@ class Ground:
             config = self.config_file.relative_to(Path.cwd())
         except ValueError:
             config = self.config_file
-        return f"tidegate --config {config}"
+        # The environment goes before a settings file, the command line before both.
+        elsewhere = f" --set stack.state_dir={self.folder}" if _STATE_DIR_VARIABLE in os.environ else ""
+        return f"tidegate --config {config}{elsewhere}"
 
 
 def prepare(settings: Settings, scenario: Scenario) -> Ground:

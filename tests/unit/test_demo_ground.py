@@ -43,6 +43,16 @@ def test_its_settings_file_says_the_same_to_every_other_command(tmp_path: Path) 
     assert loaded.shipper.files == (str(ground.access_log),)
 
 
+def test_the_command_that_is_shown_means_the_demo_whatever_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ground = grounds.prepare(users_settings(tmp_path), DEMO)
+    monkeypatch.delenv("TIDEGATE_STACK__STATE_DIR", raising=False)
+    assert ground.shown_command() == f"tidegate --config {ground.config_file}"
+    monkeypatch.setenv("TIDEGATE_STACK__STATE_DIR", str(tmp_path))
+    assert ground.shown_command().endswith(f" --set stack.state_dir={ground.folder}")
+
+
 def test_its_parts_read_the_scenario_that_is_played(tmp_path: Path) -> None:
     assert Scenario.read(grounds.prepare(users_settings(tmp_path), DEMO).scenario_file) == DEMO
 

@@ -60,7 +60,7 @@ class Display:
             words = progress.detail or _WORDS.get(progress.step, "")
             line = f"{name:18} {progress.step.value:16} {words}"
             self._console.print(
-                line.rstrip(), style=_STYLES.get(progress.step), highlight=False, soft_wrap=True
+                line.rstrip(), style=_STYLES.get(progress.step), highlight=False, markup=False, soft_wrap=True
             )
 
     def _table(self) -> Table:

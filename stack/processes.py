@@ -21,6 +21,8 @@ from tidegate.stack.errors import StackError
 MARK_VARIABLE = "TIDEGATE_STACK_MARK"
 POLL_SECONDS = 0.05
 
+_STACK_FRAME = ("\tat ", "\t... ")
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -146,7 +148,7 @@ def stop(processes: Iterable[ProcessId], patience_seconds: float) -> list[Proces
 
 
 def last_lines(log: Path, count: int = 20, at_most_bytes: int = 65_536) -> str:
-    """The end of a log, readable whatever is in it."""
+    """The end of a log, readable whatever is in it. Java's stack frames, which push the reason out, are left out."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -154,7 +156,8 @@ def last_lines(log: Path, count: int = 20, at_most_bytes: int = 65_536) -> str:
             text = file.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return "(no log)"
-    return "\n".join(text.splitlines()[-count:]) or "(empty)"
+    lines = [line for line in text.splitlines() if not line.startswith(_STACK_FRAME)]
+    return "\n".join(lines[-count:]) or "(empty)"
 
 
 def _wait(processes: list[ProcessId], seconds: float) -> list[ProcessId]:

@@ -130,3 +130,9 @@ def test_the_last_lines_of_a_log_are_readable_whatever_is_in_it(tmp_path: Path) 
     assert last.splitlines()[0] == "line 99"
     assert last.endswith(" last")
     assert processes.last_lines(tmp_path / "none") == "(no log)"
+
+
+def test_stack_frames_do_not_push_the_reason_out(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("the reason\n" + "\tat java.lang.Thread.run(Thread.java)\n" * 100 + "\t... 7 more\nbye\n")
+    assert processes.last_lines(log, count=2) == "the reason\nbye"

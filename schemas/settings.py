@@ -154,7 +154,6 @@ class Flink(_Group):
     checkpoint_interval_seconds: Seconds = 10
     restart_initial_backoff_seconds: Seconds = 1
     restart_max_backoff_seconds: Seconds = 60
-    task_memory_mib: int = Field(1024, ge=256, description="heap of `run` in this process")
     options: dict[str, str] = Field(
         default_factory=dict, description="any other Flink option, such as 'table.exec.mini-batch.size'"
     )

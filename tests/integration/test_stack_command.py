@@ -85,7 +85,7 @@ def test_a_kafka_that_dies_at_the_start_shows_its_log(tidegate: Tidegate) -> Non
     assert up.returncode == 1
     assert "kafka ended with exit code" in up.stderr
     assert str(tidegate.state_dir / "logs" / "kafka.log") in up.stderr
-    assert "node.id" in up.stderr
+    assert "Stored node id 7" in up.stderr
     assert tidegate.status()["kafka"]["state"] == "stopped"
 
 

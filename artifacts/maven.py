@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tidegate.artifacts import checksums
+
 if TYPE_CHECKING:
     from jgo.maven import Artifact, MavenContext
 
@@ -62,20 +64,23 @@ def file(coordinate: str) -> Path:
 
     Raises ArtifactUnavailable, and ValueError for a text that is no coordinate.
     """
-    part = Coordinate.parse(coordinate)
-    with _maven() as context, _told(coordinate):
-        return (
-            context.project(part.group, part.artifact)
-            .at_version(part.version)
-            .artifact("", part.packaging)
-            .resolve()
-        )
+    (path,) = _checked(resolve(coordinate, transitive=False)).values()
+    return path
 
 
 def classpath(*coordinates: str) -> list[Path]:
     """The jars of these parts and of all that they need at run time, the parts themselves first.
 
     The first time this takes about half a minute for Kafka (its 90 projects' descriptions are read).
+    Raises ArtifactUnavailable, and ValueError for a text that is no coordinate.
+    """
+    return [path for path in _checked(resolve(*coordinates)).values() if path.suffix == ".jar"]
+
+
+def resolve(*coordinates: str, transitive: bool = True) -> dict[str, Path]:
+    """Coordinate to file, of these parts and of all that they need at run time, without a look at checksums.
+
+    transitive: False leaves out what the parts need.
     Raises ArtifactUnavailable, and ValueError for a text that is no coordinate.
     """
     from jgo.maven import Dependency  # noqa: PLC0415 (costs 0.2 s, and most commands don't need it)
@@ -91,9 +96,26 @@ def classpath(*coordinates: str) -> list[Path]:
             )
             for part in parts
         ]
-        inputs, needed = context.resolver.resolve(wanted)
-        paths = [dependency.artifact.resolve() for dependency in [*inputs, *needed]]
-    return list(dict.fromkeys(path for path in paths if path.suffix == ".jar"))
+        if transitive:
+            inputs, needed = context.resolver.resolve(wanted)
+            wanted = [*inputs, *needed]
+        return {_name(dependency.artifact): dependency.artifact.resolve() for dependency in wanted}
+
+
+def _name(artifact: Artifact) -> str:
+    return str(Coordinate(artifact.groupId, artifact.artifactId, artifact.packaging, artifact.version))
+
+
+def _checked(parts: dict[str, Path]) -> dict[str, Path]:
+    """The same, once every part whose checksum is pinned has it."""
+    for coordinate, path in parts.items():
+        expected = checksums.pinned().get(coordinate)
+        if expected is not None and checksums.checksum(path) != expected:
+            raise ArtifactUnavailable(
+                f"{coordinate}: {path} is damaged, or another file than the one that tidegate was tested with "
+                "(SHA-256 differs). Remove it and try again"
+            )
+    return parts
 
 
 @contextmanager

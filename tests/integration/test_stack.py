@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from elasticsearch import Elasticsearch as Client
 from tidegate.adapters.kafka import ensure_topics
+from tidegate.artifacts import checksums, coordinates, maven
 from tidegate.schemas.access_log import ACCESS_LOG_FORMAT
 from tidegate.schemas.settings import Elasticsearch, Kafka
 from tidegate.schemas.topics import ACCESS_LOGS
@@ -103,3 +104,10 @@ def with_server(stack: LocalStack, name: str) -> ServerStatus:
 
 def pids(stack: LocalStack) -> dict[str, int | None]:
     return {server.name: server.pid for server in stack.status()}
+
+
+@pytest.mark.usefixtures("kafka")  # then its parts are here
+def test_all_of_kafka_is_pinned_in_the_versions_that_ran_together() -> None:
+    jars = maven.resolve(*coordinates.KAFKA)
+    assert set(jars) <= set(checksums.pinned())
+    assert "org.apache.kafka:kafka-clients:jar:4.1.1" in jars

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
-from tidegate.artifacts import coordinates, maven
+from tidegate.artifacts import checksums, coordinates, maven
 from tidegate.artifacts.maven import ArtifactUnavailable, Coordinate
 
 PART = "org.example:part:jar:1.0"
@@ -84,3 +85,19 @@ def test_a_failed_download_leaves_nothing_and_is_told_without_an_address(
     assert not path.exists()
     assert PART in str(failure.value)
     assert "repositories" not in str(failure.value)
+
+
+def test_a_pinned_part_with_another_content_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = put(cache, b"whole")
+    monkeypatch.setattr(checksums, "pinned", lambda: {PART: hashlib.sha256(b"whole").hexdigest()})
+    assert maven.file(PART) == path
+    path.write_bytes(b"exchanged")
+    with pytest.raises(ArtifactUnavailable, match=f"{PART}: {path} is damaged"):
+        maven.file(PART)
+
+
+@pytest.mark.parametrize(
+    "text", [coordinates.FLINK_KAFKA_CONNECTOR, coordinates.ELASTICSEARCH, *coordinates.KAFKA]
+)
+def test_every_named_part_has_its_checksum_pinned(text: str) -> None:
+    assert len(checksums.pinned()[text]) == 64

@@ -341,7 +341,9 @@ def _stack_defaults(state_dir: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (json.JSONDecodeError, AttributeError) as error:
-        raise SettingsError(f"{path}: damaged ({error}); end the servers that it names by hand, then remove it") from error
+        raise SettingsError(
+            f"{path}: damaged ({error}); end the servers that it names by hand, then remove it"
+        ) from error
     return dict(addresses)
 
 

@@ -71,7 +71,8 @@ def elasticsearch_server(request: pytest.FixtureRequest) -> Iterator[Elasticsear
             from testcontainers.community.elasticsearch import ElasticSearchContainer
 
             container = cleanup.enter_context(ElasticSearchContainer(ELASTICSEARCH_IMAGE, mem_limit="2g"))
-            yield Elasticsearch(url=container.get_url())
+            host, port = container.get_container_host_ip(), container.get_exposed_port(container.port)
+            yield Elasticsearch(url=f"http://{host}:{port}")
         else:
             yield _up(request.getfixturevalue("local_stack"), "elasticsearch").elasticsearch
 
@@ -127,9 +128,9 @@ def _containers_wanted() -> bool:
     if os.environ.get(CONTAINERS_VARIABLE) != "1":
         return False
     try:
-        import docker
+        from testcontainers.core.docker_client import DockerClient
 
-        docker.from_env().ping()
+        DockerClient().client.ping()
     except Exception as error:
         _cannot_run(f"{CONTAINERS_VARIABLE}=1, but no Docker daemon answers: {error}")
     return True
@@ -138,7 +139,7 @@ def _containers_wanted() -> bool:
 def _delete_topics(kafka: Kafka) -> None:
     from confluent_kafka.admin import AdminClient
 
-    client = AdminClient(kafka.client_config())
+    client = AdminClient({**kafka.client_config()})
     names = [name for name in client.list_topics(timeout=30).topics if name.startswith(kafka.topic_prefix)]
     for deleted in client.delete_topics(names).values() if names else ():
         deleted.result(30)

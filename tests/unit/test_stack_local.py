@@ -13,7 +13,7 @@ from tidegate.stack import ports, processes, state
 from tidegate.stack.errors import ServerFailed, StackError, UnknownServer
 from tidegate.stack.local import LocalStack, Progress, State, Step
 from tidegate.stack.processes import ProcessId
-from tidegate.stack.server import Server
+from tidegate.stack.server import Place, Server
 
 from tests.unit.stack_servers import DEAF, DIES, NEVER_LISTENS, Program, data_of
 
@@ -247,3 +247,22 @@ def test_a_server_that_stops_answering_is_not_called_running(stack: Maker) -> No
     server.answering = False
     (found,) = running.status()
     assert (found.state, found.problem) == (State.NOT_ANSWERING, "it hangs")
+
+
+def test_an_interrupted_up_leaves_nothing_half_started(stack: Maker) -> None:
+    def interrupt(progress: Progress) -> None:
+        if progress.step == Step.STARTING and progress.detail:
+            raise KeyboardInterrupt
+
+    settings = Settings(stack=Stack(state_dir=stack.folder))
+    started: list[ProcessId] = []
+
+    class Watched(Program):
+        def problem(self, place: Place) -> str | None:
+            started[:] = [stack.process(ONE)]
+            return super().problem(place)
+
+    with pytest.raises(KeyboardInterrupt):
+        LocalStack(settings, [Watched(ONE, NEVER_LISTENS)], interrupt).up()
+    assert not processes.alive(started[0])
+    assert state.read(stack.folder).servers == {}

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +23,8 @@ from tidegate.demo.load_report import LoadReport
 from tidegate.demo.parts import Clients
 from tidegate.demo.scenario import DEMO
 from tidegate.schemas.rows import UNROUTED
-from tidegate.stack import state
+from tidegate.schemas.settings import Settings, Stack
+from tidegate.stack import local_stack, state
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -71,8 +73,13 @@ def left_running(state_dir: Path) -> list[str]:
     return found
 
 
+def purge(state_dir: Path) -> None:
+    """Remove what servers put outside of the demo's folder: under root, Elasticsearch can't enter pytest's."""
+    local_stack(Settings(stack=Stack(state_dir=state_dir))).down(purge=True)
+
+
 @pytest.fixture(scope="module")
-def short_demo(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def short_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     state_dir = tmp_path_factory.mktemp("demo")
     result = subprocess.run(
         (*_COMMAND, "demo", "--seconds", "20"),
@@ -84,7 +91,8 @@ def short_demo(tmp_path_factory: pytest.TempPathFactory) -> Run:
         timeout=540,
         check=False,
     )
-    return Run(state_dir / "demo", result.returncode, result.stdout)
+    yield Run(state_dir / "demo", result.returncode, result.stdout)
+    purge(state_dir / "demo")
 
 
 def test_it_ends_by_itself_and_well(short_demo: Run) -> None:
@@ -149,6 +157,7 @@ def test_an_interrupted_demo_ends_everything_and_says_so(tmp_path: Path) -> None
     assert process.returncode == 130, output
     assert "ended early" in output
     assert left_running(tmp_path) == []
+    purge(tmp_path / "demo")
 
 
 def ended_ms(line: dict[str, Any]) -> float:

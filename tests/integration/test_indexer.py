@@ -16,9 +16,7 @@ from tidegate.schemas.elasticsearch import contract_of
 from tidegate.schemas.raw_lines import ACCESS_LOG_NUMBERS, ACCESS_LOG_TIME
 from tidegate.schemas.rows import DeadLetter
 from tidegate.schemas.settings import Elasticsearch, Kafka, Settings
-from tidegate.stack.local import LocalStack
 
-from tests.conftest import CONTAINERS_VARIABLE
 from tests.integration.elasticsearch_proxy import Fault, proxy_to
 from tests.integration.indexing import (
     ROWS_TOPIC,
@@ -127,27 +125,6 @@ def test_while_elasticsearch_fails_nothing_is_committed_and_afterwards_nothing_i
     assert indexer.counters is not None
     assert (indexer.counters.indexed.total(), indexer.counters.refused) == (120, 0)
     assert indexer.counters.retried > 0
-
-
-def test_a_server_that_is_killed_and_comes_back_has_every_row_once(
-    kafka: Kafka, elasticsearch: Elasticsearch, request: pytest.FixtureRequest
-) -> None:
-    if os.environ.get(CONTAINERS_VARIABLE) == "1":
-        pytest.skip("the local stack's Elasticsearch is the one that can be killed")
-    local_stack: LocalStack = request.getfixturevalue("local_stack")
-    produce(kafka, ROWS_TOPIC, [row(number) for number in range(9000)])
-    settings = settings_of(kafka, elasticsearch, bulk_documents=100)
-    group = settings.indexer.consumer_group
-    with running(settings, ROWS_TOPIC) as indexer:
-        until(lambda: committed(kafka, group, ROWS_TOPIC) > 0, "the first batches")
-        local_stack.kill("elasticsearch")
-        before = committed(kafka, group, ROWS_TOPIC)
-        assert before < 9000
-        local_stack.up(["elasticsearch"])
-        until(lambda: committed(kafka, group, ROWS_TOPIC) == 9000, "all rows", timeout_seconds=120)
-    assert indexer.counters is not None
-    assert indexer.counters.refused == 0
-    assert set(documents(elasticsearch, ROWS_TOPIC)) == {row(number)["id"] for number in range(9000)}
 
 
 def test_an_indexer_that_is_stopped_in_an_outage_leaves_its_batch_to_the_next(

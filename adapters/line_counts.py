@@ -13,7 +13,7 @@ _TIMEOUT_SECONDS = 10.0
 
 
 def newest(kafka: Kafka) -> dict[str, int]:
-    """Lines by fate (`counted`, `late`, `dead`, `skipped`), as the topic has them now; absent where there are none.
+    """Lines by fate (schemas.rows.LineKind), as the topic has them now; absent where there are none.
 
     Raises KafkaException when the topic can't be read.
     """

@@ -23,9 +23,7 @@ _RELEASE = "17"
 FUNCTIONS = {
     "HISTOGRAM_OF": "io.tidegate.flink.HistogramOf",
     "HISTOGRAM_MERGE": "io.tidegate.flink.HistogramMerge",
-    "HISTOGRAM_QUANTILE_MS": "io.tidegate.flink.HistogramQuantile",
-    "HISTOGRAM_BUCKETS": "io.tidegate.flink.HistogramBuckets",
-    "HISTOGRAM_ZERO": "io.tidegate.flink.HistogramZero",
+    "HISTOGRAM_SUMMARY": "io.tidegate.flink.HistogramSummary",
     "FLAG_COUNTS": "io.tidegate.flink.FlagCounts",
     "FLAG_COUNTS_MERGE": "io.tidegate.flink.FlagCountsMerge",
 }

@@ -1,12 +1,14 @@
 """The job service-metrics: access-log lines in, service-metrics rows of a second and a minute out.
 
-Five steps, each a view, one scan of the topic:
+Each step is a view, and the topic is scanned once:
 
     access_lines   one row a line, decoded in the source (format tidegate-access-log)
     fates          each line's fate: counted, late, dead or skipped
     cells          counted lines by second x cluster x host: some thousand rows a second from here on
     attributed     cells with the gateway's decision read as department, task, version and replica
-    rows_SPAN      the four levels of one span, by GROUPING SETS; a minute sums the same cells that its seconds do
+    cells_1s       the same, with the tasks past a department's number folded into __overflow__
+    cells_1m       these summed by minute
+    rows_SPAN      the four levels of one span's cells, by GROUPING SETS
 
 What is computed from a line stays an integer (counts, microseconds, histogram buckets) until the last step, so that a
 minute is exactly the sum of its seconds, in whatever order lines come.
@@ -15,7 +17,7 @@ minute is exactly the sum of its seconds, in whatever order lines come.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tidegate.schemas import topics
 from tidegate.schemas.rows import OVERFLOW, UNROUTED
@@ -27,10 +29,19 @@ if TYPE_CHECKING:
 NAME = "service-metrics"
 WRITER = "service-metrics"
 
-SPANS = {"1s": ("INTERVAL '1' SECOND", 1), "1m": ("INTERVAL '1' MINUTE", 60)}
-"""Span to its SQL interval and its seconds."""
 
-_REQUEST, _SKIPPED, _DEAD = 0, 1, 2  # AccessLogLine.java: kind
+
+class Span(NamedTuple):
+    """A window's length: as a unit of SQL intervals, and in seconds."""
+
+    unit: str
+    seconds: int
+
+
+SPANS = {"1s": Span("SECOND", 1), "1m": Span("MINUTE", 60)}
+
+
+_SKIPPED, _DEAD = 1, 2  # AccessLogLine.java: kind
 _OK, _4XX, _5XX, _ABORTED, _RATE_LIMITED = 0, 1, 2, 3, 4  # AccessLogLine.java: outcome
 _EXCERPT_CHARACTERS = 1000
 _NAME = r"^[A-Za-z0-9._-]{1,128}\z"
@@ -56,6 +67,9 @@ def build(environment: StreamTableEnvironment, settings: Settings, tables: Table
         ("counted", counted(settings.service_metrics)),
         ("cells", cells()),
         ("attributed", attributed(settings.access_log)),
+        ("last_tasks", last_tasks(settings.access_log)),
+        ("cells_1s", cells_1s()),
+        ("cells_1m", cells_1m()),
         ("rows_1s", rows("1s")),
         ("rows_1m", rows("1m")),
     ):
@@ -173,7 +187,7 @@ def attributed(settings: AccessLog) -> str:
     )
     department = f"CASE namespace{departments} ELSE namespace END" if departments else "namespace"
     return f"""
-        SELECT *, task || '/' || replica AS task_and_replica FROM (SELECT
+        SELECT
           *,
           CASE
             WHEN upstream_cluster IS NULL THEN '{UNROUTED}'
@@ -213,14 +227,56 @@ def attributed(settings: AccessLog) -> str:
               FROM (SELECT *, SPLIT_INDEX(upstream_cluster, '|', 3) AS target FROM cells)
             )
           )
-        ))"""
+        )"""
+
+
+def last_tasks(settings: AccessLog) -> str:
+    """By second and department, the last task that keeps its name: in the order of names, as many as are allowed.
+
+    No row where the department has fewer. By name and not by arrival or size, so that a replay folds the same tasks
+    and a task doesn't come and go with its neighbours' traffic.
+    """
+    return f"""
+        SELECT window_start, window_end, department, task
+        FROM (
+          SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, department ORDER BY task) AS nth
+          FROM (
+            SELECT window_start, window_end, department, task
+            FROM TABLE(TUMBLE(TABLE attributed, DESCRIPTOR(cell_time), INTERVAL '1' SECOND))
+            WHERE task <> '{OVERFLOW}'
+            GROUP BY window_start, window_end, department, task
+          )
+        ) WHERE nth = {settings.max_tasks_per_department}"""
+
+
+def cells_1s() -> str:
+    """The cells of a second, with the tasks past the last one in __overflow__."""
+    return f"""
+        SELECT
+          cell.cell_time,
+          cell.department,
+          CASE WHEN cell.task > last_task.task THEN '{OVERFLOW}' ELSE cell.task END AS task,
+          {", ".join(f"cell.{column}" for column in ("version", "replica", *SUMS))}
+        FROM (
+          SELECT * FROM TABLE(TUMBLE(TABLE attributed, DESCRIPTOR(cell_time), INTERVAL '1' SECOND))
+        ) AS cell
+        LEFT JOIN last_tasks AS last_task
+        ON cell.window_start = last_task.window_start AND cell.window_end = last_task.window_end
+          AND cell.department = last_task.department"""
+
+
+def cells_1m() -> str:
+    """The cells of a minute. Its levels are made from these, once a minute, and not from every second's cells."""
+    return f"""
+        SELECT window_time AS cell_time, department, task, version, replica, {_sums()}
+        FROM TABLE(TUMBLE(TABLE cells_1s, DESCRIPTOR(cell_time), INTERVAL '1' MINUTE))
+        GROUP BY window_start, window_end, window_time, department, task, version, replica"""
 
 
 def rows(span: str) -> str:
     """The service-metrics rows of one span, in the contract's columns (schemas.rows.ServiceMetricsRow)."""
-    interval, seconds = SPANS[span]
     return f"""
-        SELECT {", ".join(f"{expression} AS `{column}`" for column, expression in _row_columns(span, seconds).items())}
+        SELECT {", ".join(f"{expression} AS `{column}`" for column, expression in _row_columns(span).items())}
         FROM (
           SELECT
             *,
@@ -230,7 +286,7 @@ def rows(span: str) -> str:
               WHEN whole_replica = 1 THEN 'version'
               ELSE 'replica'
             END AS level
-          FROM ({_levels(interval)})
+          FROM ({_levels(span)})
         )
         WHERE level IN ('department', 'task')
           OR (level = 'version' AND version IS NOT NULL)
@@ -274,8 +330,12 @@ def line_counts(topic: str) -> str:
         FROM (
           SELECT kind, SUM(lines) AS lines, MAX(updated_at) AS updated_at
           FROM (
-            SELECT 'counted' AS kind, requests AS lines, window_end AS updated_at
-            FROM rows_1s WHERE level = 'department'
+            SELECT 'counted' AS kind, SUM(requests) AS lines, {_timestamp("window_end")} AS updated_at
+            FROM TABLE(TUMBLE(TABLE attributed, DESCRIPTOR(cell_time), INTERVAL '1' SECOND))
+            GROUP BY window_start, window_end
+            UNION ALL
+            SELECT 'folded' AS kind, requests AS lines, window_end AS updated_at
+            FROM rows_1s WHERE level = 'task' AND (department = '{OVERFLOW}' OR task = '{OVERFLOW}')
             UNION ALL
             SELECT fate AS kind, CAST(1 AS BIGINT) AS lines, {_timestamp("kafka_time")} AS updated_at
             FROM fates WHERE fate <> 'counted'
@@ -418,33 +478,39 @@ ROW_TYPES = {
 """The sink's columns: names and order are those of schemas.rows.ServiceMetricsRow (a contract test holds that)."""
 
 
+SUMS = {
+    "requests": "SUM(requests)",
+    "latency_count": "SUM(latency_count)",
+    "latency_sum_us": "SUM(latency_sum_us)",
+    "latency_min_us": "MIN(latency_min_us)",
+    "latency_max_us": "MAX(latency_max_us)",
+    "histogram": "HISTOGRAM_MERGE(histogram)",
+    "service_time_count": "SUM(service_time_count)",
+    "service_time_sum_us": "SUM(service_time_sum_us)",
+    "service_time_max_us": "MAX(service_time_max_us)",
+    "errors_4xx": "SUM(errors_4xx)",
+    "errors_5xx": "SUM(errors_5xx)",
+    "aborted": "SUM(aborted)",
+    "rate_limited": "SUM(rate_limited)",
+    "response_flags": "FLAG_COUNTS_MERGE(response_flags)",
+    "bytes_received": "SUM(bytes_received)",
+    "bytes_sent": "SUM(bytes_sent)",
+    "apdex_halves": "SUM(apdex_halves)",
+}
+"""What a cell holds, and how several cells make one."""
+
+
 # Parts
 
 
-def _levels(interval: str) -> str:
+def _levels(span: str) -> str:
     return f"""
         SELECT
           window_start, window_end, department, task, version, replica,
           GROUPING(task) AS whole_task, GROUPING(version) AS whole_version, GROUPING(replica) AS whole_replica,
-          SUM(requests) AS requests,
-          SUM(latency_count) AS latency_count,
-          SUM(latency_sum_us) AS latency_sum_us,
-          MIN(latency_min_us) AS latency_min_us,
-          MAX(latency_max_us) AS latency_max_us,
-          HISTOGRAM_MERGE(histogram) AS histogram,
-          SUM(service_time_count) AS service_time_count,
-          SUM(service_time_sum_us) AS service_time_sum_us,
-          MAX(service_time_max_us) AS service_time_max_us,
-          SUM(errors_4xx) AS errors_4xx,
-          SUM(errors_5xx) AS errors_5xx,
-          SUM(aborted) AS aborted,
-          SUM(rate_limited) AS rate_limited,
-          FLAG_COUNTS_MERGE(response_flags) AS response_flags,
-          SUM(bytes_received) AS bytes_received,
-          SUM(bytes_sent) AS bytes_sent,
-          SUM(apdex_halves) AS apdex_halves,
-          COUNT(DISTINCT task_and_replica) AS replicas_seen
-        FROM TABLE(TUMBLE(TABLE attributed, DESCRIPTOR(cell_time), {interval}))
+          {_sums(histogram="HISTOGRAM_SUMMARY(histogram, latency_min_us, latency_max_us)")},
+          COUNT(DISTINCT task || '/' || replica) AS replicas_seen
+        FROM TABLE(TUMBLE(TABLE cells_{span}, DESCRIPTOR(cell_time), INTERVAL '1' {SPANS[span].unit}))
         GROUP BY window_start, window_end, GROUPING SETS (
           (department),
           (department, task),
@@ -453,15 +519,17 @@ def _levels(interval: str) -> str:
         )"""
 
 
-def _row_columns(span: str, seconds: int) -> dict[str, str]:
+def _sums(**others: str) -> str:
+    """The sums of several cells; `others` replace the aggregate of a column."""
+    columns = SUMS | others
+    return ", ".join(f"{aggregate} AS {column}" for column, aggregate in columns.items())
+
+
+def _row_columns(span: str) -> dict[str, str]:
+    seconds = SPANS[span].seconds
     start_ms = "CAST(UNIX_TIMESTAMP(DATE_FORMAT(window_start, 'yyyy-MM-dd HH:mm:ss')) AS BIGINT) * 1000"
     parts = ("task", "version", "replica")
     identity = " || '|' || ".join(["level", "department", *(f"COALESCE({part}, '')" for part in parts)])
-    quantiles = {
-        f"latency_p{percent}_ms": "HISTOGRAM_QUANTILE_MS("
-        f"histogram, CAST(0.{percent} AS DOUBLE), latency_min_us, latency_max_us)"
-        for percent in (50, 90, 95, 99)
-    }
     columns = {
         "message_key": "department || COALESCE('/' || task, '')",
         "id": f"'{span}|' || {identity} || '|' || CAST({start_ms} AS STRING)",
@@ -479,7 +547,7 @@ def _row_columns(span: str, seconds: int) -> dict[str, str]:
         "latency_avg_ms": _average_ms("latency"),
         "latency_min_ms": _us_to_ms("latency_min_us"),
         "latency_max_ms": _us_to_ms("latency_max_us"),
-        **quantiles,
+        **{f"latency_{quantile}_ms": f"histogram.{quantile}_ms" for quantile in ("p50", "p90", "p95", "p99")},
         "upstream_service_time_avg_ms": _average_ms("service_time"),
         "upstream_service_time_max_ms": _us_to_ms("service_time_max_us"),
         "errors_4xx": "errors_4xx",
@@ -496,7 +564,7 @@ def _row_columns(span: str, seconds: int) -> dict[str, str]:
         "replicas_seen": "replicas_seen",
         "qps_per_replica": "CASE WHEN replicas_seen > 0 "
         f"THEN requests / CAST({seconds} * replicas_seen AS DOUBLE) END",
-        "histogram": "CAST(ROW(5, HISTOGRAM_ZERO(histogram), HISTOGRAM_BUCKETS(histogram)) AS "
+        "histogram": "CAST(ROW(5, histogram.`zero`, histogram.`buckets`) AS "
         f"{ROW_TYPES['histogram']})",
     }
     return columns

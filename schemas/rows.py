@@ -10,7 +10,7 @@ from tidegate.schemas.timestamps import Timestamp, to_epoch_ms
 
 Span = Literal["1s", "1m"]
 Level = Literal["department", "task", "version", "replica"]
-LineKind = Literal["counted", "late", "dead", "skipped"]
+LineKind = Literal["counted", "late", "dead", "skipped", "folded"]
 
 UNROUTED = "__unrouted__"
 """Department and task of a request that the gateway routed nowhere."""
@@ -128,7 +128,8 @@ class DeadLetter(Row):
 class LineCount(Row):
     """How many lines met one fate, since the job's state began (compacted, keyed by kind).
 
-    The four kinds add up to the lines that the job has read from the topic, less those of seconds that are open.
+    The first four kinds add up to the lines that the job has read from the topic, less those of seconds that are
+    open. `folded` is a part of `counted`: the lines whose department or task went into `__overflow__`.
     """
 
     id: str = Field(description="topic|kind")

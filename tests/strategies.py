@@ -5,6 +5,7 @@ spelling, half a surrogate pair.
 
     ordinary_lines()   what a gateway writes; few names, so that lines share windows and groups
     odd_lines()        a JSON object with some odd values: every kind of the design's "What real logs hold"
+    spaced_lines()     both of these, with white space between the parts
     broken_lines()     cut off, doubled, not an object, not UTF-8
     any_lines()        all of these
     streams()          lists of positioned lines, in several partitions
@@ -412,9 +413,21 @@ def broken_lines() -> st.SearchStrategy[bytes]:
     )
 
 
+@st.composite
+def spaced_lines(draw: st.DrawFn) -> bytes:
+    """The same JSON objects with white space between the parts: a fast reader's way to a slower one."""
+    pairs = draw(st.one_of(_ordinary(), _odd()))
+    gap = draw(st.sampled_from([" ", "  ", "\t", "\n", "\r\n"]))
+    colon, comma = draw(st.sampled_from([(f":{gap}", f",{gap}"), (f"{gap}:", f"{gap},"), (":", f"{gap},")]))
+    body = comma.join(f"{_json(key)}{colon}{text}" for key, text in pairs)
+    return draw(st.sampled_from([f"{{{gap}{body}}}", f"{{{body}{gap}}}", f"{{{body}}}{gap}"])).encode()
+
+
 def any_lines() -> st.SearchStrategy[bytes]:
     """Ordinary, odd and broken lines, more of the ones that count."""
-    return _evenly(ordinary_lines(), odd_lines(), odd_lines(), odd_lines(), broken_lines())
+    return _evenly(
+        ordinary_lines(), odd_lines(), odd_lines(), odd_lines(), odd_lines(), spaced_lines(), broken_lines()
+    )
 
 
 @st.composite

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tests.oracle.folding import Fold, by_name_in_every_second
-from tests.oracle.lines import Dead, Position, RawLine, Reason, Request, Skipped, read
+from tests.oracle.lines import OVERFLOW, Dead, Position, RawLine, Reason, Request, Skipped, read
 from tests.oracle.settings import OracleSettings
 from tests.oracle.windows import Row, rows_of
 
@@ -31,6 +31,8 @@ class Expected:
 
     rows: Mapping[str, Row]
     fates: Mapping[Position, Fate]
+    folded: int
+    """Counted lines whose department or task is __overflow__."""
 
     def counts(self) -> dict[Kind, int]:
         """Lines by fate; all four kinds are there."""
@@ -73,7 +75,8 @@ def recompute(
             fates[line.position] = Fate("counted")
             counted.append(found)
     tasks = fold(counted, settings.max_tasks_per_department)
-    return Expected(rows_of(counted, tasks, settings), fates)
+    folded = sum(OVERFLOW in (request.department, task) for request, task in zip(counted, tasks, strict=True))
+    return Expected(rows_of(counted, tasks, settings), fates, folded)
 
 
 def compare_fates(
@@ -97,7 +100,7 @@ def compare_fates(
     ]
     problems += [
         f"lines {kind}: job {counts.get(kind, 0)}, oracle {lines}"
-        for kind, lines in expected.counts().items()
+        for kind, lines in {**expected.counts(), "folded": expected.folded}.items()
         if counts.get(kind, 0) != lines
     ]
     return problems

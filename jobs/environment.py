@@ -39,12 +39,14 @@ def options(settings: Settings, where: Where, name: str) -> dict[str, str]:
         "execution.checkpointing.dir": _url(settings.checkpoint_dir() / name),
         "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
         "restart-strategy.type": "exponential-delay",
-        "restart-strategy.exponential-delay.initial-backoff": f"{flink.restart_initial_backoff_seconds} s",
-        "restart-strategy.exponential-delay.max-backoff": f"{flink.restart_max_backoff_seconds} s",
+        "restart-strategy.exponential-delay.initial-backoff": _duration(
+            flink.restart_initial_backoff_seconds
+        ),
+        "restart-strategy.exponential-delay.max-backoff": _duration(flink.restart_max_backoff_seconds),
         "table.local-time-zone": "UTC",
     }
     if not where.bounded:
-        chosen["execution.checkpointing.interval"] = f"{int(flink.checkpoint_interval_seconds * 1000)} ms"
+        chosen["execution.checkpointing.interval"] = _duration(flink.checkpoint_interval_seconds)
     if where.cluster:
         host, port = where.cluster.rsplit(":", 1)
         chosen |= {
@@ -85,6 +87,11 @@ def create(settings: Settings, where: Where, name: str) -> StreamTableEnvironmen
 
 def _jars() -> list[Path]:
     return [maven.file(coordinates.FLINK_KAFKA_CONNECTOR), functions.jar()]
+
+
+def _duration(seconds: float) -> str:
+    """Flink knows no fractions of a unit."""
+    return f"{round(seconds * 1000)} ms"
 
 
 def _url(path: Path) -> str:

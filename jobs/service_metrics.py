@@ -30,7 +30,6 @@ NAME = "service-metrics"
 WRITER = "service-metrics"
 
 
-
 class Span(NamedTuple):
     """A window's length: as a unit of SQL intervals, and in seconds."""
 
@@ -564,8 +563,7 @@ def _row_columns(span: str) -> dict[str, str]:
         "replicas_seen": "replicas_seen",
         "qps_per_replica": "CASE WHEN replicas_seen > 0 "
         f"THEN requests / CAST({seconds} * replicas_seen AS DOUBLE) END",
-        "histogram": "CAST(ROW(5, histogram.`zero`, histogram.`buckets`) AS "
-        f"{ROW_TYPES['histogram']})",
+        "histogram": f"CAST(ROW(5, histogram.`zero`, histogram.`buckets`) AS {ROW_TYPES['histogram']})",
     }
     return columns
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
@@ -12,9 +12,20 @@ from tidegate.adapters import line_counts
 from tidegate.adapters.kafka import ensure_topics
 from tidegate.jobs import environment, service_metrics
 from tidegate.schemas import topics
+from tidegate.schemas.rows import DeadLetter, ServiceMetricsRow
 from tidegate.schemas.settings import Kafka, Settings
 
-from tests.oracle import Position, RawLine
+from tests.oracle import (
+    OracleSettings,
+    Position,
+    RawLine,
+    compare,
+    compare_fates,
+    groups_that_differ_from_their_children,
+    minutes_that_differ_from_their_seconds,
+    recompute,
+    unlawful_lateness,
+)
 
 TIMEOUT_SECONDS = 30.0
 
@@ -28,6 +39,10 @@ class Written:
     dead: Mapping[Position, str]
     letters: list[dict[str, Any]]
     counts: Mapping[str, int]
+
+    def with_rows(self, rows: list[dict[str, Any]]) -> Written:
+        """The same with other rows."""
+        return replace(self, rows=rows)
 
 
 def put(kafka: Kafka, lines: Sequence[RawLine]) -> list[RawLine]:
@@ -79,6 +94,24 @@ def written(kafka: Kafka) -> Written:
         letters=letters,
         counts=line_counts.newest(kafka),
     )
+
+
+def problems(written: Written, placed: list[RawLine], settings: Settings) -> list[str]:
+    """Everything that is not as the oracle says, in rows, fates and laws."""
+    oracle_settings = OracleSettings.of(settings)
+    expected = recompute(placed, oracle_settings, late=written.late)
+    rows = {row["id"]: row for row in written.rows}
+    for row in written.rows:
+        assert ServiceMetricsRow.model_validate(row).expected_id() == row["id"]
+    for letter in written.letters:
+        DeadLetter.model_validate(letter)
+    return [
+        *compare(written.rows, expected.rows),
+        *compare_fates(expected, written.late, written.dead, written.counts),
+        *unlawful_lateness(placed, written.late, oracle_settings),
+        *minutes_that_differ_from_their_seconds(rows),
+        *groups_that_differ_from_their_children(rows),
+    ]
 
 
 def messages(kafka: Kafka, topic: topics.Topic) -> Iterator[Message]:

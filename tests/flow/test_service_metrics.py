@@ -8,22 +8,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from tidegate.jobs import environment, service_metrics
-from tidegate.schemas.rows import OVERFLOW, DeadLetter, ServiceMetricsRow
+from tidegate.schemas.rows import OVERFLOW
 from tidegate.schemas.settings import AccessLog, Flink, Kafka, Settings
 
-from tests.flow.running import Written, put, run_bounded
+from tests.flow.running import Written, problems, put, run_bounded
 from tests.lines import aborted, at, cluster, line, rate_limited, unrouted
-from tests.oracle import (
-    OracleSettings,
-    RawLine,
-    compare,
-    compare_fates,
-    groups_that_differ_from_their_children,
-    minutes_that_differ_from_their_seconds,
-    raw_lines,
-    recompute,
-    unlawful_lateness,
-)
+from tests.oracle import RawLine, raw_lines
 from tests.strategies import T0_MS, streams
 
 RECEIVED_MS = T0_MS + 200_000  # after every line's end: nothing here is from the future
@@ -36,24 +26,6 @@ def settings(kafka: Kafka, tmp_path: Path) -> Settings:
         flink=Flink(checkpoint_dir=tmp_path / "checkpoints"),
         access_log=AccessLog(departments={"vision-prod": "vision"}),
     )
-
-
-def problems(written: Written, placed: list[RawLine], settings: Settings) -> list[str]:
-    """Everything that is not as the oracle says, in rows, fates and laws."""
-    oracle_settings = OracleSettings.of(settings)
-    expected = recompute(placed, oracle_settings, late=written.late)
-    rows = {row["id"]: row for row in written.rows}
-    for row in written.rows:
-        assert ServiceMetricsRow.model_validate(row).expected_id() == row["id"]
-    for letter in written.letters:
-        DeadLetter.model_validate(letter)
-    return [
-        *compare(written.rows, expected.rows),
-        *compare_fates(expected, written.late, written.dead, written.counts),
-        *unlawful_lateness(placed, written.late, oracle_settings),
-        *minutes_that_differ_from_their_seconds(rows),
-        *groups_that_differ_from_their_children(rows),
-    ]
 
 
 def lines_accounted_for(written: Written) -> int:

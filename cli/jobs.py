@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import queue
+import signal
+import threading
 import time
 from typing import Annotated, Any
 
@@ -79,12 +82,29 @@ def _start(settings: Settings, job: str, *, cluster: str | None, bounded: bool) 
 
 
 def _wait(result: Any, job: str) -> None:
+    """Until the job has ended, Ctrl-C or SIGTERM; the JVM ends with this process.
+
+    On a thread of its own: an interrupt would break into the talk with the JVM, and be logged with a traceback.
+    """
     from py4j.protocol import Py4JError
 
+    ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def wait() -> None:
+        try:
+            result.wait()
+        except Py4JError as error:
+            ended.put(error)
+        else:
+            ended.put(None)
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        result.wait()
-    except Py4JError as error:
-        raise CommandFailed(f"{job} ended with an error: {_cause(error)}") from error
+        threading.Thread(target=wait, daemon=True).start()
+        if error := ended.get():
+            raise CommandFailed(f"{job} ended with an error: {_cause(error)}") from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _cause(error: Exception) -> str:

@@ -474,7 +474,7 @@ ROW_TYPES = {
     "qps_per_replica": "DOUBLE",
     "histogram": "ROW<`scale` INT, `zero` BIGINT, `buckets` MAP<STRING, BIGINT>>",
 }
-"""The sink's columns: names and order are those of schemas.rows.ServiceMetricsRow (a contract test holds that)."""
+"""The sink's columns: names and order are those of schemas.rows.ServiceMetricsRow (a test holds that)."""
 
 
 SUMS = {

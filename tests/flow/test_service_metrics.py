@@ -8,10 +8,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from tidegate.jobs import environment, service_metrics
-from tidegate.schemas.rows import OVERFLOW
-from tidegate.schemas.settings import AccessLog, Flink, Kafka, Settings
+from tidegate.schemas.rows import OVERFLOW, ServiceMetricsRow
+from tidegate.schemas.settings import AccessLog, Elasticsearch, Flink, Kafka, Settings
 
 from tests.flow.running import Written, problems, put, run_bounded
+from tests.integration.indexing import documents, index_all, settings_of
 from tests.lines import aborted, at, cluster, line, rate_limited, unrouted
 from tests.oracle import RawLine, raw_lines
 from tests.strategies import T0_MS, streams
@@ -48,6 +49,7 @@ def test_every_kind_of_line_ends_where_the_contract_says(settings: Settings) -> 
             start_time=at(100), upstream_cluster=cluster(task="chat", department="vision-prod", version="v2")
         ),
         line(start_time=at(100), upstream_cluster="outbound|80||service-a b.vision.svc"),
+        line(start_time=at(100), upstream_cluster=f"{cluster(task='chat')};"),  # Istio's %UPSTREAM_CLUSTER%
         line(start_time=at(100), upstream_cluster="BlackHoleCluster"),
         line(start_time=at(100), upstream_cluster="inbound|8080||"),
         line(start_time=at(100), response_flags="UF,URX,XX"),
@@ -80,15 +82,24 @@ def test_a_line_after_its_second_has_closed_goes_whole_to_the_late_topic(setting
     assert problems(written, placed, settings) == []
 
 
-def test_a_replayed_topic_gives_the_same_rows(settings: Settings) -> None:
+def test_a_replayed_topic_gives_the_same_rows_and_documents(
+    settings: Settings, elasticsearch: Elasticsearch
+) -> None:
     values = [line(start_time=at(i / 9), duration=i % 300) for i in range(500)]
     put(settings.kafka, raw_lines(values, timestamp_ms=RECEIVED_MS))
+    index = settings_of(settings.kafka, elasticsearch)
+    topic = "tidegate.service-metrics.1s"
 
     once = {row["id"]: row for row in run_bounded(settings).rows}
+    index_all(index, topic)
+    documents_once = documents(elasticsearch, topic)
     twice = run_bounded(settings).rows
+    index_all(index, topic)
 
     assert len(twice) == 2 * len(once)
     assert all(row == once[row["id"]] for row in twice)
+    assert documents_once == {name: row for name, row in once.items() if row["span"] == "1s"}
+    assert documents(elasticsearch, topic) == documents_once
 
 
 def test_tasks_past_a_departments_number_fold_and_are_counted(settings: Settings) -> None:
@@ -131,6 +142,10 @@ def test_the_lines_are_aggregated_once(settings: Settings) -> None:
     executed = plan.partition("== Optimized Execution Plan ==")[2]
     assert executed.count("GlobalWindowAggregate(groupBy=[upstream_cluster, upstream_host]") == 1
     assert executed.count("TableSourceScan") == 1
+
+
+def test_the_job_writes_the_columns_of_the_contract() -> None:
+    assert list(service_metrics.ROW_TYPES) == list(ServiceMetricsRow.model_fields)
 
 
 @hypothesis_settings(

@@ -53,8 +53,7 @@ def check_machine(settings: Settings) -> list[Finding]:
 
 def check_java() -> Finding:
     """The Java that the servers and jobs would run with."""
-    from tidegate.stack.errors import PartMissing
-    from tidegate.stack.server import java
+    from tidegate.artifacts.jvm import JavaMissing, java
 
     try:
         program = str(java())
@@ -64,7 +63,7 @@ def check_java() -> Finding:
         modules = subprocess.run(
             [program, "--list-modules"], capture_output=True, text=True, timeout=_TOOL_SECONDS, check=False
         )
-    except PartMissing as error:
+    except JavaMissing as error:
         what, _, todo = str(error).partition("; ")
         return Finding("Java", "fail", what, todo)
     except (OSError, subprocess.TimeoutExpired) as error:

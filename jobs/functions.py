@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
 import tempfile
 import zipfile
@@ -16,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 from tidegate.artifacts import coordinates, maven
+from tidegate.artifacts.jvm import java
 
 SOURCES = Path(__file__).parent / "java"
 _RELEASE = "17"
@@ -37,7 +37,7 @@ class FunctionsNotBuilt(Exception):
 def jar() -> Path:
     """The functions' jar, compiled where the cache has none of these sources.
 
-    Raises FunctionsNotBuilt, and `tidegate.artifacts.maven.ArtifactUnavailable` when the compiler can't be had.
+    Raises FunctionsNotBuilt, and `tidegate.artifacts.maven.ArtifactUnavailable` when the compiler or Java can't be had.
     """
     target = _cache() / f"tidegate-flink-functions-{_fingerprint()}.jar"
     if not target.exists():
@@ -47,16 +47,6 @@ def jar() -> Path:
             packed = _pack(Path(work))
             packed.replace(target)  # atomic: two processes that build at once leave one whole jar
     return target
-
-
-def java() -> str:
-    """The `java` to run: JAVA_HOME's, else the PATH's. Raises FunctionsNotBuilt where there is none."""
-    home = os.environ.get("JAVA_HOME")
-    found = shutil.which(str(Path(home) / "bin" / "java")) if home else None
-    found = found or shutil.which("java")
-    if found is None:
-        raise FunctionsNotBuilt("no java found: install a Java 17 runtime, or set JAVA_HOME")
-    return found
 
 
 def _sources() -> list[Path]:
@@ -81,7 +71,7 @@ def _compile(target: Path) -> None:
 
     libraries = sorted((Path(pyflink.__file__).parent / "lib").glob("*.jar"))
     command = [
-        java(),
+        str(java()),
         "-jar",
         str(maven.file(coordinates.JAVA_COMPILER)),
         f"-{_RELEASE}",

@@ -42,6 +42,7 @@ SPANS = {"1s": Span("SECOND", 1), "1m": Span("MINUTE", 60)}
 
 _SKIPPED, _DEAD = 1, 2  # AccessLogLine.java: kind
 _OK, _4XX, _5XX, _ABORTED, _RATE_LIMITED = 0, 1, 2, 3, 4  # AccessLogLine.java: outcome
+_COUNTED, _LATE, _DEAD_LETTER, _PERIODIC = 0, 1, 2, 3  # fates
 _EXCERPT_CHARACTERS = 1000
 _NAME = r"^[A-Za-z0-9._-]{1,128}\z"
 
@@ -64,6 +65,7 @@ def build(environment: StreamTableEnvironment, settings: Settings, tables: Table
     for name, query in (
         ("fates", fates(tables.access_lines, settings.service_metrics)),
         ("counted", counted(settings.service_metrics)),
+        ("uncounted", f"SELECT * FROM fates WHERE fate <> {_COUNTED}"),
         ("cells", cells()),
         ("attributed", attributed(settings.access_log)),
         ("last_tasks", last_tasks(settings.access_log)),
@@ -113,10 +115,10 @@ def fates(access_lines: str, settings: ServiceMetrics) -> str:
         SELECT
           *,
           CASE
-            WHEN kind = {_DEAD} OR {_is_ahead(settings)} THEN 'dead'
-            WHEN kind = {_SKIPPED} THEN 'skipped'
-            WHEN closes_at <= CURRENT_WATERMARK(event_time) THEN 'late'
-            ELSE 'counted'
+            WHEN kind = {_DEAD} OR {_is_ahead(settings)} THEN {_DEAD_LETTER}
+            WHEN kind = {_SKIPPED} THEN {_PERIODIC}
+            WHEN closes_at <= CURRENT_WATERMARK(event_time) THEN {_LATE}
+            ELSE {_COUNTED}
           END AS fate
         FROM {access_lines}"""
 
@@ -137,7 +139,7 @@ def counted(settings: ServiceMetrics) -> str:
             WHEN duration_us <= {4 * target_us} THEN 1
             ELSE 0
           END AS apdex_halves
-        FROM fates WHERE fate = 'counted'"""
+        FROM fates WHERE fate = {_COUNTED}"""
 
 
 def cells() -> str:
@@ -296,7 +298,7 @@ def late(topic: str) -> str:
     """Late lines, whole, with where they stood as the id."""
     return f"""
         SELECT line, MAP['id', ENCODE({_position(topic)}, 'UTF-8')] AS headers
-        FROM fates WHERE fate = 'late'"""
+        FROM uncounted WHERE fate = {_LATE}"""
 
 
 def dead_letters(topic: str) -> str:
@@ -310,7 +312,7 @@ def dead_letters(topic: str) -> str:
           COALESCE(reason, 'start_time: the request would end in the future') AS reason,
           SUBSTRING(DECODE(line, 'UTF-8') FROM 1 FOR {_EXCERPT_CHARACTERS}) AS excerpt,
           {_timestamp("kafka_time")} AS seen_at
-        FROM fates WHERE fate = 'dead'"""
+        FROM uncounted WHERE fate = {_DEAD_LETTER}"""
 
 
 def line_counts(topic: str) -> str:
@@ -336,8 +338,11 @@ def line_counts(topic: str) -> str:
             SELECT 'folded' AS kind, requests AS lines, window_end AS updated_at
             FROM rows_1s WHERE level = 'task' AND (department = '{OVERFLOW}' OR task = '{OVERFLOW}')
             UNION ALL
-            SELECT fate AS kind, CAST(1 AS BIGINT) AS lines, {_timestamp("kafka_time")} AS updated_at
-            FROM fates WHERE fate <> 'counted'
+            SELECT
+              CASE fate WHEN {_LATE} THEN 'late' WHEN {_DEAD_LETTER} THEN 'dead' ELSE 'skipped' END AS kind,
+              CAST(1 AS BIGINT) AS lines,
+              {_timestamp("kafka_time")} AS updated_at
+            FROM uncounted
           ) GROUP BY kind
         )"""
 

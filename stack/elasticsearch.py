@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from tidegate.artifacts import coordinates, maven
+from tidegate.artifacts.jvm import java
 from tidegate.schemas.settings import Settings
 from tidegate.stack.errors import PartMissing, StackError
 from tidegate.stack.ports import HOST, answers
 from tidegate.stack.processes import Launch
-from tidegate.stack.server import Place, java
+from tidegate.stack.server import Place
 
 USUAL_USERS = ("elasticsearch", "nobody")
 OTHER_PLACE = "/var/tmp"  # noqa: S108 (mkdtemp makes a folder there that only root and then the user may write)

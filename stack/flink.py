@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from tidegate.artifacts.jvm import java
 from tidegate.schemas.settings import Settings
 from tidegate.stack.errors import PartMissing, StackError
 from tidegate.stack.ports import HOST
 from tidegate.stack.processes import Launch
-from tidegate.stack.server import Place, java
+from tidegate.stack.server import Place
 
 _FOLDER = "flink"
 _CLUSTER = "cluster.json"

@@ -12,10 +12,11 @@ from typing import Any
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from tidegate.artifacts import coordinates, maven
+from tidegate.artifacts.jvm import java
 from tidegate.schemas.settings import Settings
 from tidegate.stack.ports import HOST, answers
 from tidegate.stack.processes import Launch
-from tidegate.stack.server import Place, UsualFolder, java, run_tool
+from tidegate.stack.server import Place, UsualFolder, run_tool
 
 _LOG4J = """\
 status = warn

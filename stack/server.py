@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from tidegate.stack.errors import PartMissing, StackError
+from tidegate.stack.errors import StackError
 from tidegate.stack.processes import Launch
 
 
@@ -66,19 +65,6 @@ class UsualFolder:
     def folder(self, state_dir: Path, earlier: Path | None) -> Path:
         """`STATE_DIR/NAME`."""
         return state_dir / self.name
-
-
-def java() -> Path:
-    """The Java program: of JAVA_HOME where it is set, else of the PATH.
-
-    Raises PartMissing when there is none.
-    """
-    home = os.environ.get("JAVA_HOME")
-    found = Path(home) / "bin" / "java" if home else Path(shutil.which("java") or "java")
-    if not found.exists():
-        where = f"JAVA_HOME is {home}, which has no bin/java" if home else "no `java` on the PATH"
-        raise PartMissing(f"{where}; install a JDK 17 (Debian: openjdk-17-jdk-headless), or set JAVA_HOME")
-    return found.resolve()
 
 
 def run_tool(launch: Launch, what: str, timeout_seconds: float = 60) -> None:

@@ -46,6 +46,7 @@ _POLL_SECONDS = 0.1
 _LOOK_BACK_SECONDS = 60
 _IDS_AT_ONCE = 10_000
 _PATIENCE_SECONDS = 20
+_PIECE_SECONDS = 10
 
 Floats = npt.NDArray[np.float64]
 Window = tuple[str, int]
@@ -229,6 +230,7 @@ def report(measured: Measured, settings: Settings) -> None:
     _figures("  beyond the floor", kafka - floor)
     _figures("a request's end to a search that finds it", elasticsearch)
     _figures("  beyond the floor", elasticsearch - floor)
+    _course(measured, requests, kafka, elasticsearch)
     minutes = _minutes(measured)
     ages = [(read - start) / 1000 - 60 for starts in minutes.values() for start, read in starts]
     _figures(f"a minute's end to its rows in Kafka ({len(minutes)} min)", np.array(ages or [np.inf]))
@@ -238,6 +240,15 @@ def report(measured: Measured, settings: Settings) -> None:
     _target("Elasticsearch p95", _percentile(elasticsearch, 95), ELASTICSEARCH_TARGET_SECONDS)
     _target("minute, slowest row", max(ages, default=float("inf")), MINUTE_TARGET_SECONDS)
     _compare(measured, settings)
+
+
+def _course(measured: Measured, requests: Requests, kafka: Floats, elasticsearch: Floats) -> None:
+    """The p95s piece by piece: whether what is slow was slow all the time."""
+    numbers = (requests.ended_ms - measured.start_ms) // (_PIECE_SECONDS * 1000)
+    for name, values in (("Kafka", kafka), ("Elasticsearch", elasticsearch)):
+        pieces = [_percentile(values[numbers == number], 95) for number in np.unique(numbers)]
+        shown = " ".join(f"{seconds:.1f}" for seconds in pieces)
+        print(f"{name} p95 of each {_PIECE_SECONDS} s: {shown}")
 
 
 def _minutes(measured: Measured) -> dict[int, list[tuple[int, float]]]:

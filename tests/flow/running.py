@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, Message, Producer
 from tidegate.adapters import line_counts
-from tidegate.adapters.kafka import ensure_topics
+from tidegate.adapters.kafka import ensure_topics, messages
 from tidegate.jobs import environment, service_metrics
 from tidegate.schemas import topics
 from tidegate.schemas.rows import DeadLetter, ServiceMetricsRow
@@ -112,25 +112,6 @@ def problems(written: Written, placed: list[RawLine], settings: Settings) -> lis
         *minutes_that_differ_from_their_seconds(rows),
         *groups_that_differ_from_their_children(rows),
     ]
-
-
-def messages(kafka: Kafka, topic: topics.Topic) -> Iterator[Message]:
-    """Every message of a topic, partition by partition."""
-    name = kafka.topic(topic)
-    config = {"group.id": "tests", "enable.auto.commit": False, "enable.partition.eof": True}
-    consumer = Consumer({**kafka.client_config(), **config})
-    try:
-        for partition in consumer.list_topics(name, timeout=TIMEOUT_SECONDS).topics[name].partitions:
-            consumer.assign([TopicPartition(name, partition, OFFSET_BEGINNING)])
-            while True:
-                message = consumer.poll(TIMEOUT_SECONDS)
-                assert message is not None, f"{name}-{partition}: nothing came"
-                if error := message.error():
-                    assert error.code() == KafkaError._PARTITION_EOF, error
-                    break
-                yield message
-    finally:
-        consumer.close()
 
 
 def _position(message: Message) -> Position:

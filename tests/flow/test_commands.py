@@ -12,12 +12,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tidegate.adapters.kafka import ensure_topics
+from tidegate.adapters.kafka import ensure_topics, messages
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Kafka, Settings
 
 from tests.flow.cluster import until
-from tests.flow.running import messages, problems, written
+from tests.flow.running import problems, written
 from tests.lines import aborted, at, cluster, line, rate_limited, unrouted
 from tests.oracle import Position, RawLine
 

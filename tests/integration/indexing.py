@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,7 @@ from tidegate.adapters.index import run_indexer
 from tidegate.adapters.index_client import connect
 from tidegate.adapters.index_delivery import Counters
 from tidegate.adapters.kafka import ensure_topics
+from tidegate.adapters.kafka import messages as everything
 from tidegate.schemas.elasticsearch import contract_of
 from tidegate.schemas.settings import Elasticsearch, Indexer, Kafka, Settings
 from tidegate.schemas.topics import Topic
@@ -152,23 +153,6 @@ def committed(kafka: Kafka, group: str, topic: str) -> int:
         consumer.close()
 
 
-def values(kafka: Kafka, topic: Topic) -> Sequence[bytes]:
+def values(kafka: Kafka, topic: Topic) -> list[bytes]:
     """Everything that a topic holds, as bytes."""
-    consumer = Consumer(kafka.client_config() | {"group.id": "unused", "enable.auto.commit": False})
-    try:
-        name = kafka.topic(topic)
-        found: list[bytes] = []
-        for number in consumer.list_topics(name, timeout=30).topics[name].partitions:
-            low, high = consumer.get_watermark_offsets(TopicPartition(name, number), timeout=30)
-            consumer.assign([TopicPartition(name, number, low)])
-            while low < high:
-                message = consumer.poll(30)
-                assert message is not None
-                assert message.error() is None
-                value = message.value()
-                assert value is not None
-                found.append(value)
-                low = (message.offset() or 0) + 1
-        return found
-    finally:
-        consumer.close()
+    return [message.value() or b"" for message in everything(kafka, topic)]

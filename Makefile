@@ -1,5 +1,6 @@
 # tidegate: `make demo` shows it at work, `make test` tests it. Both set up what they need (Python 3.11, Java 17).
 PYTHON ?= python3.11
+MINUTES ?= 30
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -42,10 +43,15 @@ format: setup ## ruff's formatter, and what it can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup ## the speed figures, each beside its floor
+bench: setup ## the figures, each beside its floor, then the soak; 45 minutes, less with MINUTES=5
 	$(BIN)/python -m benchmarks.service_metrics
+	$(BIN)/python -m benchmarks.visibility
 	$(BIN)/python -m benchmarks.ship
 	$(BIN)/python -m benchmarks.index
+	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
+
+soak: setup ## only the soak: what the job keeps while replicas come and go
+	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
 pin: setup ## write requirements/pinned.txt from this environment
 	$(BIN)/pip freeze --all --exclude-editable | grep -v -i -E '^(tidegate|pip|wheel)( |=)' > requirements/pinned.txt

@@ -98,13 +98,16 @@ def _wait(result: Any, job: str) -> None:
         else:
             ended.put(None)
 
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # SIGINT too: a shell's background jobs inherit that it is ignored.
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         threading.Thread(target=wait, daemon=True).start()
         if error := ended.get():
             raise CommandFailed(f"{job} ended with an error: {_cause(error)}") from error
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _cause(error: Exception) -> str:

@@ -183,6 +183,7 @@ def soak(running: Running, shape: Shape, seconds: int) -> tuple[list[Sample], Co
     samples: list[Sample] = []
     hosts: set[str] = set()
     due = start_ms / 1000 + SAMPLE_SECONDS
+    _show_titles()
     with (
         Gateway(running.settings.kafka, shape, seconds, change) as gateway,
         Feed(running.settings.kafka, (topics.SERVICE_METRICS_1S,)) as feed,
@@ -199,10 +200,11 @@ def soak(running: Running, shape: Shape, seconds: int) -> tuple[list[Sample], Co
                 try:
                     samples.append(sampler.sample(hosts))
                 except (OSError, ValueError, LookupError) as error:
-                    print(f"no sample: {error}", flush=True)
+                    print(f"no sample, Flink doesn't tell all of it: {error}", flush=True)
                     continue
                 hosts = set()
-                _show(samples)
+                if int(samples[-1].at_seconds) % 60 < SAMPLE_SECONDS:
+                    _show(samples[-1])
     return samples, counts
 
 
@@ -225,20 +227,17 @@ _COLUMNS: dict[str, tuple[str, Callable[[Sample], float]]] = {
 """What is compared, with its unit."""
 
 
-def _show(samples: Sequence[Sample]) -> None:
-    """A row of the table, once a minute."""
-    if len(samples) == 1:
-        titles = [f"{name} {unit}" for name, (unit, _) in _COLUMNS.items()]
-        print("min  " + "  ".join(titles) + "  restarts  replicas so far  load")
-    if len(samples) % (60 // SAMPLE_SECONDS):
-        return
-    newest_one = samples[-1]
-    figures = [
-        f"{read(newest_one):{len(name) + len(unit) + 1},.0f}" for name, (unit, read) in _COLUMNS.items()
-    ]
+def _show_titles() -> None:
+    titles = [f"{name} {unit}" for name, (unit, _) in _COLUMNS.items()]
+    print("min  " + "  ".join(titles) + "  restarts  replicas so far  load", flush=True)
+
+
+def _show(sample: Sample) -> None:
+    """A row of the table."""
+    figures = [f"{read(sample):{len(name) + len(unit) + 1},.0f}" for name, (unit, read) in _COLUMNS.items()]
     print(
-        f"{newest_one.at_seconds / 60:3.0f}  {'  '.join(figures)}  {newest_one.restarts:8.0f}  "
-        f"{newest_one.seen:15,}  {os.getloadavg()[0]:4.1f}",
+        f"{sample.at_seconds / 60:3.0f}  {'  '.join(figures)}  {sample.restarts:8.0f}  "
+        f"{sample.seen:15,}  {os.getloadavg()[0]:4.1f}",
         flush=True,
     )
 

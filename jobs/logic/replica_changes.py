@@ -1,0 +1,164 @@
+"""When a change of a task's ready replicas has settled: de-jitter, as a pure function of what was seen and when.
+
+A lower count settles once the count has been that low for `down_window`, a higher one once it has been that high for
+`up_window`. So what settles is the highest count of the last down window, or the lowest of the last up window, and
+only while that is below, or above, what has settled before:
+
+    4 4 3 4 4          a blip shorter than the down window: nothing
+    4 3 4 3 4 3        every 3 s: 3 settles once, and 4 never, since no up window is without a 3
+    4 1 2 2            1 for less than the down window: 2 settles
+
+Counts hold until the next one is seen. Times are epoch milliseconds, and given: nothing here reads a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Cause = Literal["scale_up", "scale_down", "flapping", "resync"]
+
+FLAPS = 3
+"""So many raw changes within the up window make the next settled change a flapping one."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How long a count must hold before it settles, in ms."""
+
+    down_ms: int = 2_000
+    up_ms: int = 10_000
+
+    def __post_init__(self) -> None:
+        if self.down_ms <= 0 or self.up_ms <= 0:
+            raise ValueError(f"windows of {self.down_ms} and {self.up_ms} ms: both must be positive")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The count from this moment on, until the next."""
+
+    at_ms: int
+    replicas: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """A settled change. `replicas_before` is None for a task that was never seen."""
+
+    replicas_before: int | None
+    replicas_after: int
+    cause: Cause
+    first_seen_ms: int
+    settled_ms: int
+    revision: int
+
+
+@dataclass(frozen=True)
+class State:
+    """What is known of one task.
+
+    settled: None until the first count. seen: the raw changes, oldest first, that a window to come can still reach.
+    now_ms: whatever was due by then has settled.
+    """
+
+    settled: int | None = None
+    revision: int = 0
+    seen: tuple[Seen, ...] = ()
+    now_ms: int = 0
+
+
+def observe(state: State, windows: Windows, at_ms: int, replicas: int) -> tuple[State, list[Change]]:
+    """The state after a count, and what has settled up to then.
+
+    The first count of a task settles at once, as `resync`. A count that is older than the last one tells nothing
+    new, and is left out; one from before `now_ms` holds from then on. Raises ValueError for a negative count.
+    """
+    if replicas < 0:
+        raise ValueError(f"{replicas} replicas: there can't be fewer than none")
+    if state.settled is None:
+        change = Change(None, replicas, "resync", at_ms, at_ms, state.revision + 1)
+        return State(replicas, change.revision, (Seen(at_ms, replicas),), at_ms), [change]
+    last = state.seen[-1]
+    if at_ms < last.at_ms:
+        return state, []
+    at_ms = max(at_ms, state.now_ms)
+    state, changes = advance(state, windows, at_ms)
+    if replicas == last.replicas:
+        return state, changes
+    # Two counts of one moment: the later one is what holds from then on.
+    earlier = state.seen[:-1] if at_ms == last.at_ms else state.seen
+    return replace(state, seen=(*earlier, Seen(at_ms, replicas))), changes
+
+
+def advance(state: State, windows: Windows, now_ms: int) -> tuple[State, list[Change]]:
+    """The state at this moment, and what has settled up to then, in order, each at its own time."""
+    changes: list[Change] = []
+    while (due_ms := next_due_ms(state, windows)) is not None and due_ms <= now_ms:
+        state, change = _settle(state, windows, due_ms)
+        changes.append(change)
+    return _forget(state, windows, now_ms), changes
+
+
+def resynced(state: State, at_ms: int, replicas: int) -> tuple[State, list[Change]]:
+    """The state after the source said anew what there is, having been away: what changed meanwhile settles at once."""
+    if state.settled == replicas:
+        return replace(state, seen=(Seen(at_ms, replicas),), now_ms=at_ms), []
+    change = Change(state.settled, replicas, "resync", at_ms, at_ms, state.revision + 1)
+    return State(replicas, change.revision, (Seen(at_ms, replicas),), at_ms), [change]
+
+
+def next_due_ms(state: State, windows: Windows) -> int | None:
+    """When the next change settles if no other count comes; None when nothing is pending."""
+    return min((due.at_ms for due in _due(state, windows)), default=None)
+
+
+@dataclass(frozen=True)
+class _Due:
+    """What settles at a moment."""
+
+    at_ms: int
+    replicas: int
+    first_seen_ms: int
+
+
+def _settle(state: State, windows: Windows, at_ms: int) -> tuple[State, Change]:
+    due = next(due for due in _due(state, windows) if due.at_ms == at_ms)
+    flaps = sum(at_ms - windows.up_ms < seen.at_ms <= at_ms for seen in state.seen)
+    direction: Cause = "scale_up" if due.replicas > (state.settled or 0) else "scale_down"
+    cause: Cause = "flapping" if flaps >= FLAPS else direction
+    change = Change(state.settled, due.replicas, cause, due.first_seen_ms, at_ms, state.revision + 1)
+    return replace(state, settled=due.replicas, revision=change.revision, now_ms=at_ms), change
+
+
+def _due(state: State, windows: Windows) -> Iterator[_Due]:
+    """What settles after `now_ms`, were the state's count to hold, and nothing else to settle before."""
+    if state.settled is None:
+        return
+    for index, start in enumerate(state.seen):
+        for window_ms, crosses, extreme in ((windows.down_ms, _below, max), (windows.up_ms, _above, min)):
+            at_ms = start.at_ms + window_ms
+            within = [start, *(seen for seen in state.seen[index + 1 :] if seen.at_ms < at_ms)]
+            replicas = extreme(seen.replicas for seen in within)
+            if at_ms > state.now_ms and crosses(replicas, state.settled):
+                yield _Due(at_ms, replicas, start.at_ms)
+
+
+def _below(replicas: int, settled: int) -> bool:
+    return replicas < settled
+
+
+def _above(replicas: int, settled: int) -> bool:
+    return replicas > settled
+
+
+def _forget(state: State, windows: Windows, now_ms: int) -> State:
+    """Without the counts that no window reaches any more; the one that holds at its beginning stays."""
+    horizon_ms = now_ms - max(windows.up_ms, windows.down_ms)
+    kept = [
+        seen
+        for index, seen in enumerate(state.seen)
+        if index == len(state.seen) - 1 or state.seen[index + 1].at_ms > horizon_ms
+    ]
+    return replace(state, seen=tuple(kept), now_ms=max(state.now_ms, now_ms))

@@ -1,0 +1,207 @@
+"""The task catalog: what each task can take, who owns it, which gateway serves it. A YAML file that people edit.
+
+    gateways:
+      vision-gateway: {namespace: istio-ingress}
+    defaults: {headroom: 0.9}
+    departments:
+      vision:
+        gateway: vision-gateway
+        defaults: {burst_seconds: 2}
+        tasks:
+          chat: {qps_per_replica: 12, owner: team-chat, slo: {p99_ms: 800, error_rate: 0.01}}
+
+A task has what it doesn't say from its department's defaults, and what these don't say from the catalog's. It is read
+whole: all that is wrong is told at once, each with its place, and nothing of a wrong catalog is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
+Rate = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False, description="requests per second")]
+
+
+class CatalogError(Exception):
+    """The catalog can't be used. The message has a line for each thing that is wrong, with file and field."""
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Slo(_Entry):
+    """What the task's users were promised."""
+
+    p99_ms: float | None = Field(None, gt=0, allow_inf_nan=False)
+    error_rate: float | None = Field(None, gt=0, lt=1)
+
+
+class ClientLimits(_Entry):
+    """A bucket of its own for each caller (header `x-client-id`), so that one can't use up the task."""
+
+    limit_qps: Rate | None = Field(
+        None, description="of a client that isn't named; None: only the task's limit"
+    )
+    named: dict[Name, Rate] = Field(default_factory=dict, description="client to its own limit")
+
+
+class TaskSettings(_Entry):
+    """What a task says, or its department or the catalog for it. None: not said here."""
+
+    qps_per_replica: Rate | None = None
+    headroom: float | None = Field(None, gt=0, le=2, description="part of the capacity that is let through")
+    floor_qps: Rate | None = Field(None, description="the limit never falls below, even without a replica")
+    ceiling_qps: Rate | None = Field(None, description="the limit never rises above")
+    burst_seconds: float | None = Field(None, ge=0.1, le=60)
+    owner: str | None = None
+    slo: Slo | None = None
+    route: str | None = Field(None, min_length=1, description="name of its route; else the task's name")
+    gateway: Name | None = None
+    clients: ClientLimits | None = None
+
+
+class Gateway(_Entry):
+    """A gateway: the pods of one workload, each an Envoy."""
+
+    namespace: Name = "istio-ingress"
+    labels: dict[str, str] = Field(default_factory=dict, description="of its pods; default: istio: NAME")
+
+
+class Department(_Entry):
+    """A department's tasks, and what they have in common."""
+
+    gateway: Name | None = None
+    defaults: TaskSettings = TaskSettings()
+    tasks: dict[Name, TaskSettings] = Field(default_factory=dict)
+
+
+class CatalogFile(_Entry):
+    """The file, as it is written."""
+
+    gateways: dict[Name, Gateway] = Field(default_factory=dict)
+    defaults: TaskSettings = TaskSettings()
+    departments: dict[Name, Department] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task with everything that holds for it. Rates in requests per second."""
+
+    department: str
+    name: str
+    gateway: str
+    route: str
+    qps_per_replica: float
+    headroom: float
+    floor_qps: float
+    ceiling_qps: float | None
+    burst_seconds: float
+    owner: str | None
+    slo: Slo
+    clients: ClientLimits
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """A catalog without a mistake. tasks: by (department, task)."""
+
+    tasks: Mapping[tuple[str, str], Task]
+    gateways: Mapping[str, Gateway]
+
+
+_LAST_DEFAULTS = TaskSettings(
+    headroom=1.0, floor_qps=1.0, burst_seconds=1.0, slo=Slo(), clients=ClientLimits()
+)
+
+
+def load(path: Path) -> Catalog:
+    """The catalog in a file. Raises CatalogError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CatalogError(f"{path}: can't be read: {error}") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, where: str) -> Catalog:
+    """The catalog in a YAML text. where: what the messages call it. Raises CatalogError."""
+    try:
+        written = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a safe loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, a thousand brackets
+        raise CatalogError(f"{where}: not YAML: {error}") from error
+    try:
+        file = CatalogFile.model_validate({} if written is None else written)
+    except ValidationError as error:
+        raise CatalogError("\n".join(f"{where}: {line}" for line in _explain(error))) from error
+    tasks: dict[tuple[str, str], Task] = {}
+    wrong: list[str] = []
+    for department, entry in file.departments.items():
+        for name, settings in entry.tasks.items():
+            whole = _merged(settings, entry.defaults, file.defaults, _LAST_DEFAULTS)
+            gateway = settings.gateway or entry.gateway or whole.gateway
+            place = f"departments.{department}.tasks.{name}"
+            problems = list(_problems(whole, gateway, file.gateways))
+            wrong += [f"{where}: {place}.{problem}" for problem in problems]
+            if not problems:
+                tasks[department, name] = _task(department, name, gateway or "", whole)
+    if wrong:
+        raise CatalogError("\n".join(wrong))
+    return Catalog(tasks, file.gateways)
+
+
+def _merged(*settings: TaskSettings) -> TaskSettings:
+    """What the first of these says of each field."""
+    said: dict[str, Any] = {}
+    for one in reversed(settings):
+        said |= {name: value for name in one.model_fields_set if (value := getattr(one, name)) is not None}
+    return TaskSettings.model_construct(**said)
+
+
+def _problems(whole: TaskSettings, gateway: str | None, gateways: Mapping[str, Gateway]) -> Iterator[str]:
+    if whole.qps_per_replica is None:
+        yield "qps_per_replica: missing; say it here or in the defaults"
+    if gateway is None:
+        yield "gateway: missing; say it here or at the department"
+    elif gateway not in gateways:
+        yield f"gateway: {gateway!r} is none of gateways ({', '.join(sorted(gateways)) or 'there are none'})"
+    if whole.ceiling_qps is not None and whole.floor_qps is not None and whole.ceiling_qps < whole.floor_qps:
+        yield f"ceiling_qps: {whole.ceiling_qps:g} is below floor_qps, {whole.floor_qps:g}"
+
+
+def _task(department: str, name: str, gateway: str, whole: TaskSettings) -> Task:
+    said = {field: getattr(whole, field) for field in TaskSettings.model_fields}
+    return Task(
+        **said | {"department": department, "name": name, "gateway": gateway, "route": whole.route or name}
+    )
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    for item in error.errors(include_url=False, include_context=False):
+        place = ".".join(str(part) for part in item["loc"] if part != "[key]") or "the whole"
+        yield f"{place}: {item['msg']} (is {item['input']!r:.80})"
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML in which a key that stands twice is a mistake, and not silently the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is no text; write it in quotes", key_node.start_mark
+                )
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)

@@ -338,7 +338,9 @@ def odd_values(key: str) -> st.SearchStrategy[str]:
 @st.composite
 def _odd(draw: st.DrawFn) -> Pairs:
     pairs = dict(draw(_ordinary()))
-    for key in draw(st.lists(st.sampled_from(_READ_KEYS), unique=True, min_size=1, max_size=4)):
+    # Identity more often: it has the most odd forms.
+    keys = st.sampled_from((*_READ_KEYS, *["upstream_cluster"] * 5))
+    for key in draw(st.lists(keys, unique=True, min_size=1, max_size=4)):
         if draw(st.integers(0, 5)):
             pairs[key] = draw(odd_values(key))
         else:

@@ -88,7 +88,7 @@ def test_the_strategies_reach_every_kind_of_line() -> None:
     seen: set[str] = set()
 
     @settings(
-        max_examples=3000,
+        max_examples=5000,
         derandomize=True,
         deadline=None,
         database=None,

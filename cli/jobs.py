@@ -50,6 +50,7 @@ def submit(context: typer.Context, job: Job) -> None:
 
 
 def _prepare(context: typer.Context, job: str) -> Settings:
+    from confluent_kafka import KafkaException
     from tidegate.adapters.kafka import KafkaUnavailable, ensure_topics
 
     if job not in JOBS:
@@ -58,13 +59,14 @@ def _prepare(context: typer.Context, job: str) -> Settings:
     settings = options.load()
     try:
         ensure_topics(settings.kafka, topics.ALL_TOPICS)
-    except KafkaUnavailable as error:
+    except (KafkaUnavailable, KafkaException) as error:
         raise CommandFailed(str(error)) from error
     return settings
 
 
 def _start(settings: Settings, job: str, *, cluster: str | None, bounded: bool) -> Any:
     from py4j.protocol import Py4JError
+    from pyflink.util.exceptions import JavaException
     from tidegate.artifacts.maven import ArtifactUnavailable
     from tidegate.jobs import environment, service_metrics
     from tidegate.jobs.functions import FunctionsNotBuilt
@@ -75,7 +77,7 @@ def _start(settings: Settings, job: str, *, cluster: str | None, bounded: bool) 
         return service_metrics.main(tables, settings, bounded=bounded).execute()
     except (ArtifactUnavailable, FunctionsNotBuilt) as error:
         raise CommandFailed(str(error)) from error
-    except Py4JError as error:
+    except (Py4JError, JavaException) as error:
         raise CommandFailed(
             f"{job} could not start{f' at {cluster}' if cluster else ''}: {_cause(error)}"
         ) from error
@@ -86,14 +88,12 @@ def _wait(result: Any, job: str) -> None:
 
     On a thread of its own: an interrupt would break into the talk with the JVM, and be logged with a traceback.
     """
-    from py4j.protocol import Py4JError
-
     ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
     def wait() -> None:
         try:
             result.wait()
-        except Py4JError as error:
+        except Exception as error:  # whatever it is, the command must hear of it
             ended.put(error)
         else:
             ended.put(None)
@@ -118,6 +118,10 @@ def _cause(error: Exception) -> str:
 
 
 def _line_counts(settings: Settings) -> dict[str, int]:
+    from confluent_kafka import KafkaException
     from tidegate.adapters.line_counts import newest
 
-    return newest(settings.kafka)
+    try:
+        return newest(settings.kafka)
+    except KafkaException as error:
+        raise CommandFailed(f"the job has ended; its line counts can't be read: {error}") from error

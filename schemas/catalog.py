@@ -16,6 +16,7 @@ whole: all that is wrong is told at once, each with its place, and nothing of a 
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
+Text = Annotated[str, Field(pattern=r"\S", max_length=256)]
 Rate = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False, description="requests per second")]
 
 
@@ -33,7 +35,8 @@ class CatalogError(Exception):
 
 
 class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Strict: YAML's `yes` is no rate of 1, and a rate in quotes is a mistake.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Slo(_Entry):
@@ -60,9 +63,9 @@ class TaskSettings(_Entry):
     floor_qps: Rate | None = Field(None, description="the limit never falls below, even without a replica")
     ceiling_qps: Rate | None = Field(None, description="the limit never rises above")
     burst_seconds: float | None = Field(None, ge=0.1, le=60)
-    owner: str | None = None
+    owner: Text | None = None
     slo: Slo | None = None
-    route: str | None = Field(None, min_length=1, description="name of its route; else the task's name")
+    route: Text | None = Field(None, description="name of its route; else the task's name")
     gateway: Name | None = None
     clients: ClientLimits | None = None
 
@@ -134,7 +137,8 @@ def parse(text: str, where: str) -> Catalog:
     """The catalog in a YAML text. where: what the messages call it. Raises CatalogError."""
     try:
         written = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a safe loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that is none, a thousand brackets
+    except (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError) as error:
+        # Beside its own errors, PyYAML passes on what a tag's constructor raises: a date that is none, `!!int ""`.
         raise CatalogError(f"{where}: not YAML: {error}") from error
     try:
         file = CatalogFile.model_validate({} if written is None else written)
@@ -142,12 +146,22 @@ def parse(text: str, where: str) -> Catalog:
         raise CatalogError("\n".join(f"{where}: {line}" for line in _explain(error))) from error
     tasks: dict[tuple[str, str], Task] = {}
     wrong: list[str] = []
+    routes: dict[tuple[str, str], str] = {}
     for department, entry in file.departments.items():
+        if entry.gateway is not None and entry.gateway not in file.gateways:
+            wrong.append(
+                f"{where}: departments.{department}.gateway: {_unknown(entry.gateway, file.gateways)}"
+            )
         for name, settings in entry.tasks.items():
             whole = _merged(settings, entry.defaults, file.defaults, _LAST_DEFAULTS)
             gateway = settings.gateway or entry.gateway or whole.gateway
             place = f"departments.{department}.tasks.{name}"
             problems = list(_problems(whole, gateway, file.gateways))
+            route = (gateway or "", whole.route or name)
+            if (other := routes.setdefault(route, place)) != place:
+                problems.append(
+                    f"route: {route[1]!r} of gateway {route[0]!r} is the route of {other} already"
+                )
             wrong += [f"{where}: {place}.{problem}" for problem in problems]
             if not problems:
                 tasks[department, name] = _task(department, name, gateway or "", whole)
@@ -170,9 +184,13 @@ def _problems(whole: TaskSettings, gateway: str | None, gateways: Mapping[str, G
     if gateway is None:
         yield "gateway: missing; say it here or at the department"
     elif gateway not in gateways:
-        yield f"gateway: {gateway!r} is none of gateways ({', '.join(sorted(gateways)) or 'there are none'})"
+        yield f"gateway: {_unknown(gateway, gateways)}"
     if whole.ceiling_qps is not None and whole.floor_qps is not None and whole.ceiling_qps < whole.floor_qps:
         yield f"ceiling_qps: {whole.ceiling_qps:g} is below floor_qps, {whole.floor_qps:g}"
+
+
+def _unknown(gateway: str, gateways: Mapping[str, Gateway]) -> str:
+    return f"{gateway!r} is none of gateways ({', '.join(sorted(gateways)) or 'there are none'})"
 
 
 def _task(department: str, name: str, gateway: str, whole: TaskSettings) -> Task:
@@ -185,7 +203,14 @@ def _task(department: str, name: str, gateway: str, whole: TaskSettings) -> Task
 def _explain(error: ValidationError) -> Iterator[str]:
     for item in error.errors(include_url=False, include_context=False):
         place = ".".join(str(part) for part in item["loc"] if part != "[key]") or "the whole"
-        yield f"{place}: {item['msg']} (is {item['input']!r:.80})"
+        yield f"{place}: {item['msg']} (is {_shown(item['input'])})"
+
+
+def _shown(value: object) -> str:
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # Python prints no whole number of over 4300 digits
+        return f"a {type(value).__name__} too long to show"
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -28,7 +28,7 @@ public final class FlagCounts extends AggregateFunction<Map<String, Long>, FlagC
         }
         Set<String> once = new HashSet<>();
         for (String part : flags.split(",")) {
-            String flag = part.trim();
+            String flag = Texts.withoutBlanks(part);
             if (!flag.isEmpty() && !flag.equals("-") && once.add(flag)) {
                 counts.byFlag.merge(flag, 1L, Long::sum);
             }

@@ -25,6 +25,10 @@ final class FlatLineReader {
     private static final long BACKSLASHES = '\\' * ONES;
     private static final long BLANKS = ' ' * ONES;
 
+    /** Far below what Jackson refuses: names of 50,000 characters, texts of 20 million. */
+    private static final int MAX_KEY_BYTES = 1024;
+
+    private static final int MAX_LINE_BYTES = 1 << 21;
     private static final int MAX_KEYS = 64;
     private static final int MAX_SHORT_DIGITS = 10;
     private static final int REFUSED = -1;
@@ -81,7 +85,7 @@ final class FlatLineReader {
         beyondAscii = false;
         fields.clear();
         int length = line.length;
-        if (length < 2 || line[0] != '{' || line[1] != '"') {
+        if (length < 2 || length > MAX_LINE_BYTES || line[0] != '{' || line[1] != '"') {
             return false;
         }
         int at = 2; // behind a key's first quote
@@ -127,7 +131,7 @@ final class FlatLineReader {
     /** The nth key of the line with its closing quote, kept for the lines to come; null where it isn't plain. */
     private byte[] learn(int nth, int from) {
         int end = plainEnd(from);
-        if (end == REFUSED) {
+        if (end == REFUSED || end - from > MAX_KEY_BYTES) {
             return null;
         }
         fieldOfKey[nth] = FIELDS.getOrDefault(ascii(from, end), OTHER);

@@ -22,6 +22,9 @@ final class JsonLineReader {
     private static final Pattern JSON_NUMBER =
             Pattern.compile("-?(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][+-]?[0-9]+)?");
 
+    /** Jackson's own limit for a bare number; what reads one takes time by the square of its length. */
+    private static final int MAX_NUMBER_LENGTH = 1000;
+
     private static final double MAX_WHOLE = 9_007_199_254_740_992.0;
     private static final BigDecimal MOST_WHOLE = BigDecimal.valueOf(9_007_199_254_740_991L);
     private static final BigDecimal MOST_MS = BigDecimal.valueOf(10_000_000_000L);
@@ -128,15 +131,10 @@ final class JsonLineReader {
         if (Texts.isUnknown(text)) {
             return UNKNOWN_NUMBER;
         }
-        int from = 0;
-        int to = text.length();
-        while (text.charAt(from) == ' ') {
-            from++;
+        text = Texts.withoutBlanks(text);
+        if (text.length() > MAX_NUMBER_LENGTH) {
+            return NO_NUMBER;
         }
-        while (text.charAt(to - 1) == ' ') {
-            to--;
-        }
-        text = text.substring(from, to);
         return JSON_NUMBER.matcher(text).matches() ? text : NO_NUMBER;
     }
 

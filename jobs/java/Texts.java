@@ -105,6 +105,19 @@ final class Texts {
         return true;
     }
 
+    /** Without the blanks at its ends: spaces only, unlike String.trim. */
+    static String withoutBlanks(String text) {
+        int from = 0;
+        int to = text.length();
+        while (from < to && text.charAt(from) == ' ') {
+            from++;
+        }
+        while (to > from && text.charAt(to - 1) == ' ') {
+            to--;
+        }
+        return text.substring(from, to);
+    }
+
     private static boolean hasRateLimitFlag(String flags) {
         for (int at = flags.indexOf("RL"); at >= 0; at = flags.indexOf("RL", at + 1)) {
             if (endsFlag(flags, at - 1, -1) && endsFlag(flags, at + 2, 1)) {

@@ -14,9 +14,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-NANOSECONDS = 1_000_000_000
-FILLS_PER_SECOND = 10
-"""A bucket is filled at most so often: often, so that it admits evenly, and no more often than Envoy takes (20)."""
+SHORTEST_FILL_MS = 50
+"""Envoy takes no shorter fill interval, and cuts an interval to whole milliseconds."""
+SHORTEST_BURST_SECONDS = 0.1
+"""With less, a bucket could hold less than one fill."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,8 @@ class Capacity:
                 raise ValueError(f"{name}: {value} is not a positive number")
         if self.ceiling_qps is not None and self.ceiling_qps < self.floor_qps:
             raise ValueError(f"ceiling_qps: {self.ceiling_qps} is below floor_qps, {self.floor_qps}")
-        if self.burst_seconds * FILLS_PER_SECOND < 1:
-            raise ValueError(
-                f"burst_seconds: {self.burst_seconds} is below {1 / FILLS_PER_SECOND}, a bucket's fill"
-            )
+        if self.burst_seconds < SHORTEST_BURST_SECONDS:
+            raise ValueError(f"burst_seconds: {self.burst_seconds} is below {SHORTEST_BURST_SECONDS}")
 
     def limit_qps(self, replicas: int) -> float:
         """The limit for so many ready replicas: the floor where there is none, never 0."""
@@ -70,10 +69,20 @@ class Pace:
 
 @dataclass(frozen=True)
 class InForce:
-    """The newest limit that was pushed, and when. `limit_qps_per_gateway` is what each gateway holds."""
+    """The newest limit that was pushed, and when. `limit_qps_per_gateway` is what each gateway holds.
 
+    Raises ValueError for a limit that is none.
+    """
+
+    replicas: int
+    gateways: int
     limit_qps_per_gateway: float
+    burst: int
     pushed_ms: int
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.limit_qps_per_gateway) and self.limit_qps_per_gateway > 0):
+            raise ValueError(f"limit_qps_per_gateway: {self.limit_qps_per_gateway} is not a positive number")
 
 
 @dataclass(frozen=True)
@@ -112,18 +121,31 @@ def decide(
     """
     if (replicas or 0) < 0 or (gateways or 0) < 0:
         raise ValueError(f"{replicas} replicas, {gateways} gateways: there can't be fewer than none")
-    if replicas is None:
-        return Hold("no data of the task's replicas: the last limit holds")
-    if not gateways:
-        return Hold("no ready gateway is known: the last limit holds")
+    if replicas is None or not gateways:
+        unknown = "of the task's replicas" if replicas is None else "of a ready gateway"
+        return Hold(f"no data {unknown}: the last limit holds")
     target = capacity.limit_qps(replicas) / gateways
     if in_force is None:
         return _push(capacity, replicas, gateways, target, "first limit")
-    if target < in_force.limit_qps_per_gateway:
-        reason = f"cut from {in_force.limit_qps_per_gateway:g} to {target:g} a gateway"
-        return _push(capacity, replicas, gateways, target, reason)
+    current = in_force.limit_qps_per_gateway
+    if target < current:
+        return _push(capacity, replicas, gateways, target, f"cut from {current:g} to {target:g} a gateway")
+    if reason := _other_change(capacity, in_force, replicas, gateways, target):
+        return _push(capacity, replicas, gateways, current, reason)
     wait = _wait(pace, in_force, target, now_ms)
     return wait or _raise(capacity, pace, in_force, replicas, gateways, target)
+
+
+def _other_change(
+    capacity: Capacity, in_force: InForce, replicas: int, gateways: int, target: float
+) -> str | None:
+    """What else than the limit isn't as it should be; None where nothing is."""
+    current = in_force.limit_qps_per_gateway
+    if burst_of(capacity.burst_seconds, current) != in_force.burst:
+        return f"burst_seconds is now {capacity.burst_seconds:g}"
+    if target == current and (replicas, gateways) != (in_force.replicas, in_force.gateways):
+        return f"still {current:g} a gateway, for {replicas} replicas and {gateways} gateways"
+    return None
 
 
 def _wait(pace: Pace, in_force: InForce, target: float, now_ms: int) -> Hold | None:
@@ -172,24 +194,33 @@ class TokenBucket:
 
     max_tokens: int
     tokens_per_fill: int
-    fill_interval_ns: int
+    fill_interval_ms: int
 
     @property
     def qps(self) -> float:
         """What it admits in the long run."""
-        return self.tokens_per_fill * NANOSECONDS / self.fill_interval_ns
+        return self.tokens_per_fill * 1000 / self.fill_interval_ms
+
+
+_CLOSE = 0.999
+_TRIED = 1000
 
 
 def token_bucket(limit_qps: float, burst: int) -> TokenBucket:
-    """The bucket for a limit. It admits at most the limit, and less by at most one part in 10^7.
+    """The bucket for a limit: it never admits more, and at most 0.2 % less; 2 % with a burst of under a second.
 
-    Tokens are whole, so a limit that isn't is made by the interval, which is rounded up to whole nanoseconds.
+    Tokens and milliseconds are whole, so it is the shortest fill that comes close enough, or else the closest one.
 
     Raises ValueError for what is no limit, and for a burst that is less than one fill.
     """
     if not (math.isfinite(limit_qps) and limit_qps > 0):
         raise ValueError(f"a limit of {limit_qps} qps: it must be positive")
-    tokens = max(1, math.floor(limit_qps / FILLS_PER_SECOND))
-    if burst < tokens:
-        raise ValueError(f"a burst of {burst} at {limit_qps} qps: it must hold one fill, {tokens}")
-    return TokenBucket(burst, tokens, math.ceil(tokens * NANOSECONDS / limit_qps))
+    fewest = max(1, math.ceil(limit_qps * SHORTEST_FILL_MS / 1000))
+    if burst < fewest:
+        raise ValueError(f"a burst of {burst} at {limit_qps} qps: it must hold one fill, {fewest}")
+    most = min(burst, max(fewest, math.floor(limit_qps)), fewest + _TRIED)
+    tried = [
+        TokenBucket(burst, tokens, math.ceil(tokens * 1000 / limit_qps)) for tokens in range(fewest, most + 1)
+    ]
+    closest = max(tried, key=lambda bucket: bucket.qps)
+    return next((bucket for bucket in tried if bucket.qps >= limit_qps * _CLOSE), closest)

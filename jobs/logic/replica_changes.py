@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
 from typing import Literal
 
 Cause = Literal["scale_up", "scale_down", "flapping", "resync"]
 
 FLAPS = 3
-"""So many raw changes within the up window make the next settled change a flapping one."""
+"""So many moves to and fro within the up window make a settled change a flapping one. Steps in one direction are one
+move: a task that is scaled down pod by pod doesn't flap."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,19 @@ class State:
     """What is known of one task.
 
     settled: None until the first count. seen: the raw changes, oldest first, that a window to come can still reach.
-    now_ms: whatever was due by then has settled.
+    now_ms: whatever was due by then has settled. observed_ms: the newest moment that the source spoke of.
     """
 
     settled: int | None = None
     revision: int = 0
     seen: tuple[Seen, ...] = ()
     now_ms: int = 0
+    observed_ms: int = 0
+
+    @staticmethod
+    def restored(settled: int, revision: int, at_ms: int) -> State:
+        """The state after a restart that knows only what had settled last."""
+        return State(settled, revision, (Seen(at_ms, settled),), at_ms, at_ms)
 
 
 def observe(state: State, windows: Windows, at_ms: int, replicas: int) -> tuple[State, list[Change]]:
@@ -75,16 +83,13 @@ def observe(state: State, windows: Windows, at_ms: int, replicas: int) -> tuple[
     The first count of a task settles at once, as `resync`. A count that is older than the last one tells nothing
     new, and is left out; one from before `now_ms` holds from then on. Raises ValueError for a negative count.
     """
-    if replicas < 0:
-        raise ValueError(f"{replicas} replicas: there can't be fewer than none")
+    _check(replicas)
     if state.settled is None:
-        change = Change(None, replicas, "resync", at_ms, at_ms, state.revision + 1)
-        return State(replicas, change.revision, (Seen(at_ms, replicas),), at_ms), [change]
-    last = state.seen[-1]
-    if at_ms < last.at_ms:
+        return _settle_at_once(state, at_ms, replicas)
+    if at_ms < state.observed_ms:
         return state, []
-    at_ms = max(at_ms, state.now_ms)
-    state, changes = advance(state, windows, at_ms)
+    state, changes = advance(replace(state, observed_ms=at_ms), windows, at_ms)
+    last, at_ms = state.seen[-1], max(at_ms, state.now_ms)
     if replicas == last.replicas:
         return state, changes
     # Two counts of one moment: the later one is what holds from then on.
@@ -103,10 +108,21 @@ def advance(state: State, windows: Windows, now_ms: int) -> tuple[State, list[Ch
 
 def resynced(state: State, at_ms: int, replicas: int) -> tuple[State, list[Change]]:
     """The state after the source said anew what there is, having been away: what changed meanwhile settles at once."""
+    _check(replicas)
+    at_ms = max(at_ms, state.now_ms)
     if state.settled == replicas:
-        return replace(state, seen=(Seen(at_ms, replicas),), now_ms=at_ms), []
+        return State.restored(replicas, state.revision, at_ms), []
+    return _settle_at_once(state, at_ms, replicas)
+
+
+def _settle_at_once(state: State, at_ms: int, replicas: int) -> tuple[State, list[Change]]:
     change = Change(state.settled, replicas, "resync", at_ms, at_ms, state.revision + 1)
-    return State(replicas, change.revision, (Seen(at_ms, replicas),), at_ms), [change]
+    return State.restored(replicas, change.revision, at_ms), [change]
+
+
+def _check(replicas: int) -> None:
+    if replicas < 0:
+        raise ValueError(f"{replicas} replicas: there can't be fewer than none")
 
 
 def next_due_ms(state: State, windows: Windows) -> int | None:
@@ -125,11 +141,18 @@ class _Due:
 
 def _settle(state: State, windows: Windows, at_ms: int) -> tuple[State, Change]:
     due = next(due for due in _due(state, windows) if due.at_ms == at_ms)
-    flaps = sum(at_ms - windows.up_ms < seen.at_ms <= at_ms for seen in state.seen)
     direction: Cause = "scale_up" if due.replicas > (state.settled or 0) else "scale_down"
-    cause: Cause = "flapping" if flaps >= FLAPS else direction
+    cause: Cause = "flapping" if _moves_to_and_fro(state, at_ms - windows.up_ms) >= FLAPS else direction
     change = Change(state.settled, due.replicas, cause, due.first_seen_ms, at_ms, state.revision + 1)
     return replace(state, settled=due.replicas, revision=change.revision, now_ms=at_ms), change
+
+
+def _moves_to_and_fro(state: State, after_ms: int) -> int:
+    """The raw moves after this moment, several in one direction being one."""
+    directions = [
+        count.replicas > before.replicas for before, count in pairwise(state.seen) if count.at_ms > after_ms
+    ]
+    return sum(1 for _ in groupby(directions))
 
 
 def _due(state: State, windows: Windows) -> Iterator[_Due]:

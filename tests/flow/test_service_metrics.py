@@ -53,6 +53,10 @@ def test_every_kind_of_line_ends_where_the_contract_says(settings: Settings) -> 
         line(start_time=at(100), upstream_cluster="BlackHoleCluster"),
         line(start_time=at(100), upstream_cluster="inbound|8080||"),
         line(start_time=at(100), response_flags="UF,URX,XX"),
+        line(start_time=at(100), response_flags="RL\t"),
+        line(start_time=at(100), duration="1." + "3" * 900_000),
+        line(start_time=at(100), bytes_sent="1" + "0" * 5000),
+        line(start_time=at(100), extra={"k" * 60_000: 1}),
         line(start_time=at(100), extra={"access_log_type": "DownstreamPeriodic"}),
         line(start_time=at(100), duration="-"),
         line(start_time=at(100), duration=-1),
@@ -66,7 +70,7 @@ def test_every_kind_of_line_ends_where_the_contract_says(settings: Settings) -> 
 
     assert problems(written, placed, settings) == []
     assert written.counts["skipped"] == 1
-    assert written.counts["dead"] == 4
+    assert written.counts["dead"] == 6
     assert lines_accounted_for(written) == len(values)
 
 

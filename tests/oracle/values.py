@@ -15,6 +15,9 @@ from typing import Any
 
 MAX_DURATION_MS = 10**10
 """About 115 days; a longer request's event time would be out of range."""
+MAX_NUMBER_LENGTH = 1000
+"""Characters of a number: a longer one is not JSON, or as a text not a number."""
+MAX_KEY_LENGTH = 50_000
 MAX_WHOLE = 2**53 - 1
 """The largest whole number that RFC 8259 calls interoperable; larger byte counts are unreadable."""
 FIRST_YEAR, LAST_YEAR = 1970, 2200
@@ -42,10 +45,26 @@ def strict_json(value: bytes) -> Any:
     """The JSON text of RFC 8259 in `value`; of a repeated key the last value. Raises Unreadable."""
     try:
         return json.loads(
-            value.decode("utf-8"), parse_int=Literal, parse_float=Literal, parse_constant=_refuse
+            value.decode("utf-8"),
+            parse_int=_literal,
+            parse_float=_literal,
+            parse_constant=_refuse,
+            object_pairs_hook=_object,
         )
     except (ValueError, RecursionError) as error:
         raise Unreadable(str(error)) from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if any(len(key) > MAX_KEY_LENGTH for key, _ in pairs):
+        raise Unreadable(f"a key of more than {MAX_KEY_LENGTH} characters")
+    return dict(pairs)
+
+
+def _literal(characters: str) -> Literal:
+    if len(characters) > MAX_NUMBER_LENGTH:
+        raise Unreadable(f"a number of {len(characters)} characters")
+    return Literal(characters)
 
 
 def _refuse(name: str) -> None:
@@ -83,7 +102,7 @@ def number(value: Any) -> Fraction | None:
 
 @lru_cache(maxsize=100_000)
 def _exact(characters: str) -> Fraction:
-    match = _JSON_NUMBER.fullmatch(characters)
+    match = _JSON_NUMBER.fullmatch(characters) if len(characters) <= MAX_NUMBER_LENGTH else None
     if match is None:
         raise Unreadable(f"{characters[:40]!r} is not a number")
     sign, whole, fraction, exponent_sign, exponent = match.groups()

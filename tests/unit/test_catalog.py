@@ -74,6 +74,20 @@ def task(fields: str) -> str:
         ("departments: [", "not YAML"),
         ("- 1", "the whole"),
         ("a: 2026-99-99", "not YAML"),
+        ('a: !!int ""', "not YAML"),
+        ('a: !!timestamp "x"', "not YAML"),
+        ('a: !!bool "x"', "not YAML"),
+        (task("qps_per_replica: yes"), "departments.d.tasks.t.qps_per_replica"),
+        (task("qps_per_replica: '12'"), "departments.d.tasks.t.qps_per_replica"),
+        (task("qps_per_replica: 1, route: '  '"), "departments.d.tasks.t.route"),
+        (task("qps_per_replica: 1, owner: ''"), "departments.d.tasks.t.owner"),
+        (task(f"qps_per_replica: 1, owner: 0x{'f' * 4000}"), "departments.d.tasks.t.owner"),
+        ("departments: {v: {gateway: nope}}", "departments.v.gateway: 'nope' is none of gateways"),
+        (
+            "gateways: {g: {}}\ndefaults: {qps_per_replica: 1}\ndepartments:\n"
+            "  a: {gateway: g, tasks: {chat: {}}}\n  b: {gateway: g, tasks: {chat: {}}}",
+            "departments.b.tasks.chat.route: 'chat' of gateway 'g' is the route of departments.a.tasks.chat",
+        ),
         ("[" * 5000, "not YAML"),
     ],
 )  # fmt: skip

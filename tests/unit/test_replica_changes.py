@@ -54,8 +54,16 @@ def brief(changes: list[Change]) -> list[tuple[float, int, str]]:
         ),
         pytest.param([(0, 4), (20, 0)], [(22, 0, "scale_down")], id="none left"),
         pytest.param(
-            [(0, 4), (20, 5), (21, 4), (22, 3)], [(24, 3, "flapping")], id="flapping is a change's cause"
+            [(0, 4), (20, 5), (21, 3), (22, 5), (23, 3)],
+            [(25, 3, "flapping")],
+            id="flapping is a change's cause",
         ),
+        pytest.param(
+            [(0, 10), (20, 9), (20.5, 8), (21, 7), (21.5, 6)],
+            [(22, 9, "scale_down"), (22.5, 8, "scale_down"), (23, 7, "scale_down"), (23.5, 6, "scale_down")],
+            id="many steps in one direction are no flapping",
+        ),
+        pytest.param([(0, 4), (20, 4), (10, 9), (30, 4)], [], id="older than an equal count"),
         pytest.param([(0, 4), (20, 3), (10, 9)], [(22, 3, "scale_down")], id="what comes late says nothing"),
     ],
 )
@@ -91,9 +99,33 @@ def test_after_an_absence_the_difference_settles_at_once() -> None:
     )
 
 
+def test_counts_that_come_after_their_time_still_make_a_blip() -> None:
+    state, _ = observe(State(), WINDOWS, 0, 4)
+    state, _ = advance(state, WINDOWS, 10_000)
+    state, _ = observe(state, WINDOWS, 9_000, 3)
+    state, _ = observe(state, WINDOWS, 9_500, 4)
+    assert advance(state, WINDOWS, 40_000)[1] == []
+
+
+def test_a_restored_state_goes_on_where_it_was() -> None:
+    state = State.restored(settled=4, revision=7, at_ms=1_000)
+    state, nothing = observe(state, WINDOWS, 2_000, 3)
+    assert nothing == []
+    _, (change,) = advance(state, WINDOWS, 10_000)
+    assert (change.settled_ms, change.replicas_before, change.replicas_after) == (4_000, 4, 3)
+    assert change.revision == 8
+
+
+def test_a_resync_from_the_past_moves_no_time_back() -> None:
+    state, _ = resynced(State.restored(settled=4, revision=7, at_ms=100_000), 50, 3)
+    assert state.now_ms == 100_000
+
+
 def test_wrong_input_is_refused() -> None:
     with pytest.raises(ValueError, match="-1 replicas"):
         observe(State(), WINDOWS, 0, -1)
+    with pytest.raises(ValueError, match="-1 replicas"):
+        resynced(State(), 0, -1)
     with pytest.raises(ValueError, match="positive"):
         Windows(down_ms=0)
 

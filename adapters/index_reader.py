@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from tidegate.adapters.index_batch import Partition
-from tidegate.adapters.kafka import KafkaUnavailable
+from tidegate.adapters.kafka import KafkaUnavailable, partition_range
 from tidegate.schemas.settings import Kafka
 
 logger = logging.getLogger(__name__)
@@ -152,9 +152,7 @@ class TopicReader:
                 if found.error is not None:
                     raise KafkaException(found.error)
                 for partition in found.partitions:
-                    low, high = self._consumer.get_watermark_offsets(
-                        TopicPartition(topic, partition), timeout=_TIMEOUT_SECONDS
-                    )
+                    low, high = partition_range(self._consumer, topic, partition, _TIMEOUT_SECONDS)
                     if high > low:
                         ends[topic, partition] = high
         except KafkaException as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -20,6 +21,7 @@ from tidegate.schemas.settings import Kafka
 from tidegate.schemas.topics import Topic
 
 EXCERPT_CHARACTERS = 1000
+_LEADER_WAIT_SECONDS = 0.1
 
 
 class KafkaUnavailable(Exception):
@@ -48,6 +50,33 @@ def ensure_topics(kafka: Kafka, topics: Iterable[Topic], timeout_seconds: float 
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise KafkaException(f"topic {name} could not be created: {error.args[0].str()}") from error
+
+
+_LEADER_MOVES = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+}
+
+
+def partition_range(
+    consumer: Consumer, topic: str, partition: int, timeout_seconds: float
+) -> tuple[int, int]:
+    """A partition's first offset and the one after its last. Waits while a new or moving partition has no leader.
+
+    Raises KafkaException for any other error, and when the time is over.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(
+                TopicPartition(topic, partition), timeout=timeout_seconds
+            )
+            return low, high
+        except KafkaException as error:
+            if error.args[0].code() not in _LEADER_MOVES or time.monotonic() > deadline:
+                raise
+            time.sleep(_LEADER_WAIT_SECONDS)
 
 
 def messages(kafka: Kafka, topic: Topic, timeout_seconds: float = 30) -> Iterator[Message]:

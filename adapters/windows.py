@@ -12,7 +12,7 @@ from datetime import datetime
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from pydantic import ValidationError
-from tidegate.adapters.kafka import KafkaUnavailable
+from tidegate.adapters.kafka import KafkaUnavailable, partition_range
 from tidegate.schemas.rows import Level, ServiceMetricsRow, Span
 from tidegate.schemas.settings import Kafka
 from tidegate.schemas.timestamps import to_epoch_ms
@@ -190,9 +190,7 @@ class WindowReader:
                 )
             ends = {}
             for number in found.partitions:
-                ends[number] = self._consumer.get_watermark_offsets(
-                    TopicPartition(self._topic, number), timeout=_TIMEOUT_SECONDS
-                )
+                ends[number] = partition_range(self._consumer, self._topic, number, _TIMEOUT_SECONDS)
         except KafkaException as error:
             raise self._unavailable(error) from error
         self._read_to = {number: high for number, (_, high) in ends.items()}

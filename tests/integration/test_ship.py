@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Message
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     AlterConfigOpType,
@@ -26,6 +26,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 from tidegate.adapters.kafka import ensure_topics
+from tidegate.adapters.kafka import messages as everything
 from tidegate.adapters.ship import LogShipper
 from tidegate.adapters.ship_sender import Destination
 from tidegate.schemas.rows import DeadLetter
@@ -67,7 +68,7 @@ class Place:
         return [message.value() or b"" for message in self.messages(topic)]
 
     def messages(self, topic: Topic = ACCESS_LOGS) -> list[Message]:
-        return everything(self.kafka, self.kafka.topic(topic))
+        return list(everything(self.kafka, topic))
 
     def letters(self) -> list[DeadLetter]:
         return [DeadLetter.model_validate_json(value) for value in self.arrived(DEAD_LETTERS)]
@@ -89,29 +90,6 @@ def own_stack() -> Iterator[LocalStack]:
             yield stack
         finally:
             stack.down(purge=True)
-
-
-def everything(kafka: Kafka, topic: str) -> list[Message]:
-    """All messages of a topic, partition by partition, each in its order."""
-    consumer = Consumer({**kafka.client_config(), "group.id": "reader", "enable.auto.commit": False})
-    try:
-        metadata = consumer.list_topics(topic, timeout=30).topics[topic]
-        if metadata.error is not None:
-            return []
-        found: list[Message] = []
-        for partition in sorted(metadata.partitions):
-            _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
-            consumer.assign([TopicPartition(topic, partition, 0)])
-            position = 0
-            while position < end:
-                message = consumer.poll(30)
-                assert message is not None, f"{topic}[{partition}] ends at {position}, not at {end}"
-                assert message.error() is None
-                position = (message.offset() or 0) + 1
-                found.append(message)
-        return found
-    finally:
-        consumer.close()
 
 
 def numbered(*numbers: int) -> list[bytes]:

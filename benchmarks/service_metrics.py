@@ -109,11 +109,16 @@ def job(settings: Settings, lines: int) -> Run:
 
 def measured(lines: int, start: Callable[[], Any]) -> Run:
     """A Flink job from its submission to its end."""
-    jvm = next(child for child in psutil.Process().children(recursive=True) if "java" in child.name())
+    jvm = next(child for child in psutil.Process().children(recursive=True) if _is_pyflinks(child))
     before, began = jvm.cpu_times(), time.perf_counter()
     start().wait()
     seconds, after = time.perf_counter() - began, jvm.cpu_times()
     return Run(lines, seconds, after.user + after.system - before.user - before.system)
+
+
+def _is_pyflinks(process: psutil.Process) -> bool:
+    """Kafka is a Java child of ours too."""
+    return any("PythonGatewayServer" in argument for argument in process.cmdline())
 
 
 def main() -> None:

@@ -82,6 +82,14 @@ INDEX_CONTRACTS: tuple[IndexContract, ...] = (
     IndexContract(topics.LINE_COUNTS, time_field=None),
     IndexContract(topics.LATE, time_field=ACCESS_LOG_TIME, raw=True, numbers=ACCESS_LOG_NUMBERS),
     IndexContract(topics.DEAD_LETTERS, time_field="seen_at"),
+    IndexContract(topics.REPLICAS, time_field=None),
+    IndexContract(topics.GATEWAYS, time_field=None),
+    IndexContract(topics.REPLICA_CHANGES, time_field="settled_at"),
+    IndexContract(topics.RATE_LIMITS, time_field="decided_at"),
+    IndexContract(topics.RATE_LIMITS_CURRENT, time_field=None),
+    IndexContract(topics.LIMIT_CONTROLS, time_field=None),
+    IndexContract(topics.TASKS, time_field=None),
+    IndexContract(topics.CHANGES, time_field="at"),
 )
 """Every topic that can be indexed. One of `topics.ALL_TOPICS` that is missing fails the contract tests."""
 

@@ -31,6 +31,7 @@ from pydantic_settings import (
 from pydantic_settings import (
     SettingsError as SourceError,
 )
+from tidegate.schemas.limit_settings import Catalog, Kubernetes, Limits, Manager, ReplicaChanges, Watcher
 from tidegate.schemas.topics import Topic
 
 CONFIG_FILE = "tidegate.toml"
@@ -260,6 +261,12 @@ class Settings(BaseSettings):
     service_metrics: ServiceMetrics = Field(default_factory=ServiceMetrics)
     shipper: Shipper = Field(default_factory=Shipper)
     indexer: Indexer = Field(default_factory=Indexer)
+    kubernetes: Kubernetes = Field(default_factory=Kubernetes)
+    watcher: Watcher = Field(default_factory=Watcher)
+    replica_changes: ReplicaChanges = Field(default_factory=ReplicaChanges)
+    catalog: Catalog = Field(default_factory=Catalog)
+    limits: Limits = Field(default_factory=Limits)
+    manager: Manager = Field(default_factory=Manager)
     stack: Stack = Field(default_factory=Stack)
 
     def checkpoint_dir(self) -> Path:
@@ -271,7 +278,7 @@ class Settings(BaseSettings):
         return self.shipper.state_dir or self.stack.state_dir.absolute() / "ship"
 
 
-_SECRETS = ("kafka.sasl_password", "elasticsearch.password")
+_SECRETS = ("kafka.sasl_password", "elasticsearch.password", "limits.manager_token")
 
 
 def load(config: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 from tidegate.schemas import topics
+from tidegate.schemas.limit_rows import (
+    ChangeRow,
+    GatewayRow,
+    LimitControl,
+    RateLimitRow,
+    ReplicaChange,
+    ReplicasRow,
+    TaskRow,
+)
 from tidegate.schemas.raw_lines import AccessLogLine, InferenceLogLine
 from tidegate.schemas.rows import DeadLetter, LineCount, ServiceMetricsRow
 from tidegate.schemas.topics import Topic
@@ -16,5 +25,13 @@ TOPIC_ROWS: dict[Topic, type[BaseModel]] = {
     topics.LINE_COUNTS: LineCount,
     topics.LATE: AccessLogLine,
     topics.DEAD_LETTERS: DeadLetter,
+    topics.REPLICAS: ReplicasRow,
+    topics.GATEWAYS: GatewayRow,
+    topics.REPLICA_CHANGES: ReplicaChange,
+    topics.RATE_LIMITS: RateLimitRow,
+    topics.RATE_LIMITS_CURRENT: RateLimitRow,
+    topics.LIMIT_CONTROLS: LimitControl,
+    topics.TASKS: TaskRow,
+    topics.CHANGES: ChangeRow,
 }
 """Every topic's row. A topic in `topics.ALL_TOPICS` that is missing here fails the contract tests."""

@@ -13,12 +13,14 @@ class Topic:
     """One topic: its name without the prefix, and how it is created where it does not exist.
 
     `partitions` None means the configured default (`kafka.partitions`); `retention_hours` None means the broker's.
+    `whole_hours`: so long a compacted topic keeps every message, and not only the last one of each key.
     """
 
     name: str
     partitions: int | None = None
     cleanup: Cleanup = "delete"
     retention_hours: float | None = None
+    whole_hours: float | None = None
 
     def full_name(self, prefix: str) -> str:
         """The name in Kafka: the configured prefix, then the name."""
@@ -32,6 +34,15 @@ SERVICE_METRICS_1M = Topic("tidegate.service-metrics.1m", retention_hours=24 * 7
 LINE_COUNTS = Topic("tidegate.line-counts", partitions=1, cleanup="compact")
 LATE = Topic("tidegate.late", retention_hours=24 * 7)
 DEAD_LETTERS = Topic("tidegate.dead-letters", partitions=1, retention_hours=24 * 7)
+REPLICAS = Topic("kubernetes.replicas", retention_hours=24)
+GATEWAYS = Topic("kubernetes.gateways", partitions=1, retention_hours=24)
+# Compacted, since revisions and the limits in force must be known however long ago the last change was.
+REPLICA_CHANGES = Topic("tidegate.replica-changes", cleanup="compact", whole_hours=24 * 7)
+RATE_LIMITS = Topic("tidegate.rate-limits", retention_hours=24 * 7)
+RATE_LIMITS_CURRENT = Topic("tidegate.rate-limits.current", cleanup="compact")
+LIMIT_CONTROLS = Topic("tidegate.limit-controls", partitions=1, cleanup="compact")
+TASKS = Topic("tidegate.tasks", partitions=1, cleanup="compact")
+CHANGES = Topic("tidegate.changes", partitions=1, retention_hours=24 * 90)
 
 ALL_TOPICS = (
     ACCESS_LOGS,
@@ -41,6 +52,14 @@ ALL_TOPICS = (
     LINE_COUNTS,
     LATE,
     DEAD_LETTERS,
+    REPLICAS,
+    GATEWAYS,
+    REPLICA_CHANGES,
+    RATE_LIMITS,
+    RATE_LIMITS_CURRENT,
+    LIMIT_CONTROLS,
+    TASKS,
+    CHANGES,
 )
 
 

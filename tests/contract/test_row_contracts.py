@@ -76,6 +76,32 @@ def service_row(**fields: Any) -> dict[str, Any]:
     return row | fields
 
 
+MOMENT = to_text(from_epoch_ms(START_MS))
+
+
+def limit_row(**fields: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "id": "vision|chat|7|applied",
+        "department": "vision",
+        "task": "chat",
+        "gateway": "vision-gateway",
+        "replicas": 2,
+        "qps_per_replica": 12.0,
+        "gateways": 2,
+        "limit_qps": 24.0,
+        "limit_qps_per_gateway": 12.0,
+        "burst": 12,
+        "state": "applied",
+        "reason": "cut from 24 to 12 a gateway",
+        "change_id": "vision|chat|3",
+        "revision": 7,
+        "decided_at": MOMENT,
+        "applied_at": MOMENT,
+        "target": "envoy-file",
+    }
+    return row | fields
+
+
 ROWS: dict[Topic, dict[str, Any]] = {
     topics.SERVICE_METRICS_1S: service_row(),
     topics.SERVICE_METRICS_1M: service_row(span="1m"),
@@ -87,6 +113,43 @@ ROWS: dict[Topic, dict[str, Any]] = {
         id="gateway.access-logs-0-1|job", topic="gateway.access-logs", partition=0, offset=1,
         reason="start_time: missing", excerpt="{}", seen_at=from_epoch_ms(START_MS),
     ).model_dump(mode="json"),
+    topics.REPLICAS: {
+        "id": "vision|chat|kubernetes", "department": "vision", "task": "chat",
+        "workload": "vision/service-chat", "source": "kubernetes",
+        "replicas_ready": 1, "replicas_starting": 1, "replicas_terminating": 0,
+        "replicas": [
+            {"name": "chat-0", "address": "10.0.0.1:8080", "state": "ready"},
+            {"name": "chat-1", "address": None, "state": "starting"},
+        ],
+        "observed_at": MOMENT,
+    },
+    topics.GATEWAYS: {
+        "id": "vision-gateway|kubernetes", "gateway": "vision-gateway", "source": "kubernetes",
+        "gateways_ready": 1, "gateways": ["vision-gateway-0"], "observed_at": MOMENT,
+    },
+    topics.REPLICA_CHANGES: {
+        "id": "vision|chat|3", "department": "vision", "task": "chat", "workload": "vision/service-chat",
+        "replicas_before": None, "replicas_after": 2, "cause": "resync",
+        "first_seen_at": MOMENT, "settled_at": MOMENT, "revision": 3,
+    },
+    topics.RATE_LIMITS: limit_row(),
+    topics.RATE_LIMITS_CURRENT: limit_row(id="vision/chat"),
+    topics.LIMIT_CONTROLS: {
+        "id": "*", "department": None, "task": None, "paused": True, "override_qps": None,
+        "expires_at": None, "by": "ann", "reason": "load test", "set_at": MOMENT,
+    },
+    topics.TASKS: {
+        "id": "vision/chat", "department": "vision", "task": "chat",
+        "gateway": {"name": "vision-gateway", "namespace": "istio-ingress", "labels": {"istio": "vision"}},
+        "route": "chat", "qps_per_replica": 12.0, "headroom": 0.9, "floor_qps": 1.0, "ceiling_qps": None,
+        "burst_seconds": 1.0, "owner": None, "slo": {"p99_ms": 800.0, "error_rate": None},
+        "clients": {"limit_qps": None, "named": {"batch": 5.0}}, "published_at": MOMENT,
+    },
+    topics.CHANGES: {
+        "id": "0001", "at": MOMENT, "actor": "ann", "role": "limit", "action": "PUT /v1/tasks/vision/chat",
+        "department": "vision", "task": "chat", "gateway": "vision-gateway", "revision": 3, "dry_run": False,
+        "outcome": "applied", "reason": "", "before": None, "after": {"limit_qps": 24},
+    },
     topics.ACCESS_LOGS: record(),
     topics.LATE: record(),
     topics.INFERENCE_LOGS: {

@@ -36,6 +36,14 @@ DIGESTS = {
     "tidegate.line-counts": "49a3419cb6a46b61",
     "tidegate.late": "8729e50734939344",
     "tidegate.dead-letters": "b8cce28ae320fd9a",
+    "kubernetes.replicas": "2973172bdfe7b9d2",
+    "kubernetes.gateways": "ea17ac0c6a22f422",
+    "tidegate.replica-changes": "e6aef8232f4ecc42",
+    "tidegate.rate-limits": "7d7b0a6ad295fda3",
+    "tidegate.rate-limits.current": "29d5332eda160416",
+    "tidegate.limit-controls": "5049bd373b336d7d",
+    "tidegate.tasks": "8858b60950ea67f9",
+    "tidegate.changes": "fa55eafc05c1ec20",
 }
 """Of each topic's template. One changed? Raise TEMPLATE_VERSION, and write both anew here."""
 

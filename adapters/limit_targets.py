@@ -8,19 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from tidegate.jobs.logic.rate_limits import TokenBucket
-
-
-class TaskKey(NamedTuple):
-    """A task, as it is named everywhere."""
-
-    department: str
-    task: str
-
-    def __str__(self) -> str:
-        return f"{self.department}/{self.task}"
+from tidegate.jobs.logic.envoy_limits import Limit, TaskKey
 
 
 class TargetFailed(Exception):
@@ -32,22 +22,6 @@ class TargetFailed(Exception):
     def __init__(self, reason: str, retry_after_seconds: float | None = None) -> None:
         super().__init__(reason)
         self.retry_after_seconds = retry_after_seconds
-
-
-@dataclass(frozen=True)
-class Limit:
-    """What one gateway's Envoys hold for one task.
-
-    route: the name of the task's route. revision: of the push that it comes from.
-    client: the bucket of a client that isn't named; None: only the task's own. clients: of those that are.
-    """
-
-    key: TaskKey
-    route: str
-    revision: int
-    bucket: TokenBucket
-    client: TokenBucket | None = None
-    clients: Mapping[str, TokenBucket] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Real servers for the tests: started once in a session, with names of its own for each test.
 
 They come from the local stack, in a state folder of their own. With TIDEGATE_TEST_CONTAINERS=1 and a Docker
-daemon that answers, Kafka and Elasticsearch are the official images instead. A test that lacks a part is
-skipped with the part's name; with CI=true it fails, so that a green run has run everything.
+daemon that answers, Kafka, Elasticsearch and Kubernetes (k3s) are the official images instead. A test that
+lacks a part is skipped with the part's name; with CI=true it fails, so that a green run has run everything.
 """
 
 from __future__ import annotations
@@ -21,10 +21,14 @@ from tidegate.artifacts.maven import ArtifactUnavailable
 from tidegate.schemas.settings import Elasticsearch, Kafka, Settings, Stack
 from tidegate.stack import local_stack as stack_of
 from tidegate.stack.errors import PartMissing
+from tidegate.stack.kubernetes_api import API_SERVER, ETCD, add_kubernetes_api
 from tidegate.stack.local import LocalStack
+
+from tests.kubernetes_api import KubernetesApi
 
 KAFKA_IMAGE = "confluentinc/cp-kafka:7.9.1"
 ELASTICSEARCH_IMAGE = "elasticsearch:8.19.3"
+K3S_IMAGE = "rancher/k3s:v1.34.1-k3s1"
 CONTAINERS_VARIABLE = "TIDEGATE_TEST_CONTAINERS"
 
 for _name in [name for name in os.environ if name.startswith("TIDEGATE_") and name != CONTAINERS_VARIABLE]:
@@ -93,6 +97,38 @@ def flink_cluster(local_stack: LocalStack) -> str:
     `local_stack.up(["flink-taskmanager"])`.
     """
     return _up(local_stack, "flink-jobmanager", "flink-taskmanager").flink.rest_address
+
+
+@pytest.fixture(scope="session")
+def kubernetes_api(request: pytest.FixtureRequest) -> Iterator[KubernetesApi]:
+    """A real Kubernetes API with Istio's kinds: the local stack's kube-apiserver, or k3s in a container.
+
+    `new_namespace` gives a test a namespace of its own.
+    """
+    with ExitStack() as cleanup:
+        folder = cleanup.enter_context(_state_folder())
+        if _containers_wanted():
+            from testcontainers.community.k3s import K3SContainer
+
+            container = cleanup.enter_context(K3SContainer(K3S_IMAGE))
+            admin = folder / "kubeconfig"
+            admin.write_text(container.config_yaml())
+        else:
+            stack: LocalStack = request.getfixturevalue("local_stack")
+            add_kubernetes_api(stack)
+            found = _up(stack, ETCD, API_SERVER).kubernetes.kubeconfig
+            assert found is not None
+            admin = Path(found)
+        api = KubernetesApi(admin, folder)
+        api.install_istio_kinds()
+        yield api
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test that needs the Kubernetes API may have to wait until it is built."""
+    for item in items:
+        if "kubernetes_api" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(1800))
 
 
 @contextmanager

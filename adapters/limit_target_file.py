@@ -25,6 +25,7 @@ import orjson
 import yaml
 from tidegate.adapters.limit_targets import Refused, TargetFailed
 from tidegate.jobs.logic.envoy_limits import Limit, TaskKey, marks_of, read_route, routes_of, with_limit
+from tidegate.schemas.catalog import Gateway
 
 _ADMIN_SECONDS = 2.0
 
@@ -37,6 +38,9 @@ class EnvoyFileTarget:
     def __init__(self, files: Mapping[str, Path], admins: Mapping[str, tuple[str, ...]]) -> None:
         self._files = files
         self._admins = admins
+
+    def use_gateways(self, gateways: Mapping[str, Gateway]) -> None:
+        """Nothing of the catalog: where a gateway's file is, the settings say."""
 
     def read(self, gateway: str) -> Mapping[TaskKey, Limit]:
         """What all Envoys of the gateway hold; without admin pages what the file holds.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tidegate.jobs.logic.envoy_limits import Limit, TaskKey
+from tidegate.schemas.catalog import Gateway
 
 
 class TargetFailed(Exception):
@@ -41,6 +42,9 @@ class Target(Protocol):
     @property
     def name(self) -> str:
         """As in the rows: `envoy-file`, `kubernetes`, `http`."""
+
+    def use_gateways(self, gateways: Mapping[str, Gateway]) -> None:
+        """From now on these gateways, as the catalog says."""
 
     def read(self, gateway: str) -> Mapping[TaskKey, Limit]:
         """The limits in force, as the gateway itself says.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from tidegate.schemas.catalog import ClientLimits, Slo
+from tidegate.schemas.catalog import ClientLimits, Name, Rate, Slo, Text
 from tidegate.schemas.index_hints import IndexAs
 from tidegate.schemas.rows import Count, Row
 from tidegate.schemas.timestamps import Timestamp
@@ -112,8 +112,8 @@ class LimitControl(Row):
 class TaskGateway(Row):
     """The gateway of a task: the pods of one workload."""
 
-    name: str
-    namespace: str
+    name: Name
+    namespace: Name
     labels: Annotated[dict[str, str], IndexAs("stored")]
 
 
@@ -121,15 +121,15 @@ class TaskRow(Row):
     """One task of the catalog with everything that holds for it (`tidegate.tasks`, compacted)."""
 
     id: str = Field(description="department/task")
-    department: str
-    task: str
+    department: Name
+    task: Name
     gateway: TaskGateway
-    route: str
-    qps_per_replica: Qps
-    headroom: float
-    floor_qps: Qps
-    ceiling_qps: Qps | None
-    burst_seconds: float
+    route: Text
+    qps_per_replica: Rate
+    headroom: float = Field(gt=0, le=2)
+    floor_qps: Rate
+    ceiling_qps: Rate | None
+    burst_seconds: float = Field(ge=0.1, le=60)
     owner: str | None
     slo: Slo
     clients: Annotated[ClientLimits, IndexAs("stored")]

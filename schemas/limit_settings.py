@@ -64,6 +64,9 @@ class Limits(_Group):
     target: Literal["envoy-file", "kubernetes", "http"] = "kubernetes"
     max_raise: float = Field(2, gt=1, le=100, description="a push raises by no more than this factor")
     raise_every_seconds: Seconds = Field(10, description="a task's limit rises no more often")
+    raises_together_seconds: Seconds = Field(
+        5, description="a gateway's limits rise no more often: each change of its routes fills all buckets"
+    )
     deadband: float = Field(0.05, ge=0, lt=1, description="no push for a raise below it")
     silent_seconds: Seconds = Field(90, description="a source that says nothing for so long is silent")
     alarm_every_seconds: Seconds = Field(300, description="a held limit is told again after so long")

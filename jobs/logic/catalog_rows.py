@@ -1,0 +1,72 @@
+"""The task catalog as rows of `tidegate.tasks`, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from tidegate.schemas.catalog import Catalog, Gateway, Task
+from tidegate.schemas.limit_rows import TaskGateway, TaskRow
+
+
+def rows_of(catalog: Catalog, published_at: datetime) -> Iterator[TaskRow]:
+    """One row for each task, with all that holds for it."""
+    for task in catalog.tasks.values():
+        gateway = catalog.gateways[task.gateway]
+        fields = {name: value for name, value in vars(task).items() if name not in ("name", "gateway")}
+        yield TaskRow(
+            id=f"{task.department}/{task.name}",
+            task=task.name,
+            gateway=TaskGateway(name=task.gateway, namespace=gateway.namespace, labels=gateway.labels),
+            published_at=published_at,
+            **fields,
+        )
+
+
+class RowCatalog:
+    """The catalog that rows make, one after the other: a row that can't be used changes nothing."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, Task] = {}
+        self._gateways: dict[str, Gateway] = {}
+
+    def put(self, key: str, row: TaskRow | None) -> str | None:
+        """Take a task's row; None removes the task. Returns why it was refused, or None."""
+        if row is None:
+            self._tasks.pop(key, None)
+            return None
+        if row.id != key or key != f"{row.department}/{row.task}":
+            return f"{key}: id {row.id!r} is not department/task, or not the key"
+        if row.ceiling_qps is not None and row.ceiling_qps < row.floor_qps:
+            return f"{key}: ceiling_qps {row.ceiling_qps:g} is below floor_qps {row.floor_qps:g}"
+        task = Task(
+            department=row.department,
+            name=row.task,
+            gateway=row.gateway.name,
+            route=row.route,
+            qps_per_replica=row.qps_per_replica,
+            headroom=row.headroom,
+            floor_qps=row.floor_qps,
+            ceiling_qps=row.ceiling_qps,
+            burst_seconds=row.burst_seconds,
+            owner=row.owner,
+            slo=row.slo,
+            clients=row.clients,
+        )
+        for other_key, other in self._tasks.items():
+            if other_key != key and (other.gateway, other.route) == (task.gateway, task.route):
+                return f"{key}: route {task.route!r} of gateway {task.gateway} is the route of {other_key}"
+        self._tasks[key] = task
+        self._gateways[task.gateway] = Gateway(namespace=row.gateway.namespace, labels=row.gateway.labels)
+        return None
+
+    def catalog(self) -> Catalog:
+        """What holds now."""
+        return Catalog(
+            {(task.department, task.name): task for task in self._tasks.values()}, dict(self._gateways)
+        )
+
+
+def keys(tasks: Iterable[Task]) -> set[str]:
+    """The keys of their rows."""
+    return {f"{task.department}/{task.name}" for task in tasks}

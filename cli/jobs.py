@@ -6,14 +6,22 @@ import queue
 import signal
 import threading
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from tidegate.cli.app_context import CommandFailed, Options
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Settings
 
-JOBS = ("service-metrics",)
+if TYPE_CHECKING:
+    from tidegate.jobs.environment import Where
+
+JOBS = ("service-metrics", "replica-changes")
+
+_OUT = {
+    "service-metrics": (topics.SERVICE_METRICS_1S, topics.SERVICE_METRICS_1M),
+    "replica-changes": (topics.REPLICA_CHANGES,),
+}
 
 Job = Annotated[str, typer.Argument(metavar="JOB", help=f"one of: {', '.join(JOBS)}")]
 
@@ -29,12 +37,13 @@ def run(
     settings = _prepare(context, job)
     result = _start(settings, job, cluster=None, bounded=bounded)
     typer.echo(
-        f"{job} runs here; metrics rows go to {settings.kafka.topic(topics.SERVICE_METRICS_1S)} and .1m"
+        f"{job} runs here; its rows go to {', '.join(settings.kafka.topic(topic) for topic in _OUT[job])}"
     )
     started = time.monotonic()
     _wait(result, job)
     if bounded:
         typer.echo(f"{job} has read all there was, in {time.monotonic() - started:.0f} s")
+    if bounded and job == "service-metrics":
         for kind, lines in _line_counts(settings).items():
             typer.echo(f"  {kind:8} {lines:>12,} lines")
 
@@ -68,19 +77,38 @@ def _start(settings: Settings, job: str, *, cluster: str | None, bounded: bool) 
     from py4j.protocol import Py4JError
     from pyflink.util.exceptions import JavaException
     from tidegate.artifacts.maven import ArtifactUnavailable
-    from tidegate.jobs import environment, service_metrics
+    from tidegate.jobs import environment
     from tidegate.jobs.functions import FunctionsNotBuilt
 
     where = environment.Where(cluster=cluster, bounded=bounded)
     try:
-        tables = environment.create(settings, where, job)
-        return service_metrics.main(tables, settings, bounded=bounded).execute()
+        return _statements(settings, where, job).execute()
     except (ArtifactUnavailable, FunctionsNotBuilt) as error:
         raise CommandFailed(str(error)) from error
     except (Py4JError, JavaException) as error:
         raise CommandFailed(
             f"{job} could not start{f' at {cluster}' if cluster else ''}: {_cause(error)}"
         ) from error
+
+
+def _statements(settings: Settings, where: Where, job: str) -> Any:
+    from tidegate.jobs import environment
+
+    if job == "service-metrics":
+        from tidegate.jobs import service_metrics
+
+        tables = environment.create(settings, where, job)
+        return service_metrics.main(tables, settings, bounded=where.bounded)
+    from confluent_kafka import KafkaException
+    from tidegate.adapters import replica_history
+    from tidegate.jobs import replica_changes
+
+    try:
+        history = {} if where.bounded else replica_history.newest(settings.kafka)
+    except KafkaException as error:
+        raise CommandFailed(f"what {job} said before can't be read: {error}") from error
+    tables = environment.create(settings, where, job, replica_changes.OPTIONS)
+    return replica_changes.main(tables, settings, history, bounded=where.bounded)
 
 
 def _wait(result: Any, job: str) -> None:

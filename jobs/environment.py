@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,10 +24,12 @@ class Where:
     bounded: bool = False
 
 
-def options(settings: Settings, where: Where, name: str) -> dict[str, str]:
+def options(
+    settings: Settings, where: Where, name: str, of_the_job: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Flink's options for one job; what `flink.options` sets beats ours.
 
-    name: the job's, unique among those that share a checkpoint folder.
+    name: the job's, unique among those that share a checkpoint folder. of_the_job: what it needs beside the rest.
     """
     flink = settings.flink
     chosen = {
@@ -56,11 +60,17 @@ def options(settings: Settings, where: Where, name: str) -> dict[str, str]:
             "execution.attached": "false",
         }
     else:
-        chosen |= {"execution.target": "local", "execution.attached": "true"}
-    return chosen | flink.options
+        chosen |= {
+            "execution.target": "local",
+            "execution.attached": "true",
+            "python.executable": sys.executable,
+        }
+    return chosen | dict(of_the_job or {}) | flink.options
 
 
-def create(settings: Settings, where: Where, name: str) -> StreamTableEnvironment:
+def create(
+    settings: Settings, where: Where, name: str, of_the_job: Mapping[str, str] | None = None
+) -> StreamTableEnvironment:
     """A streaming table environment with our functions registered.
 
     Raises FunctionsNotBuilt and ArtifactUnavailable where a Java part is missing.
@@ -70,7 +80,7 @@ def create(settings: Settings, where: Where, name: str) -> StreamTableEnvironmen
     from pyflink.table import EnvironmentSettings, StreamTableEnvironment
 
     configuration = Configuration()
-    for key, value in options(settings, where, name).items():
+    for key, value in options(settings, where, name, of_the_job).items():
         configuration.set_string(key, value)
     table_settings = (
         EnvironmentSettings.new_instance().in_streaming_mode().with_configuration(configuration).build()

@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from tidegate.jobs.kafka_tables import dead_letters_table, properties, sink, text, timestamp_text
 from tidegate.schemas import topics
 from tidegate.schemas.rows import OVERFLOW, UNROUTED
 from tidegate.schemas.settings import AccessLog, Kafka, ServiceMetrics, Settings
@@ -183,7 +184,7 @@ def attributed(settings: AccessLog) -> str:
     length = len(settings.service_prefix)
     service_of = "SPLIT_INDEX(target, '.', 0)"
     departments = "".join(
-        f" WHEN {_text(namespace)} THEN {_text(department)}"
+        f" WHEN {text(namespace)} THEN {text(department)}"
         for namespace, department in sorted(settings.departments.items())
     )
     department = f"CASE namespace{departments} ELSE namespace END" if departments else "namespace"
@@ -207,7 +208,7 @@ def attributed(settings: AccessLog) -> str:
             *,
             {department} AS department_name,
             CASE
-              WHEN LEFT(service, {length}) = {_text(settings.service_prefix)} AND CHAR_LENGTH(service) > {length}
+              WHEN LEFT(service, {length}) = {text(settings.service_prefix)} AND CHAR_LENGTH(service) > {length}
               THEN SUBSTRING(service FROM {length} + 1)
               ELSE service
             END AS task_name
@@ -306,12 +307,12 @@ def dead_letters(topic: str) -> str:
     return f"""
         SELECT
           {_position(topic)} || '|{WRITER}' AS id,
-          {_text(topic)} AS topic,
+          {text(topic)} AS topic,
           kafka_partition AS `partition`,
           kafka_offset AS `offset`,
           COALESCE(reason, 'start_time: the request would end in the future') AS reason,
           SUBSTRING(DECODE(line, 'UTF-8') FROM 1 FOR {_EXCERPT_CHARACTERS}) AS excerpt,
-          {_timestamp("kafka_time")} AS seen_at
+          {timestamp_text("kafka_time")} AS seen_at
         FROM uncounted WHERE fate = {_DEAD_LETTER}"""
 
 
@@ -323,15 +324,15 @@ def line_counts(topic: str) -> str:
     """
     return f"""
         SELECT
-          {_text(topic)} || '|' || kind AS id,
-          {_text(topic)} AS topic,
+          {text(topic)} || '|' || kind AS id,
+          {text(topic)} AS topic,
           kind,
           lines,
           updated_at
         FROM (
           SELECT kind, SUM(lines) AS lines, MAX(updated_at) AS updated_at
           FROM (
-            SELECT 'counted' AS kind, SUM(requests) AS lines, {_timestamp("window_end")} AS updated_at
+            SELECT 'counted' AS kind, SUM(requests) AS lines, {timestamp_text("window_end")} AS updated_at
             FROM TABLE(TUMBLE(TABLE attributed, DESCRIPTOR(cell_time), INTERVAL '1' SECOND))
             GROUP BY window_start, window_end
             UNION ALL
@@ -341,7 +342,7 @@ def line_counts(topic: str) -> str:
             SELECT
               CASE fate WHEN {_LATE} THEN 'late' WHEN {_DEAD_LETTER} THEN 'dead' ELSE 'skipped' END AS kind,
               CAST(1 AS BIGINT) AS lines,
-              {_timestamp("kafka_time")} AS updated_at
+              {timestamp_text("kafka_time")} AS updated_at
             FROM uncounted
           ) GROUP BY kind
         )"""
@@ -383,9 +384,9 @@ def access_lines_table(name: str, kafka: Kafka, settings: ServiceMetrics, *, bou
             CASE WHEN {_is_ahead(settings)} THEN TO_TIMESTAMP_LTZ(0, 3) ELSE event_time - {delay} END
         ) WITH (
           'connector' = 'kafka',
-          'topic' = {_text(kafka.topic(topics.ACCESS_LOGS))},
-          {_properties(kafka)},
-          'properties.group.id' = {_text(settings.consumer_group)},
+          'topic' = {text(kafka.topic(topics.ACCESS_LOGS))},
+          {properties(kafka)},
+          'properties.group.id' = {text(settings.consumer_group)},
           'properties.auto.offset.reset' = 'earliest',
           'scan.startup.mode' = '{start}',
           {end}
@@ -403,7 +404,7 @@ def rows_table(name: str, kafka: Kafka, topic: topics.Topic) -> str:
           message_key STRING,
           {columns}
         ) WITH (
-          {_sink(kafka, topic)},
+          {sink(kafka, topic)},
           'key.format' = 'raw',
           'key.fields' = 'message_key',
           'value.format' = 'json',
@@ -417,15 +418,7 @@ def late_table(name: str, kafka: Kafka) -> str:
         CREATE TEMPORARY TABLE {name} (
           line BYTES,
           headers MAP<STRING, BYTES> METADATA
-        ) WITH ({_sink(kafka, topics.LATE)}, 'format' = 'raw')"""
-
-
-def dead_letters_table(name: str, kafka: Kafka) -> str:
-    """The topic of dead letters as a sink."""
-    return f"""
-        CREATE TEMPORARY TABLE {name} (
-          id STRING, topic STRING, `partition` INT, `offset` BIGINT, reason STRING, excerpt STRING, seen_at STRING
-        ) WITH ({_sink(kafka, topics.DEAD_LETTERS)}, 'format' = 'json')"""
+        ) WITH ({sink(kafka, topics.LATE)}, 'format' = 'raw')"""
 
 
 def line_counts_table(name: str, kafka: Kafka) -> str:
@@ -436,8 +429,8 @@ def line_counts_table(name: str, kafka: Kafka) -> str:
           PRIMARY KEY (kind) NOT ENFORCED
         ) WITH (
           'connector' = 'upsert-kafka',
-          'topic' = {_text(kafka.topic(topics.LINE_COUNTS))},
-          {_properties(kafka)},
+          'topic' = {text(kafka.topic(topics.LINE_COUNTS))},
+          {properties(kafka)},
           'key.format' = 'raw',
           'value.format' = 'json'
         )"""
@@ -539,8 +532,8 @@ def _row_columns(span: str) -> dict[str, str]:
         "id": f"'{span}|' || {identity} || '|' || CAST({start_ms} AS STRING)",
         "span": f"'{span}'",
         "level": "level",
-        "window_start": _timestamp("window_start"),
-        "window_end": _timestamp("window_end"),
+        "window_start": timestamp_text("window_start"),
+        "window_end": timestamp_text("window_end"),
         "department": "department",
         "task": "task",
         "version": "version",
@@ -581,11 +574,6 @@ def _us_to_ms(column: str) -> str:
     return f"{column} / CAST(1000 AS DOUBLE)"
 
 
-def _timestamp(column: str) -> str:
-    """UTC, ISO 8601 with milliseconds and Z; the session's time zone is UTC."""
-    return f"DATE_FORMAT({column}, 'yyyy-MM-dd''T''HH:mm:ss.SSS''Z''')"
-
-
 def _is_ahead(settings: ServiceMetrics) -> str:
     return f"event_time > kafka_time + {_interval(settings.max_ahead_seconds)}"
 
@@ -596,7 +584,7 @@ def _folded(name: str) -> str:
 
 def _position(topic: str) -> str:
     where = "CAST(kafka_partition AS STRING) || '-' || CAST(kafka_offset AS STRING)"
-    return f"{_text(topic + '-')} || {where}"
+    return f"{text(topic + '-')} || {where}"
 
 
 def _interval(seconds: float) -> str:
@@ -605,21 +593,3 @@ def _interval(seconds: float) -> str:
     minutes, hours, days = ms // 60_000, ms // 3_600_000, ms // 86_400_000
     clock = f"{hours % 24:02d}:{minutes % 60:02d}:{ms % 60_000 / 1000:06.3f}"
     return f"INTERVAL '{days} {clock}' DAY TO SECOND(3)"
-
-
-def _sink(kafka: Kafka, topic: topics.Topic) -> str:
-    return f"""'connector' = 'kafka',
-          'topic' = {_text(kafka.topic(topic))},
-          {_properties(kafka)},
-          'sink.delivery-guarantee' = 'at-least-once'"""
-
-
-def _properties(kafka: Kafka) -> str:
-    return ",\n          ".join(
-        f"{_text('properties.' + key)} = {_text(value)}" for key, value in kafka.java_config().items()
-    )
-
-
-def _text(value: str) -> str:
-    """A SQL text literal."""
-    return "'" + value.replace("'", "''") + "'"

@@ -1,0 +1,258 @@
+"""The job replica-changes: who is ready, as the sources say, in; settled changes out.
+
+    replica_rows      the messages of kubernetes.replicas, as they are
+    Read              rows, or dead letters
+    Settle            by task: keeps what is known (jobs/logic/task_replicas.py) and sets a timer for what is pending
+
+Time is the sources': a row's `observed_at`, and from there on at the speed of this machine's clock. So neither a clock
+that differs nor a backlog that is read late makes a blip look like a change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from pyflink.common import Row, Types
+from pyflink.datastream import KeyedProcessFunction, OutputTag, ProcessFunction, RuntimeContext
+from pyflink.datastream.state import ValueStateDescriptor
+from tidegate.jobs.kafka_tables import dead_letters_table, properties, sink, text, timestamp_text
+from tidegate.jobs.logic.replica_changes import Windows, next_due_ms
+from tidegate.jobs.logic.task_replicas import TaskReplicas
+from tidegate.schemas import topics
+from tidegate.schemas.limit_rows import ReplicaChange, ReplicasRow
+from tidegate.schemas.limit_settings import ReplicaChanges
+from tidegate.schemas.settings import Kafka, Settings
+
+if TYPE_CHECKING:
+    from pyflink.datastream import DataStream
+    from pyflink.table import StatementSet, StreamTableEnvironment
+
+NAME = "replica-changes"
+OPTIONS = {
+    # Python operators take what has come every so many ms; the default second would be a third of our time.
+    "python.fn-execution.bundle.time": "20",
+}
+_LOOK_BACK_SECONDS = 60
+"""A start without a checkpoint reads so far back: every task has a row of the last half minute."""
+_EXCERPT_CHARACTERS = 1000
+
+_ROW = Types.ROW([Types.STRING(), Types.STRING()])
+_MESSAGE = Types.ROW_NAMED(["message_key", "message"], [Types.STRING(), Types.STRING()])
+_LETTER_FIELDS = ["id", "topic", "partition", "offset", "reason", "excerpt", "seen_at"]
+_LETTER = Types.ROW_NAMED(
+    _LETTER_FIELDS,
+    [
+        Types.STRING(),
+        Types.STRING(),
+        Types.INT(),
+        Types.LONG(),
+        Types.STRING(),
+        Types.STRING(),
+        Types.STRING(),
+    ],
+)
+_DEAD = OutputTag("dead", _LETTER)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Names of the registered tables that the job reads and writes: a test registers others."""
+
+    replica_rows: str = "replica_rows"
+    replica_changes: str = "replica_changes"
+    dead_letters: str = "dead_letters"
+
+
+class Read(ProcessFunction):  # type: ignore[misc]
+    """A message as (task's key, row's text); what is no row goes to the dead letters, whole."""
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+
+    def process_element(self, value: Any, context: Any) -> Iterator[Any]:
+        """value: (message, partition, offset, when Kafka got it)."""
+        message, partition, offset, seen_at = value
+        try:
+            row = ReplicasRow.model_validate_json(message or b"")
+        except ValidationError as error:
+            wrong = error.errors(include_url=False)[0]
+            place = ".".join(map(str, wrong["loc"])) or "the whole"
+            yield (
+                _DEAD,
+                Row(
+                    f"{self._topic}-{partition}-{offset}|{NAME}",
+                    self._topic,
+                    partition,
+                    offset,
+                    f"{place}: {wrong['msg']}",
+                    (message or b"").decode("utf-8", "replace")[:_EXCERPT_CHARACTERS],
+                    seen_at,
+                ),
+            )
+        else:
+            yield Row(f"{row.department}/{row.task}", row.model_dump_json())
+
+
+class Settle(KeyedProcessFunction):  # type: ignore[misc]
+    """One task's replicas. A timer is set for when the next change is due, unless another row comes first."""
+
+    def __init__(
+        self, windows: Windows, stale_ms: int, history: Mapping[str, ReplicaChange], *, bounded: bool
+    ) -> None:
+        """history: each task's newest change, for a start without a checkpoint.
+
+        bounded: what is pending when everything has been read settles then.
+        """
+        self._windows = windows
+        self._stale_ms = stale_ms
+        self._history = {key: change.model_dump_json() for key, change in history.items()}
+        self._bounded = bounded
+        self._known: Any = None
+        self._timer: Any = None
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        """Declare the state."""
+        self._known = runtime_context.get_state(ValueStateDescriptor("known", Types.STRING()))
+        # When the timer fires, and which moment of the source's time that is.
+        self._timer = runtime_context.get_state(
+            ValueStateDescriptor("timer", Types.TUPLE([Types.LONG(), Types.LONG()]))
+        )
+
+    def process_element(self, value: Any, context: Any) -> Iterator[Any]:
+        """value: (key, row's text)."""
+        row = ReplicasRow.model_validate_json(value[1])
+        known, changes = self._of(value[0], row).hear(row, self._windows, self._stale_ms)
+        yield from self._go_on(known, changes, context)
+
+    def on_timer(self, timestamp: int, context: Any) -> Iterator[Any]:
+        """Nothing came before what was pending is due."""
+        timer = self._timer.value()
+        if timer is None or timer[0] != timestamp or not (known_text := self._known.value()):
+            return
+        known, changes = TaskReplicas.from_text(known_text).wait(self._windows, timer[1])
+        yield from self._go_on(known, changes, context)
+
+    def _of(self, key: str, row: ReplicasRow) -> TaskReplicas:
+        if known_text := self._known.value():
+            return TaskReplicas.from_text(known_text)
+        if before := self._history.get(key):
+            return TaskReplicas.restored(ReplicaChange.model_validate_json(before))
+        return TaskReplicas(row.department, row.task)
+
+    def _go_on(self, known: TaskReplicas, changes: list[ReplicaChange], context: Any) -> Iterator[Any]:
+        for change in changes:
+            yield Row(f"{change.department}/{change.task}", change.model_dump_json())
+        self._known.update(known.to_text())
+        service = context.timer_service()
+        if before := self._timer.value():
+            self._delete(service, before[0])
+        due_ms = next_due_ms(known.state, self._windows)
+        if due_ms is None:
+            self._timer.clear()
+            return
+        if self._bounded:
+            fires_ms = due_ms
+            service.register_event_time_timer(fires_ms)
+        else:
+            fires_ms = service.current_processing_time() + max(1, due_ms - known.state.now_ms)
+            service.register_processing_time_timer(fires_ms)
+        self._timer.update((fires_ms, due_ms))
+
+    def _delete(self, service: Any, fires_ms: int) -> None:
+        if self._bounded:
+            service.delete_event_time_timer(fires_ms)
+        else:
+            service.delete_processing_time_timer(fires_ms)
+
+
+def build(
+    environment: StreamTableEnvironment,
+    settings: Settings,
+    tables: Tables,
+    history: Mapping[str, ReplicaChange],
+    *,
+    bounded: bool,
+) -> StatementSet:
+    """The whole job over registered tables, ready to execute."""
+    changes = settings.replica_changes
+    messages = environment.sql_query(
+        f"SELECT message, kafka_partition, kafka_offset, {timestamp_text('kafka_time')} FROM {tables.replica_rows}"
+    )
+    rows: DataStream = environment.to_data_stream(messages).process(
+        Read(settings.kafka.topic(topics.REPLICAS)), _ROW
+    )
+    settled = rows.key_by(lambda row: row[0], Types.STRING()).process(
+        Settle(windows_of(changes), round(changes.stale_seconds * 1000), history, bounded=bounded), _MESSAGE
+    )
+    statements = environment.create_statement_set()
+    statements.add_insert(tables.replica_changes, environment.from_data_stream(settled))
+    statements.add_insert(tables.dead_letters, environment.from_data_stream(rows.get_side_output(_DEAD)))
+    return statements
+
+
+def main(
+    environment: StreamTableEnvironment,
+    settings: Settings,
+    history: Mapping[str, ReplicaChange],
+    *,
+    bounded: bool,
+) -> StatementSet:
+    """The job on Kafka: registers the topics as tables, then builds.
+
+    history: each task's newest change, by `department/task`: revisions go on from there.
+    bounded: read what is in the topic now, settle what is pending, end.
+    """
+    tables = Tables()
+    for statement in (
+        replica_rows_table(tables.replica_rows, settings.kafka, settings.replica_changes, bounded=bounded),
+        replica_changes_table(tables.replica_changes, settings.kafka),
+        dead_letters_table(tables.dead_letters, settings.kafka),
+    ):
+        environment.execute_sql(statement)
+    return build(environment, settings, tables, history, bounded=bounded)
+
+
+def windows_of(settings: ReplicaChanges) -> Windows:
+    """The de-jitter's windows, by the settings."""
+    return Windows(round(settings.down_window_seconds * 1000), round(settings.up_window_seconds * 1000))
+
+
+def replica_rows_table(name: str, kafka: Kafka, settings: ReplicaChanges, *, bounded: bool) -> str:
+    """The topic of who is ready as a source of untouched messages."""
+    since_ms = int((datetime.now(UTC).timestamp() - _LOOK_BACK_SECONDS) * 1000)
+    start = (
+        "'scan.startup.mode' = 'earliest-offset', 'scan.bounded.mode' = 'latest-offset'"
+        if bounded
+        else f"'scan.startup.mode' = 'timestamp', 'scan.startup.timestamp-millis' = '{since_ms}'"
+    )
+    return f"""
+        CREATE TEMPORARY TABLE {name} (
+          message BYTES,
+          kafka_partition INT METADATA FROM 'partition' VIRTUAL,
+          kafka_offset BIGINT METADATA FROM 'offset' VIRTUAL,
+          kafka_time TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL
+        ) WITH (
+          'connector' = 'kafka',
+          'topic' = {text(kafka.topic(topics.REPLICAS))},
+          {properties(kafka)},
+          'properties.group.id' = {text(settings.consumer_group)},
+          {start},
+          'scan.topic-partition-discovery.interval' = '1 min',
+          'format' = 'raw'
+        )"""
+
+
+def replica_changes_table(name: str, kafka: Kafka) -> str:
+    """The topic of settled changes as a sink of ready-made messages."""
+    return f"""
+        CREATE TEMPORARY TABLE {name} (message_key STRING, message STRING) WITH (
+          {sink(kafka, topics.REPLICA_CHANGES)},
+          'key.format' = 'raw',
+          'key.fields' = 'message_key',
+          'value.format' = 'raw',
+          'value.fields-include' = 'EXCEPT_KEY'
+        )"""

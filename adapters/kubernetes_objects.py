@@ -65,8 +65,7 @@ class KubernetesObjects:
             return None
         if status != 200:
             raise _failed(_shown(kind, namespace, name), status, answer, headers)
-        found: dict[str, Any] = orjson.loads(answer)
-        return found
+        return _object(_shown(kind, namespace, name), answer)
 
     def create(self, kind: Kind, wanted: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """Apply an object that must not exist yet. Raises ApiFailed, a conflict where it does."""
@@ -94,8 +93,7 @@ class KubernetesObjects:
         )
         if status not in (200, 201):
             raise _failed(_shown(kind, namespace, name), status, answer, headers)
-        applied: dict[str, Any] = orjson.loads(answer)
-        return applied
+        return _object(_shown(kind, namespace, name), answer)
 
     def _send(
         self, method: str, path: str, query: Mapping[str, str], body: bytes | None
@@ -128,6 +126,16 @@ def _safe(part: str) -> str:
 
 def _shown(kind: Kind, namespace: str, name: str) -> str:
     return f"{kind.kind} {namespace}/{name}"
+
+
+def _object(what: str, answer: bytes) -> dict[str, Any]:
+    try:
+        found = orjson.loads(answer)
+        if isinstance(found, dict):
+            return found
+    except orjson.JSONDecodeError:
+        pass
+    raise ApiFailed("unavailable", f"{what}: the answer is no JSON object; is this address the API server's?")
 
 
 def _status(answer: bytes) -> dict[str, Any]:

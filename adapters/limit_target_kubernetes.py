@@ -22,9 +22,10 @@ from tidegate.jobs.logic.istio_rate_limits import (
     GatewayPlace,
     Put,
     envoy_filter,
-    held_keys,
+    held_patches,
     limits_in_force,
     put,
+    task_patch,
 )
 from tidegate.schemas.catalog import Gateway
 from tidegate.schemas.limit_settings import Kubernetes
@@ -129,24 +130,30 @@ class KubernetesTarget:
 def _fitting(
     live: Mapping[str, Any] | None, place: GatewayPlace, limits: list[Limit]
 ) -> tuple[Put, dict[str, Any], dict[TaskKey, Refused]]:
-    """The limits put into the object; tasks that are new to it are left out where it would grow too large.
-
-    Raises TargetFailed where it is too large even so.
-    """
+    """The limits put into the object; those with which it would grow too large are left out, new tasks first."""
     change = put(live, place, limits)
     body = envoy_filter(place, change.patches)
-    size = len(orjson.dumps(body))
-    if size <= MOST_BYTES:
+    whole_bytes = _bytes(body)
+    if whole_bytes <= MOST_BYTES:
         return change, body, {}
-    known = held_keys(live)
+    held = {key: _bytes(patch) for key, patch in held_patches(live).items()}
+    now_bytes = _bytes(envoy_filter(place, put(live, place, []).patches))
+    taken: list[Limit] = []
+    for limit in sorted(limits, key=lambda limit: (limit.key not in held, limit.key)):
+        growth = _bytes(task_patch(limit)) + 1 - held.get(limit.key, 0)
+        if growth <= 1 or now_bytes + growth <= MOST_BYTES:
+            taken.append(limit)
+            now_bytes += growth
     reason = (
-        f"EnvoyFilter {place.namespace}/{place.object_name} would have {size} bytes with {len(change.patches) - 1} "
-        f"tasks, and may have {MOST_BYTES}; spread the tasks over more gateways"
+        f"EnvoyFilter {place.namespace}/{place.object_name} would have {whole_bytes} bytes with "
+        f"{len(change.patches) - 1} tasks, and may have {MOST_BYTES}; spread the tasks over more gateways"
     )
-    new = {limit.key: Refused(reason) for limit in limits if limit.key not in known}
-    change = put(live, place, [limit for limit in limits if limit.key in known])
-    body = envoy_filter(place, change.patches)
-    if not new or len(orjson.dumps(body)) > MOST_BYTES:
-        raise ApiFailed("refused", reason)
-    log.warning("%d tasks have no limit: %s", len(new), reason)
-    return change, body, new
+    taken_keys = {limit.key for limit in taken}
+    too_many = {limit.key: Refused(reason) for limit in limits if limit.key not in taken_keys}
+    log.warning("%d limits aren't taken: %s", len(too_many), reason)
+    change = put(live, place, taken)
+    return change, envoy_filter(place, change.patches), too_many
+
+
+def _bytes(part: Mapping[str, Any]) -> int:
+    return len(orjson.dumps(part))

@@ -117,10 +117,10 @@ def limits_in_force(live: Mapping[str, Any], place: GatewayPlace) -> dict[TaskKe
     return {key: limit for key, limit in limits.items() if routes.count(limit.route) == 1}
 
 
-def held_keys(live: Mapping[str, Any] | None) -> frozenset[TaskKey]:
-    """The tasks that an object has a patch of, whatever has become of it."""
+def held_patches(live: Mapping[str, Any] | None) -> dict[TaskKey, _Patch]:
+    """The patches of an object that name a task, whatever has become of them."""
     patches = [] if live is None else _patches(_spec(live))
-    return frozenset(key for patch in patches if (key := _key_of(patch)) is not None)
+    return {key: patch for patch in patches if (key := _key_of(patch)) is not None}
 
 
 def put(live: Mapping[str, Any] | None, place: GatewayPlace, limits: Iterable[Limit]) -> Put:
@@ -129,7 +129,7 @@ def put(live: Mapping[str, Any] | None, place: GatewayPlace, limits: Iterable[Li
     A limit is refused where the object holds a newer revision of it, or another limit of the same revision.
     """
     before = [] if live is None else _patches(_spec(live))
-    held = {key: patch for patch in before if (key := _key_of(patch)) is not None}
+    held = held_patches(live)
     by_key = {limit.key: limit for limit in limits}
     refused = {
         key: why for key, limit in by_key.items() if (why := _refusal(held.get(key), limit)) is not None

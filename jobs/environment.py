@@ -29,7 +29,8 @@ def options(
 ) -> dict[str, str]:
     """Flink's options for one job; what `flink.options` sets beats ours.
 
-    name: the job's, unique among those that share a checkpoint folder. of_the_job: what it needs beside the rest.
+    name: the job's, unique among those that share a checkpoint folder. of_the_job: what a job with Python functions
+    needs beside the rest.
     """
     flink = settings.flink
     chosen = {
@@ -53,6 +54,8 @@ def options(
         chosen["execution.checkpointing.interval"] = _duration(flink.checkpoint_interval_seconds)
     if where.cluster:
         host, port = where.cluster.rsplit(":", 1)
+        if of_the_job:
+            chosen["pipeline.jars"] += f";{_url(_python_jar())}"
         chosen |= {
             "execution.target": "remote",
             "rest.address": host,
@@ -97,6 +100,14 @@ def create(
 
 def _jars() -> list[Path]:
     return [maven.file(coordinates.FLINK_KAFKA_CONNECTOR), functions.jar()]
+
+
+def _python_jar() -> Path:
+    """What runs Python functions in the JVM; a cluster that isn't PyFlink's own may lack it."""
+    import pyflink
+
+    (found,) = (Path(pyflink.__file__).parent / "opt").glob("flink-python-*.jar")
+    return found
 
 
 def _duration(seconds: float) -> str:

@@ -12,6 +12,7 @@ from tidegate.cli.demo import demo
 from tidegate.cli.doctor import doctor
 from tidegate.cli.index import index
 from tidegate.cli.jobs import run, submit
+from tidegate.cli.limit import limit
 from tidegate.cli.replay import replay
 from tidegate.cli.schemas import schemas
 from tidegate.cli.ship import ship
@@ -43,6 +44,7 @@ app.command()(demo)
 app.command()(doctor)
 app.command()(down)
 app.command()(index)
+app.command()(limit)
 app.command()(replay)
 app.command()(run)
 app.command()(schemas)

@@ -1,4 +1,4 @@
-"""Which task a Kubernetes service is: the same reading as of a gateway's `upstream_cluster`."""
+"""Which task a Kubernetes service is, or a gateway's cluster: the same reading as of `upstream_cluster` in its log."""
 
 from __future__ import annotations
 
@@ -26,6 +26,28 @@ def of_service(namespace: str, service: str, settings: AccessLog) -> Identity:
     department = settings.departments.get(namespace, namespace)
     task = service.removeprefix(settings.service_prefix) or service
     return Identity(_known(department), _known(task))
+
+
+DEFAULT_DEPARTMENT = "default"
+"""Of a cluster whose name says nothing of a namespace."""
+
+
+class Cluster(NamedTuple):
+    """What a cluster's name says. `workload`: namespace/service; the name itself where it says neither."""
+
+    identity: Identity
+    workload: str
+
+
+def of_cluster(name: str, settings: AccessLog) -> Cluster:
+    """`outbound|port|subset|service.namespace...`; a name of another form is a task of its own."""
+    parts = name.split("|")
+    if len(parts) == 4 and parts[0] == "outbound":
+        labels = parts[3].split(".")
+        if len(labels) >= 2 and labels[0] and labels[1]:
+            service, namespace = labels[0], labels[1]
+            return Cluster(of_service(namespace, service, settings), f"{namespace}/{service}")
+    return Cluster(Identity(DEFAULT_DEPARTMENT, _known(name)), name)
 
 
 def _known(name: str) -> str:

@@ -242,6 +242,14 @@ class LimitBook:
         ]
         return [pushed.limit for _, pushed in sorted(pending, key=lambda one: one[0])]
 
+    def keys(self) -> list[TaskKey]:
+        """The catalog's tasks."""
+        return list(self._tasks)
+
+    def gateway_of(self, key: TaskKey) -> str:
+        """The gateway of a task. Raises KeyError for no such task."""
+        return self._tasks[key].gateway
+
     def gateways(self) -> set[str]:
         """The gateways of the catalog's tasks."""
         return {task.gateway for task in self._tasks.values()}
@@ -308,14 +316,6 @@ class LimitBook:
         decision = self._decision(key, task, known, now_ms)
         lines.append(f"  now: {'push, ' if isinstance(decision, Push) else 'hold, '}{decision.reason}")
         return lines
-
-    def rows(self, now_ms: int) -> Iterator[RateLimitRow]:
-        """The newest row of each task, as `decide` and `found` gave them."""
-        for key, task in self._tasks.items():
-            known = self._known[key]
-            if pushed := known.pending or known.applied:
-                state: LimitState = "decided" if known.pending else "applied"
-                yield self._row(key, task, known, state, pushed.push.reason, now_ms, pushed)
 
     # Inside
 

@@ -1,0 +1,88 @@
+"""`tidegate limit`: the rate-limit controller, its dry run, and why a task's limit is what it is."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from tidegate.cli.app_context import DONE, INTERRUPTED, CommandFailed, Options
+from tidegate.schemas.settings import Settings
+
+if TYPE_CHECKING:
+    from tidegate.adapters.limit_targets import Target
+
+
+def limit(
+    context: typer.Context,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="show what would be pushed; write nothing to Kafka or a gateway"),
+    ] = False,
+    explain: Annotated[
+        str | None,
+        typer.Option(
+            "--explain", metavar="[DEPARTMENT/]TASK", help="say why this task's limit is what it is"
+        ),
+    ] = None,
+) -> int:
+    """Keep each task's rate limit at what its ready replicas can take.
+
+    The target is limits.target: an Envoy route file, Kubernetes, or the manager. Runs until it gets SIGTERM or Ctrl-C.
+    Start several: one leads, and another goes on when it ends.
+    """
+    from confluent_kafka import KafkaException
+    from tidegate.adapters.kafka import KafkaUnavailable
+    from tidegate.adapters.limit import run
+    from tidegate.adapters.limit_look import explained, rehearse
+    from tidegate.adapters.limit_targets import TargetFailed
+    from tidegate.schemas.catalog import CatalogError
+
+    options: Options = context.obj
+    settings = options.load()
+    stop = threading.Event()
+    interrupted = threading.Event()
+
+    def on_signal(number: int, _: object) -> None:
+        if number == signal.SIGINT:
+            interrupted.set()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    # The Kubernetes client tells of each retry itself; the controller's own lines say what came of it.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        target = _target(settings)
+        if explain is not None:
+            for line in explained(settings, target, explain):
+                typer.echo(line)
+        elif dry_run:
+            rehearse(settings, target, stop, lambda row: typer.echo(row.model_dump_json()))
+        else:
+            run(settings, target, stop)
+    except CatalogError as error:
+        raise CommandFailed(f"the task catalog can't be used:\n{error}") from error
+    except (KafkaUnavailable, TargetFailed, LookupError) as error:
+        raise CommandFailed(str(error)) from error
+    except KafkaException as error:
+        raise CommandFailed(f"Kafka at {settings.kafka.bootstrap_servers}: {error}") from error
+    return INTERRUPTED if interrupted.is_set() else DONE
+
+
+def _target(settings: Settings) -> Target:
+    limits = settings.limits
+    if limits.target == "envoy-file":
+        from tidegate.adapters.limit_target_file import EnvoyFileTarget
+
+        return EnvoyFileTarget(limits.envoy_files, limits.envoy_admins)
+    if limits.target == "http":
+        from tidegate.adapters.limit_target_http import HttpTarget
+
+        return HttpTarget(limits)
+    from tidegate.adapters.limit_target_kubernetes import KubernetesTarget
+
+    return KubernetesTarget(settings.kubernetes, {})

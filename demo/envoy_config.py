@@ -20,6 +20,8 @@ from tidegate.schemas.gateway_settings import envoy_access_log
 ROUTE_CONFIG = "demo"
 PATH_PREFIX = "/v1/"
 TASK_HEADER = "taskid"
+READY_PATH = "/ready"
+HEALTH_CHECK_SECONDS = 0.5
 _TYPE = "type.googleapis.com/"
 _RATE_LIMIT = "envoy.filters.http.local_ratelimit"
 _RATE_LIMIT_TYPE = _TYPE + "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
@@ -63,7 +65,11 @@ def bootstrap(scenario: Scenario, files: Files, port: int, admin_port: int) -> d
                 }
             ],
             "clusters": [
-                _cluster(task.cluster(version), files.endpoints(task, version))
+                _cluster(
+                    task.cluster(version),
+                    files.endpoints(task, version),
+                    checked=task.qps_per_replica is not None,
+                )
                 for task in scenario.tasks
                 for version in task.versions
             ],
@@ -118,11 +124,12 @@ def endpoints(cluster: str, addresses: list[str]) -> dict[str, Any]:
 def write(scenario: Scenario, addresses: Mapping[str, str], files: Files, port: int, admin_port: int) -> None:
     """Write all of Envoy's files.
 
-    addresses: replica name to `ip:port`. Raises KeyError naming a replica without an address.
+    addresses: replica name to `ip:port`; those that are absent at the start are left out. Raises KeyError naming a
+    replica without an address.
     """
     for task in scenario.tasks:
         for version in task.versions:
-            listed = [addresses[replica.name] for replica in version.replicas]
+            listed = [addresses[replica.name] for replica in version.replicas if not replica.absent]
             replace(files.endpoints(task, version), endpoints(task.cluster(version), listed))
     replace(files.routes, routes(scenario))
     replace(files.bootstrap, bootstrap(scenario, files, port, admin_port))
@@ -173,8 +180,8 @@ def _connection_manager(files: Files) -> dict[str, Any]:
     }
 
 
-def _cluster(name: str, endpoints_file: Path) -> dict[str, Any]:
-    return {
+def _cluster(name: str, endpoints_file: Path, *, checked: bool) -> dict[str, Any]:
+    cluster: dict[str, Any] = {
         "name": name,
         # No alt_stat_name: %UPSTREAM_CLUSTER% would show it in place of the name.
         "type": "EDS",
@@ -182,6 +189,22 @@ def _cluster(name: str, endpoints_file: Path) -> dict[str, Any]:
         "lb_policy": "ROUND_ROBIN",
         "eds_cluster_config": {"service_name": name, "eds_config": _watched(endpoints_file)},
     }
+    if checked:
+        interval = f"{HEALTH_CHECK_SECONDS}s"
+        cluster["health_checks"] = [
+            {
+                "timeout": "1s",
+                "interval": interval,
+                "no_traffic_interval": interval,
+                "unhealthy_threshold": 1,
+                "healthy_threshold": 1,
+                "http_health_check": {"path": READY_PATH},
+            }
+        ]
+        # A replica that has left is gone, though it may still answer; and one that warms up gets no request.
+        cluster["ignore_health_on_host_removal"] = True
+        cluster["common_lb_config"] = {"healthy_panic_threshold": {"value": 0}}
+    return cluster
 
 
 def _route(task: Task, limit_qps: int | None) -> dict[str, Any]:

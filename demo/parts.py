@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,10 @@ class Replicas(_Part):
     def prepare(self, place: Place) -> Launch:
         """Forget the addresses of an earlier start."""
         _addresses(place).unlink(missing_ok=True)
+        _unready(place.folder).unlink(missing_ok=True)
         program = (sys.executable, "-m", "tidegate.demo.upstreams")
-        return Launch((*program, str(self._scenario_file), str(_addresses(place))), place.folder)
+        files = (self._scenario_file, _addresses(place), _unready(place.folder))
+        return Launch((*program, *map(str, files)), place.folder)
 
     def problem(self, place: Place) -> str | None:
         """Ready when all of them listen."""
@@ -71,6 +73,13 @@ class Replicas(_Part):
     def listening(folder: Path) -> dict[str, str]:
         """Replica name to `ip:port`, of the replicas whose files are in this folder."""
         return dict(json.loads((folder / _ADDRESSES).read_text()))
+
+    @staticmethod
+    def set_unready(folder: Path, names: Iterable[str]) -> None:
+        """These aren't ready from now on, and all others are; for replicas whose files are in this folder."""
+        draft = folder / f".{_UNREADY}"
+        draft.write_text(json.dumps(sorted(names)))
+        draft.replace(_unready(folder))
 
 
 class Gateway(EnvoyServer):
@@ -143,6 +152,32 @@ class Indexer(_Part):
         return None
 
 
+class Watcher(_Part):
+    """`tidegate watch`."""
+
+    name = "watcher"
+
+    def __init__(self, command: tuple[str, ...]) -> None:
+        self._command = command
+
+    def prepare(self, place: Place) -> Launch:
+        """What it watches is in the settings."""
+        return Launch((*self._command, "watch"), place.folder)
+
+
+class Controller(_Part):
+    """`tidegate limit`."""
+
+    name = "controller"
+
+    def __init__(self, command: tuple[str, ...]) -> None:
+        self._command = command
+
+    def prepare(self, place: Place) -> Launch:
+        """Catalog and target are in the settings."""
+        return Launch((*self._command, "limit"), place.folder)
+
+
 class Clients(_Part):
     """The load."""
 
@@ -172,10 +207,15 @@ class Clients(_Part):
 
 _ADDRESSES = "addresses.json"
 _REPORT = "report.json"
+_UNREADY = "unready.json"
 
 
 def _addresses(place: Place) -> Path:
     return place.folder / _ADDRESSES
+
+
+def _unready(folder: Path) -> Path:
+    return folder / _UNREADY
 
 
 def _report(place: Place) -> Path:

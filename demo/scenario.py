@@ -45,11 +45,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class Replica:
-    """One instance of a task's model. `slowdown` multiplies the task's latency."""
+    """One instance of a task's model. `slowdown` multiplies the task's latency. `absent`: not there at the start."""
 
     name: str
     slowdown: float = 1.0
     failure: Failure | None = None
+    absent: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,9 @@ class Task:
 
     peak_qps: requests per second that clients send when the day is at its busiest.
     evening: 0 follows office hours, 1 follows the evening.
-    limit_qps: the gateway's local rate limit, None for none.
+    limit_qps: the gateway's local rate limit, None for none. qps_per_replica: what one replica can take, for a task
+    whose limit tidegate sets, and whose replicas the gateway checks; None for the others.
+    steady: clients send at the peak's rate all day.
     impatient_ratio, patience_ms: this share of the clients leaves when no answer came in that time.
     """
 
@@ -78,10 +81,16 @@ class Task:
     versions: tuple[Version, ...]
     evening: float = 0.0
     limit_qps: int | None = None
+    qps_per_replica: float | None = None
+    steady: bool = False
     impatient_ratio: float = 0.0
     patience_ms: float = 0.0
     request_bytes: int = 400
     response_bytes: int = 600
+
+    def rate_qps(self, fraction: float) -> float:
+        """Requests per second that clients send at this part of the day."""
+        return self.peak_qps * (1.0 if self.steady else day_shape(fraction, self.evening))
 
     def cluster(self, version: Version) -> str:
         """The cluster's name in the form that Istio gives it."""
@@ -95,16 +104,28 @@ class Task:
 
 
 @dataclass(frozen=True)
+class Move:
+    """A replica joins or leaves. at: part of the day that is over then."""
+
+    at: float
+    replica: str
+    joins: bool
+
+
+@dataclass(frozen=True)
 class Scenario:
     """Everything that is played.
 
     lost_qps: requests per second, at the peak, for a path that the gateway doesn't know.
     in_flight: most requests that the load has open at once; it skips those above, and says how many.
+    moves: in the order of time. A replica that joins warms up for warm_up_seconds before it is ready.
     """
 
     tasks: tuple[Task, ...]
     lost_qps: float = 3.0
     in_flight: int = 512
+    moves: tuple[Move, ...] = ()
+    warm_up_seconds: float = 4.0
     seed: int = 20_261_124
     departments: tuple[str, ...] = field(init=False)
 
@@ -115,6 +136,9 @@ class Scenario:
             twice = sorted({value for value in values if values.count(value) > 1})
             if twice:
                 raise ValueError(f"scenario: {what} {', '.join(twice)} is there more than once")
+        unknown = sorted({move.replica for move in self.moves} - set(replicas))
+        if unknown:
+            raise ValueError(f"scenario: moves of {', '.join(unknown)}, which no task has")
         object.__setattr__(self, "departments", tuple(dict.fromkeys(task.department for task in self.tasks)))
 
     def replicas(self) -> Iterator[tuple[Task, Replica]]:
@@ -210,7 +234,16 @@ DEMO = Scenario(
             patience_ms=600,
             response_bytes=3000,
         ),
-        Task("translate", "assistants", Latency(120), 20, _plain("translate", 2), response_bytes=1500),
+        Task(
+            "translate",
+            "assistants",
+            Latency(120),
+            30,
+            _plain("translate", 4),
+            qps_per_replica=5,
+            steady=True,
+            response_bytes=1500,
+        ),
         Task(
             "summarise",
             "assistants",
@@ -220,7 +253,13 @@ DEMO = Scenario(
             limit_qps=12,
             request_bytes=6000,
         ),
-    )
+    ),
+    moves=(
+        Move(0.3, "translate-3", joins=False),
+        Move(0.3, "translate-4", joins=False),
+        Move(0.6, "translate-3", joins=True),
+        Move(0.6, "translate-4", joins=True),
+    ),
 )
 """A dozen tasks of four departments: one slow replica, one that fails at times, one task of two versions, one
-that runs into its limit, and clients that give up."""
+that runs into its limit, clients that give up, and one task whose limit follows its replicas as they leave and join."""

@@ -64,7 +64,7 @@ class Traffic:
 
     def rate_qps(self, fraction: float) -> float:
         """Requests per second of all tasks at this part of the day."""
-        known = sum(task.peak_qps * day_shape(fraction, task.evening) for task in self._scenario.tasks)
+        known = sum(task.rate_qps(fraction) for task in self._scenario.tasks)
         return known + self._scenario.lost_qps * day_shape(fraction, 0.5)
 
     def closing(self) -> Iterator[Request]:
@@ -77,7 +77,7 @@ class Traffic:
         pick = self._dice.uniform(0, self._ceiling_qps)
         for task in self._scenario.tasks:
             if pick < task.peak_qps:
-                if self._dice.random() >= day_shape(fraction, task.evening):
+                if self._dice.random() >= task.rate_qps(fraction) / task.peak_qps:
                     return None
                 impatient = self._dice.random() < task.impatient_ratio
                 return self._request(task, task.patience_ms if impatient else None)

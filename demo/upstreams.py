@@ -1,7 +1,8 @@
 """The demo's replicas: one process that serves every replica of a scenario, each on its own loopback port.
 
-`python -m tidegate.demo.upstreams SCENARIO ADDRESSES` writes `{replica: "ip:port"}` to ADDRESSES once all of
-them listen, and serves until SIGTERM.
+`python -m tidegate.demo.upstreams SCENARIO ADDRESSES READINESS` writes `{replica: "ip:port"}` to ADDRESSES once all of
+them listen, and serves until SIGTERM. READINESS holds the names of those that aren't ready, as a JSON list: they say so
+when they are asked at READY_PATH.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import cast
 
+from tidegate.demo.envoy_config import READY_PATH
 from tidegate.demo.scenario import Replica, Scenario, Task
 
 _MAX_HEAD_BYTES = 65_536
@@ -50,11 +53,31 @@ class Behaviour:
         return Answer(delay_ms, 200, size)
 
 
+class Readiness:
+    """Which replicas are ready, by a file that may change at any time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen = 0
+        self._unready: frozenset[str] = frozenset()
+
+    def ready(self, replica: str) -> bool:
+        """Whether this one is ready now. Without the file all of them are."""
+        try:
+            changed = self._path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return True
+        if changed != self._seen:
+            self._unready, self._seen = frozenset(json.loads(self._path.read_text())), changed
+        return replica not in self._unready
+
+
 class ReplicaProtocol(asyncio.Protocol):
     """HTTP/1.1 as far as Envoy speaks it to an upstream: one request at a time, bodies with a length."""
 
-    def __init__(self, behaviour: Behaviour, started: float) -> None:
+    def __init__(self, behaviour: Behaviour, readiness: Callable[[], bool], started: float) -> None:
         self._behaviour = behaviour
+        self._readiness = readiness
         self._started = started
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
@@ -80,7 +103,8 @@ class ReplicaProtocol(asyncio.Protocol):
             if len(self._buffer) > _MAX_HEAD_BYTES:
                 self._transport.abort()
             return
-        length = body_length(bytes(self._buffer[:end]))
+        head = bytes(self._buffer[:end])
+        length = body_length(head)
         if length is None:
             self._transport.abort()
             return
@@ -88,6 +112,9 @@ class ReplicaProtocol(asyncio.Protocol):
         if len(self._buffer) < whole:
             return
         del self._buffer[:whole]
+        if head.split(b" ", 2)[1] == READY_PATH.encode():
+            self._send(Answer(0, 200 if self._readiness() else 503, 0))
+            return
         answer = self._behaviour.answer(time.monotonic() - self._started)
         loop = asyncio.get_running_loop()
         self._pending = loop.call_later(answer.delay_ms / 1000, self._send, answer)
@@ -120,15 +147,17 @@ def body_length(head: bytes) -> int | None:
     return length
 
 
-async def serve(scenario: Scenario, addresses_file: Path, stop: asyncio.Event) -> None:
+async def serve(scenario: Scenario, addresses_file: Path, readiness_file: Path, stop: asyncio.Event) -> None:
     """Serve every replica on a free loopback port until `stop` is set."""
     loop = asyncio.get_running_loop()
     started = time.monotonic()
     addresses: dict[str, str] = {}
     servers: list[asyncio.Server] = []
+    readiness = Readiness(readiness_file)
     for task, replica in scenario.replicas():
         behaviour = Behaviour(task, replica, scenario.seed)
-        server = await loop.create_server(partial(ReplicaProtocol, behaviour, started), "127.0.0.1", 0)
+        ready = partial(readiness.ready, replica.name)
+        server = await loop.create_server(partial(ReplicaProtocol, behaviour, ready, started), "127.0.0.1", 0)
         servers.append(server)
         ip, port = server.sockets[0].getsockname()[:2]
         addresses[replica.name] = f"{ip}:{port}"
@@ -140,14 +169,14 @@ async def serve(scenario: Scenario, addresses_file: Path, stop: asyncio.Event) -
         server.close()
 
 
-async def _main(scenario: Scenario, addresses_file: Path) -> None:
+async def _main(scenario: Scenario, addresses_file: Path, readiness_file: Path) -> None:
     stop = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
-    await serve(scenario, addresses_file, stop)
+    await serve(scenario, addresses_file, readiness_file, stop)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("usage: python -m tidegate.demo.upstreams SCENARIO ADDRESSES")
-    asyncio.run(_main(Scenario.read(Path(sys.argv[1])), Path(sys.argv[2])))
+    if len(sys.argv) != 4:
+        sys.exit("usage: python -m tidegate.demo.upstreams SCENARIO ADDRESSES READINESS")
+    asyncio.run(_main(Scenario.read(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])))

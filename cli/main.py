@@ -13,6 +13,7 @@ from tidegate.cli.doctor import doctor
 from tidegate.cli.index import index
 from tidegate.cli.jobs import run, submit
 from tidegate.cli.limit import limit
+from tidegate.cli.manager import manager
 from tidegate.cli.replay import replay
 from tidegate.cli.schemas import schemas
 from tidegate.cli.ship import ship
@@ -45,6 +46,7 @@ app.command()(doctor)
 app.command()(down)
 app.command()(index)
 app.command()(limit)
+app.command()(manager)
 app.command()(replay)
 app.command()(run)
 app.command()(schemas)

@@ -29,6 +29,7 @@ from tidegate.jobs.logic.istio_task_settings import (
     Versions,
 )
 
+_GUARDS = ("connectionPool", "outlierDetection")
 SETTINGS_ANNOTATION = "tidegate.io/settings"
 TASK_HEADER = "taskid"
 
@@ -127,8 +128,31 @@ def subsets_of(live: Mapping[str, Any] | None) -> dict[str, dict[str, str]]:
 
 
 def same_spec(wanted: Mapping[str, Any], live: Mapping[str, Any] | None) -> bool:
-    """Whether an object says all that is wanted. What it says besides isn't ours to judge."""
-    return live is not None and _holds(live.get("spec"), wanted["spec"])
+    """Whether an object says exactly this, as far as our settings go. What it says besides isn't ours to judge."""
+    return live is not None and _parts(live.get("spec")) == _parts(wanted["spec"])
+
+
+def same_object(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
+    """Whether an object says exactly this, and that it was set so."""
+    return same_spec(wanted, live) and settings_of(live) == settings_of(wanted)
+
+
+def normalised(place: TaskPlace, setting: Setting) -> Setting:
+    """The setting without what says nothing, so that the same is told the same way."""
+    if isinstance(setting, Retries) and not setting.attempts:
+        return Retries(attempts=0)
+    if isinstance(setting, Route):
+        names = {field: None for field in ("taskid", "name") if getattr(setting, field) == place.task}
+        return setting.model_copy(update=names)
+    if isinstance(setting, Versions):
+        versions = tuple(
+            version.model_copy(update={"labels": {}})
+            if version.labels == {"version": version.name}
+            else version
+            for version in setting.versions
+        )
+        return Versions(versions=versions)
+    return setting
 
 
 def check_together(settings: Mapping[str, Held]) -> None:
@@ -229,10 +253,11 @@ def _annotations(settings: Mapping[str, Held], aspects: tuple[str, ...]) -> dict
     return {SETTINGS_ANNOTATION: orjson.dumps(written, option=orjson.OPT_SORT_KEYS).decode()}
 
 
-def _holds(live: object, wanted: object) -> bool:
-    # Lists are whole: what somebody has put into one of ours is not besides it.
-    if isinstance(wanted, Mapping):
-        return isinstance(live, Mapping) and all(
-            name in live and _holds(live[name], value) for name, value in wanted.items()
-        )
-    return bool(live == wanted)
+def _parts(spec: object) -> dict[str, Any]:
+    """The parts of a spec that our settings make."""
+    if not isinstance(spec, Mapping):
+        return {}
+    policy = spec.get("trafficPolicy")
+    parts = {name: spec.get(name) for name in ("hosts", "gateways", "http", "host", "subsets")}
+    guards = {name: policy.get(name) if isinstance(policy, Mapping) else None for name in _GUARDS}
+    return parts | guards

@@ -42,6 +42,18 @@ def read_destination_rule(live: Mapping[str, Any], place: TaskPlace) -> dict[str
     return read
 
 
+def with_labels(versions: Versions, subsets: Mapping[str, Mapping[str, str]]) -> Versions:
+    """The versions with the labels that a DestinationRule gives them; without one that it doesn't have."""
+    labelled = tuple(
+        version
+        if subsets[version.name] == version.selected
+        else version.model_copy(update={"labels": dict(subsets[version.name])})
+        for version in versions.versions
+        if subsets.get(version.name)
+    )
+    return Versions.model_construct(versions=labelled)
+
+
 def _named_back(said: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     if unknown := said.keys() - set(names.values()):
         raise ValueError(f"{', '.join(sorted(unknown))}: none of our settings")

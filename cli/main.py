@@ -18,6 +18,7 @@ from tidegate.cli.replay import replay
 from tidegate.cli.schemas import schemas
 from tidegate.cli.ship import ship
 from tidegate.cli.stack import down, status, up
+from tidegate.cli.watch import watch
 from tidegate.cli.windows import windows
 
 app = typer.Typer(
@@ -54,6 +55,7 @@ app.command()(ship)
 app.command()(status)
 app.command()(submit)
 app.command()(up)
+app.command()(watch)
 app.command()(windows)
 
 

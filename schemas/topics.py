@@ -44,6 +44,9 @@ LIMIT_CONTROLS = Topic("tidegate.limit-controls", partitions=1, cleanup="compact
 TASKS = Topic("tidegate.tasks", partitions=1, cleanup="compact")
 CHANGES = Topic("tidegate.changes", partitions=1, retention_hours=24 * 90)
 
+# Of others: tidegate reads it, and makes it only where nothing has written to it yet.
+PROMETHEUS_METRICS = Topic("prometheus.metrics", retention_hours=24)
+
 ALL_TOPICS = (
     ACCESS_LOGS,
     INFERENCE_LOGS,

@@ -1,0 +1,69 @@
+"""`tidegate watch`: which replicas are ready, into Kafka."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import typer
+from tidegate.cli.app_context import DONE, INTERRUPTED, CommandFailed, Options
+from tidegate.schemas.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from tidegate.adapters.watch import ReplicaSource
+
+
+def watch(context: typer.Context) -> int:
+    """Tell which replicas of each task are ready, and which gateways: kubernetes.replicas and kubernetes.gateways.
+
+    The source is watcher.source: the Kubernetes API, Prometheus' samples in Kafka, or the Envoys themselves. Runs until
+    it gets SIGTERM or Ctrl-C.
+    """
+    from confluent_kafka import KafkaException
+    from tidegate.adapters.kafka import KafkaUnavailable
+    from tidegate.adapters.watch import SourceFailed, run_watcher
+    from tidegate.schemas.catalog import CatalogError
+
+    options: Options = context.obj
+    settings = options.load()
+    stop = threading.Event()
+    interrupted = threading.Event()
+
+    def on_signal(number: int, _: object) -> None:
+        if number == signal.SIGINT:
+            interrupted.set()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    try:
+        delivered = run_watcher(settings.kafka, _source(settings), stop)
+    except (SourceFailed, KafkaUnavailable) as error:
+        raise CommandFailed(str(error)) from error
+    except CatalogError as error:
+        raise CommandFailed(f"the task catalog can't be used:\n{error}") from error
+    except KafkaException as error:
+        raise CommandFailed(f"Kafka at {settings.kafka.bootstrap_servers}: {error}") from error
+    typer.echo(f"{delivered} rows")
+    return INTERRUPTED if interrupted.is_set() else DONE
+
+
+def _source(settings: Settings) -> ReplicaSource:
+    """Raises SourceFailed, CatalogError, and SettingsError for what this source can't heed."""
+    from tidegate.adapters.watch_kubernetes import KubernetesSource
+    from tidegate.adapters.watch_prometheus import PrometheusSource
+
+    watcher = settings.watcher
+    if watcher.source == "kubernetes":
+        return KubernetesSource(settings)
+    if watcher.namespace_selector or watcher.service_selector:
+        raise SettingsError(
+            f"watcher.namespace_selector and watcher.service_selector: source {watcher.source} knows no labels; "
+            "leave them empty"
+        )
+    if watcher.source == "prometheus":
+        return PrometheusSource(settings)
+    from tidegate.adapters.watch_envoy import EnvoySource
+
+    return EnvoySource(settings)

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from fastapi import HTTPException, Request, Response
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from tidegate.adapters.kubernetes_objects import ApiFailed, Failure
 from tidegate.adapters.limit_targets import TargetFailed
 from tidegate.adapters.manager_audit import Audit, AuditFailed

@@ -45,7 +45,7 @@ def serve(settings: Settings, on_address: Callable[[str], None]) -> None:
     ensure_topics(settings.kafka, [topics.CHANGES, topics.TASKS])
     audit = KafkaAudit(settings.kafka)
     try:
-        with _gateways(settings) as gateways:
+        with gateways_of(settings) as gateways:
             app = create_app(
                 Parts(
                     tokens=tokens,
@@ -72,7 +72,7 @@ def serve(settings: Settings, on_address: Callable[[str], None]) -> None:
 
 
 @contextmanager
-def _gateways(settings: Settings) -> Iterator[Gateways]:
+def gateways_of(settings: Settings) -> Iterator[Gateways]:
     """The catalog's gateways, from its file or else its topic."""
     if settings.catalog.file is not None:
         yield _FromFile(CatalogFile(settings.catalog.file))

@@ -136,8 +136,14 @@ class Gateway(Setting):
     """Which gateway serves the task, and under which host names."""
 
     gateway: str = Field(pattern=r"^[A-Za-z0-9._-]{1,128}$", description="as the catalog calls it")
-    hosts: tuple[HostName, ...] = Field(("*",), strict=False, min_length=1, max_length=64)
+    hosts: tuple[HostName, ...] = Field(("*",), strict=False, max_length=64)
     namespace: Label | None = Field(None, description="of the Istio Gateway; null: as in the catalog")
+
+    @model_validator(mode="after")
+    def _some_host(self) -> Gateway:
+        if not self.hosts:
+            raise ValueError('hosts: empty, so no request would be the task\'s; for all hosts give ["*"]')
+        return self
 
 
 ASPECTS: Mapping[str, type[Setting]] = {

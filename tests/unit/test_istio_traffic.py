@@ -206,7 +206,7 @@ def test_a_try_longer_than_the_whole_is_refused() -> None:
         ("route", {"taskid": "a b"}, "should match pattern"),
         ("route", {"path_prefix": "v1"}, "should match pattern"),
         ("route", {"port": 0}, "greater than or equal to 1"),
-        ("gateway", {"gateway": "g", "hosts": []}, "at least 1 item"),
+        ("gateway", {"gateway": "g", "hosts": []}, "hosts: empty"),
         ("gateway", {"gateway": "g", "hosts": ["not a host"]}, "should match pattern"),
         (
             "circuit-breaker",

@@ -6,6 +6,7 @@ import http.client
 import json
 import ssl
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 import yaml
 from tidegate.schemas.limit_settings import Kubernetes
 
-Fault = Literal["none", "429", "500", "503-page", "silent", "closed", "answer-lost", "not-json"]
+Fault = Literal["none", "429", "500", "503-page", "silent", "closed", "answer-lost", "not-json", "held"]
 _PASSED_ON = ("content-type", "retry-after")
 
 
@@ -28,7 +29,7 @@ class KubernetesProxy:
 
     429: with Retry-After 7. 500: with a Status. 503-page: a load balancer's page. silent: no answer until `fault` is
     another. closed: every connection breaks at once, also of reads. answer-lost: it is written, and the connection
-    breaks before the answer. not-json: a 200 with a page.
+    breaks before the answer. not-json: a 200 with a page. held: passed on when `fault` is another.
     """
 
     target: str
@@ -37,7 +38,6 @@ class KubernetesProxy:
     fault: Fault = "none"
     writes: list[str] = field(default_factory=list)
     """The paths of all writes that came, with their queries."""
-    heard: threading.Event = field(default_factory=threading.Event)
 
 
 @contextmanager
@@ -88,11 +88,13 @@ class _Handler(BaseHTTPRequestHandler):
         is_write = self.command != "GET"
         if is_write:
             self.state.writes.append(self.path)
+        while is_write and fault == self.state.fault == "held":
+            time.sleep(0.05)
         if fault == "closed" or (is_write and fault in ("answer-lost", "silent")):
             if fault == "answer-lost":
                 self._forward(body)
             while fault == self.state.fault == "silent":
-                self.state.heard.wait(0.05)
+                time.sleep(0.05)
             self.close_connection = True
             self.connection.close()
             return

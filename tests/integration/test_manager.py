@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -27,8 +29,11 @@ from tidegate.jobs.logic.istio_objects import DESTINATION_RULE, ENVOY_FILTER, VI
 from tidegate.jobs.logic.rate_limits import TokenBucket
 from tidegate.schemas.limit_rows import ChangeRow
 from tidegate.schemas.limit_settings import Kubernetes, Limits
-from tidegate.schemas.settings import Kafka
+from tidegate.schemas.settings import Kafka, Settings, Stack
 from tidegate.schemas.topics import CHANGES
+from tidegate.stack import local_stack as local_stack_of
+from tidegate.stack.local import LocalStack
+from tidegate.stack.ports import is_free
 
 from tests.integration.kubernetes_accounts import RESOURCES, VERBS, namespaces
 from tests.integration.kubernetes_proxy import Fault, KubernetesProxy, proxy_to
@@ -626,6 +631,67 @@ def test_the_managers_account_is_enough_for_it_and_may_nothing_else(
                     verb,
                     resource,
                 )
+
+
+@pytest.fixture
+def own_stack() -> Iterator[LocalStack]:
+    """A stack of this test's own, whose Kafka may be killed."""
+    folder = Path(tempfile.mkdtemp(prefix="tidegate-manager-"))
+    stack = local_stack_of(Settings(stack=Stack(state_dir=folder, start_timeout_seconds=240)))
+    try:
+        stack.up(["kafka"])
+        yield stack
+    finally:
+        stack.down(purge=True)
+        shutil.rmtree(folder)
+
+
+def _kill_kafka(stack: LocalStack) -> None:
+    port = int(stack.settings.kafka.bootstrap_servers.rpartition(":")[2])
+    stack.kill("kafka")
+    until(lambda: is_free(port))  # so that it comes back where it was
+
+
+@pytest.mark.usefixtures("kafka_server")  # its parts are there, or the test is skipped with the reason
+def test_without_kafka_nothing_is_changed_and_no_audit_is_lost(
+    tmp_path: Path, own_stack: LocalStack, kubernetes_api: KubernetesApi
+) -> None:
+    kafka = own_stack.settings.kafka
+    with ExitStack() as stack:
+        proxy = stack.enter_context(proxy_to(kubernetes_api.admin, tmp_path, request_timeout_seconds=60))
+        running = stack.enter_context(manager(tmp_path, kafka, kubernetes_api, proxy.settings))
+        assert running.put(running.limit_path, LIMIT, "controller").status_code == 200
+
+        # Kafka dies while a change is on its way to the API server: made, and not yet told.
+        proxy.fault = "held"
+        with ThreadPoolExecutor(1) as threads:
+            on_its_way = threads.submit(
+                running.put, running.limit_path, LIMIT | {"revision": 2}, "controller"
+            )
+            until(lambda: len(proxy.writes) == 2)
+            _kill_kafka(own_stack)
+            proxy.fault = "none"
+            answer = on_its_way.result()
+        assert answer.status_code == 503
+        assert "it was changed (applied)" in answer.json()["reason"]
+        assert running.get(running.limit_path)["revision"] == 2
+
+        # Without Kafka nothing more is changed, and GET still answers.
+        refused = running.put(running.limit_path, LIMIT | {"revision": 3}, "controller")
+        assert refused.status_code == 503
+        assert "nothing was changed: Kafka" in refused.json()["reason"]
+        assert refused.headers["Retry-After"] == "5"
+        assert running.get(running.limit_path)["revision"] == 2
+        assert len(proxy.writes) == 2
+        assert running.ask("GET", "/readyz", who=None).status_code == 503
+
+        own_stack.up(["kafka"])
+        until(lambda: running.ask("GET", "/readyz", who=None).status_code == 200)
+        again = running.put(running.limit_path, LIMIT | {"revision": 3}, "controller")
+        assert (again.status_code, again.json()["outcome"]) == (200, "applied")
+        told = [(row.revision, row.outcome) for row in running.outcomes().values()]
+        assert told == [(1, "applied"), (2, "applied"), (3, "failed"), (3, "applied")]
+        assert [row.revision for row in running.audit() if row.reason.startswith("begun")] == [1, 2, 3, 3]
 
 
 def test_without_a_tokens_file_it_does_not_start(tmp_path: Path) -> None:

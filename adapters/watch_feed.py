@@ -7,6 +7,7 @@ saying so is found out within that time. Nothing else proves anything: a feed th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import random
@@ -119,9 +120,12 @@ class Feed(Generic[T]):
     def halt(self) -> None:
         """Begin to end: a watch that is under way is broken off."""
         self._stop.set()
-        response = self._open
-        if response is not None:
-            _break_off(response)
+        shutdown = getattr(
+            self._open, "shutdown", None
+        )  # urllib3 2.3 or newer; else it waits for its time-out
+        if shutdown is not None:
+            with contextlib.suppress(ValueError, OSError, RuntimeError):  # it has ended meanwhile
+                shutdown()
 
     def close(self) -> None:
         """End, and wait until it has."""
@@ -168,7 +172,7 @@ class Feed(Generic[T]):
             raise FeedLost(f"its watch broke off: {type(error).__name__}: {error}") from error
         finally:
             self._open = None
-            _break_off(response)
+            response.close()
         yield Proven(self._kind.name, _now_ms()), version
 
     def _event(self, event: Mapping[str, Any], version: str) -> tuple[News, str]:
@@ -203,9 +207,12 @@ class Feed(Generic[T]):
                 self._failures += 1
             except FeedLost as error:
                 version = None
-                self._failures += 1
-                self._tell_lost(str(error))
-                self._wait()
+                self._lose(str(error))
+            except Exception as error:  # else one object that isn't as the API writes it would end the thread
+                version = None
+                if not self._stop.is_set():
+                    log.exception("%s: an answer that can't be read", self._kind.name)
+                self._lose(f"an answer can't be read: {error!r}")
 
     def _list_anew(self) -> str:
         at_ms = _now_ms()
@@ -220,14 +227,16 @@ class Feed(Generic[T]):
             self._warned_at = -_WARN_EVERY_SECONDS
             log.info("%s: followed again", self._kind.name)
 
-    def _tell_lost(self, reason: str) -> None:
+    def _lose(self, reason: str) -> None:
         if self._stop.is_set():
             return
+        self._failures += 1
         self._lost = True
         self._news.put(Lost(self._kind.name))
         if time.monotonic() - self._warned_at >= _WARN_EVERY_SECONDS:
             self._warned_at = time.monotonic()
             log.warning("%s: %s; no rows of it until it is listed anew", self._kind.name, reason)
+        self._wait()
 
     def _wait(self) -> None:
         self._stop.wait(self._backoff.delay(self._failures, random.random()))  # noqa: S311 (jitter)
@@ -281,19 +290,6 @@ def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
         yield from (line for line in lines if line)
     if rest:
         raise FeedLost("its watch broke off in the middle of an event")
-
-
-def _break_off(response: urllib3.BaseHTTPResponse) -> None:
-    """End the connection, also where another thread waits for it."""
-    shutdown = getattr(
-        response, "shutdown", None
-    )  # since urllib3 2.3; without it the thread waits for its time-out
-    try:
-        if shutdown is not None:
-            shutdown()
-    except (ValueError, OSError, RuntimeError):
-        pass  # it is closed already
-    response.close()
 
 
 def _key(raw: Mapping[str, Any]) -> str:

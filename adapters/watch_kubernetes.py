@@ -127,7 +127,7 @@ class KubernetesSource:
         if isinstance(news, Listed):
             touched = self._services.replace_slices(news.objects)
             yield from self._task_rows(touched, news.at_ms)
-            log.info("EndpointSlices: %d, of %d services' tasks", len(news.objects), len(touched))
+            log.info("EndpointSlices listed: %d, of %d tasks", len(news.objects), len(touched))
         elif isinstance(news, Changed):
             yield from self._task_rows(self._services.put_slice(news.key, news.now), news.at_ms)
         else:

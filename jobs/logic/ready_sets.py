@@ -26,7 +26,7 @@ from tidegate.schemas.limit_rows import GatewayRow, Replica, ReplicasRow, Replic
 SERVICE_LABEL = "kubernetes.io/service-name"
 
 _LESS_FIRST: tuple[ReplicaState, ...] = ("terminating", "starting", "ready")
-_FAMILIES = ("IPv4", "IPv6", "FQDN")
+_FAMILIES = {"IPv4": 0, "IPv6": 1, "FQDN": 2}
 """As preferred for a replica's address: a gateway of a dual-stack cluster mostly speaks IPv4."""
 
 
@@ -99,7 +99,7 @@ def replicas_of(slices: Iterable[Slice]) -> tuple[Replica, ...]:
     """
     mentioned = sorted(
         (
-            (_FAMILIES.index(one.family), one.namespace, one.service, endpoint)
+            (_FAMILIES.get(one.family, len(_FAMILIES)), one.namespace, one.service, endpoint)
             for one in slices
             for endpoint in one.endpoints
         ),

@@ -17,6 +17,7 @@ from tidegate.adapters.kubernetes_client import connect
 from tidegate.adapters.watch import SourceFailed, WatchRow
 from tidegate.adapters.watch_feed import Changed, Expired, Feed, Kind, Listed, News
 from tidegate.adapters.watch_kubernetes import KubernetesSource
+from tidegate.jobs.logic.label_selectors import LabelSelector
 from tidegate.jobs.logic.ready_sets import slice_of
 from tidegate.schemas.catalog import CatalogError
 from tidegate.schemas.limit_rows import GatewayRow, ReplicasRow
@@ -191,15 +192,19 @@ def test_a_version_that_the_api_has_forgotten_is_listed_anew(
         feed.close()
 
 
+@pytest.mark.parametrize("crash", [True, False], ids=["killed", "ended"])
 def test_while_the_api_server_is_down_nothing_is_told_and_nothing_seems_to_leave(
-    kubernetes_api: KubernetesApi, slices: Slices, local_stack: LocalStack
+    kubernetes_api: KubernetesApi, slices: Slices, local_stack: LocalStack, crash: bool
 ) -> None:
     _needs_the_local_stack(local_stack)
     slices.put("service-chat", {"a": "ready", "b": "ready"})
     slices.put("service-embed", {"e": "ready"})
     with following(kubernetes_api.settings) as watched:
         watched.until(lambda: watched.counts(slices.namespace) == [(2, 0, 0)])
-        _kill(local_stack)
+        if crash:
+            _kill(local_stack)
+        else:
+            local_stack.down([API_SERVER])
         watched.listen(0.5)  # what was on its way
         assert watched.listen(5) == []
         local_stack.up([API_SERVER])
@@ -364,6 +369,37 @@ def test_an_account_without_the_role_is_silent_until_it_has_it(
             }
         )
         watched.until(lambda: watched.counts(slices.namespace) == [(1, 0, 0)])
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        "a",
+        "!a",
+        "a=1",
+        "a==2",
+        "a!=1",
+        "a in (1, 2),b",
+        "a notin (1),b=x",
+        "a=",
+        "b notin (x, y)",
+        "c.io/d=e",
+    ],
+)
+def test_a_selector_means_here_what_it_means_to_the_api(kubernetes_api: KubernetesApi, selector: str) -> None:
+    core = client.CoreV1Api(kubernetes_api.client())
+    namespace = kubernetes_api.new_namespace()
+    labelled: list[dict[str, str]] = [
+        *({}, {"a": "1"}, {"a": "2"}, {"a": ""}),
+        *({"a": "1", "b": "x"}, {"a": "2", "b": "x"}, {"b": "y"}, {"c.io/d": "e"}),
+    ]
+    for number, labels in enumerate(labelled):
+        core.create_namespaced_config_map(namespace, {"metadata": {"name": f"m{number}", "labels": labels}})
+    found = core.list_namespaced_config_map(namespace, label_selector=selector).items
+    parsed = LabelSelector.parse(selector)
+    assert {one.metadata.name for one in found} == {
+        f"m{number}" for number, labels in enumerate(labelled) if parsed.matches(labels)
+    }
 
 
 def _permissions(kubernetes_api: KubernetesApi, api: client.ApiClient) -> set[tuple[str, str, str]]:

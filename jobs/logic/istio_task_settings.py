@@ -84,6 +84,13 @@ class ConnectionPool(Setting):
     max_requests_per_connection: int | None = Field(None, ge=1, le=2**29)
     idle_timeout_ms: Ms | None = None
 
+    @model_validator(mode="after")
+    def _something_is_set(self) -> ConnectionPool:
+        # Kubernetes would take an empty object for none at all, and refuse it.
+        if all(getattr(self, name) is None for name in type(self).model_fields):
+            raise ValueError("connection_pool: it sets nothing; leave it out")
+        return self
+
 
 class CircuitBreaker(Setting):
     """Both guards of a task's replicas. null: none."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from tidegate.jobs.logic.envoy_limits import Limit, TaskKey
@@ -247,3 +249,11 @@ def test_an_object_without_our_label_is_not_ours() -> None:
     assert not is_ours(live)
     del live["metadata"]["labels"]
     assert not is_ours(live)
+
+
+def test_the_example_for_readers_is_what_is_made() -> None:
+    example = yaml.safe_load(Path("deploy/istio/rate-limit-example.yaml").read_text())
+    limits = limits_in_force(example, PLACE)
+    assert {str(key): one.revision for key, one in limits.items()} == {"vision/chat": 7, "vision/embed": 3}
+    assert set(limits[TaskKey("vision", "chat")].clients) == {"batch"}
+    assert example == live_with(*limits.values())

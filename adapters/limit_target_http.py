@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -38,6 +39,8 @@ class HttpTarget:
         headers = {"Accept": "application/json"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
+        # Its own log line for each request says nothing that the controller's don't.
+        logging.getLogger("httpx").setLevel(logging.WARNING)
         # No proxy of the environment: the token is for the manager alone.
         self._client = httpx.Client(
             headers=headers, timeout=httpx.Timeout(timeout_seconds, connect=3), trust_env=False

@@ -95,7 +95,7 @@ def _health(parts: Parts) -> APIRouter:
     router = APIRouter(tags=["health"])
 
     @router.get("/healthz", summary="The process runs")
-    def healthz() -> dict[str, str]:
+    async def healthz() -> dict[str, str]:  # not in a thread: those may all wait for the API server
         return {"status": "ok"}
 
     @router.get("/readyz", summary="The API server and Kafka answer", responses={503: {"model": Problem}})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import ssl
@@ -48,6 +49,14 @@ def proxy_to(kubeconfig: Path, folder: Path, request_timeout_seconds: float = 5)
     context = ssl.create_default_context()
     if authority := cluster.get("certificate-authority"):
         context.load_verify_locations(authority)
+    if authority := cluster.get("certificate-authority-data"):
+        context.load_verify_locations(cadata=base64.b64decode(authority).decode())
+    user = content["users"][0]["user"]
+    if "client-certificate-data" in user:
+        pem = folder / f"{uuid.uuid4().hex}.pem"
+        parts = (user.pop("client-certificate-data"), user.pop("client-key-data"))
+        pem.write_bytes(b"\n".join(base64.b64decode(part) for part in parts))
+        context.load_cert_chain(pem)
     if cluster.get("insecure-skip-tls-verify"):
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -8,6 +8,9 @@ import urllib3
 from kubernetes import client, config
 from tidegate.schemas.limit_settings import Kubernetes
 
+_CONNECTIONS = 100
+"""So many are kept for the next request: a watcher has one for each gateway."""
+
 
 class KubernetesUnknown(Exception):
     """It isn't known where the Kubernetes API is, or who we are there. The message says what to do."""
@@ -34,5 +37,6 @@ def connect(settings: Kubernetes) -> client.ApiClient:
             f"no way to the Kubernetes API: {error}. Run in a pod with a service account, or set "
             "kubernetes.kubeconfig (and kubernetes.context)"
         ) from error
+    configuration.connection_pool_maxsize = _CONNECTIONS
     configuration.retries = urllib3.Retry(total=0, redirect=False)
     return client.ApiClient(configuration)

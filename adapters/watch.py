@@ -130,8 +130,10 @@ class RowPublisher:
     def serve(self, wait_seconds: float = 0) -> None:
         """Take Kafka's answers, waiting up to so long for one, and send what became due by them."""
         self._producer.poll(wait_seconds)
+        if self._fatal is not None:
+            self._begin_anew(self._fatal)
         if self._waiting and time.monotonic() >= self._not_before:
-            self._mend()
+            self._look_at_topics()
             for key in [key for key in self._waiting if key not in self._under_way]:
                 if not self._produce(key, self._waiting[key]):
                     break
@@ -194,21 +196,24 @@ class RowPublisher:
             )
         return False
 
-    def _mend(self) -> None:
-        """Make what is missing: a new producer after a fatal error, and a topic that was removed."""
-        if self._fatal is not None:
-            log.warning("the Kafka client gave up (%s); going on with a new one", self._fatal)
-            self._producer.purge()  # so that every row under way is reported, and waits again
-            self._producer.flush(1)
-            self._under_way.clear()
-            self._producer = self._new_producer()
-        if self._look_for_topics:
-            try:
-                ensure_topics(self._kafka, [REPLICAS, GATEWAYS], timeout_seconds=2)
-            except (KafkaUnavailable, KafkaException) as error:
-                log.debug("the topics can't be made yet: %s", error)
-            else:
-                self._look_for_topics = False
+    def _begin_anew(self, reason: str) -> None:
+        """With a new producer, after an error that the old one never recovers from."""
+        log.warning("the Kafka client gave up (%s); going on with a new one", reason)
+        self._producer.purge()  # so that every row under way is reported, and waits again
+        self._producer.flush(1)
+        self._under_way.clear()
+        self._producer = self._new_producer()
+
+    def _look_at_topics(self) -> None:
+        """Make those that were removed, where the last failure could come from that."""
+        if not self._look_for_topics:
+            return
+        try:
+            ensure_topics(self._kafka, [REPLICAS, GATEWAYS], timeout_seconds=2)
+        except (KafkaUnavailable, KafkaException) as error:
+            log.debug("the topics can't be made yet: %s", error)
+        else:
+            self._look_for_topics = False
 
     def _new_producer(self) -> Producer:
         self._fatal: str | None = None

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _SLICES = Kind("EndpointSlices", "/apis/discovery.k8s.io/v1/endpointslices", slice_of)
 _NAMESPACES = "namespaces"
+_AT_ONCE = 200
 
 
 class KubernetesSource:
@@ -91,13 +92,12 @@ class KubernetesSource:
         changed = self._gateway_file.changed(time.monotonic())
         if changed is not None:
             self._follow_gateways(changed)
-        try:
-            news = self._news.get(timeout=wait_seconds)
-            while True:
-                yield from (row for row in self._take(news) if self._told.due(row))
-                news = self._news.get_nowait()
-        except Empty:
-            return
+        for turn in range(_AT_ONCE):  # then Kafka's answers are looked at, however much goes on here
+            try:
+                news = self._news.get(timeout=0 if turn else wait_seconds)
+            except Empty:
+                return
+            yield from (row for row in self._take(news) if self._told.due(row))
 
     def close(self) -> None:
         """End every watch."""

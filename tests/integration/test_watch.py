@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 
 import orjson
+from confluent_kafka import KafkaError
 from confluent_kafka.admin import AdminClient
-from tidegate.adapters.kafka import messages
+from tidegate.adapters.kafka import ensure_topics, messages
 from tidegate.adapters.watch import RowPublisher, WatchRow, run_watcher
-from tidegate.schemas.limit_rows import GatewayRow, ReplicasRow
+from tidegate.schemas.limit_rows import GatewayRow, Replica, ReplicasRow
 from tidegate.schemas.settings import Kafka
 from tidegate.schemas.topics import GATEWAYS, REPLICAS, Topic
 from tidegate.stack.local import LocalStack
@@ -140,10 +141,22 @@ def test_a_topic_that_was_removed_is_made_again(kafka: Kafka) -> None:
         until(lambda: told(kafka, REPLICAS) == [("vision/chat", 3)])
 
 
-def test_a_row_that_kafka_never_takes_holds_no_other_up(kafka: Kafka) -> None:
-    from tidegate.adapters.kafka import ensure_topics
-    from tidegate.schemas.limit_rows import Replica
+def test_a_client_that_gives_up_is_replaced_and_its_rows_come(kafka: Kafka, local_stack: LocalStack) -> None:
+    ensure_topics(kafka, [REPLICAS, GATEWAYS])
+    publisher = RowPublisher(kafka)
+    local_stack.down(["kafka"])
+    publisher.publish(row(4))
+    publisher.publish(row(3, "embed"))
+    publisher.publish(row(5))
+    # What only a broker with another's data would cause, as the client tells it.
+    publisher._client_error(KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "out of order", fatal=True))
+    publisher.serve()
+    local_stack.up(["kafka"])
+    assert publisher.flush(30) == 0
+    assert sorted(told(kafka, REPLICAS)) == [("vision/chat", 5), ("vision/embed", 3)]
 
+
+def test_a_row_that_kafka_never_takes_holds_no_other_up(kafka: Kafka) -> None:
     ensure_topics(kafka, [REPLICAS, GATEWAYS])
     publisher = RowPublisher(kafka)
     many = tuple(Replica(name="pod-" + "x" * 200, address=None, state="ready") for _ in range(8_000))

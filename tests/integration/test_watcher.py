@@ -192,6 +192,21 @@ def test_a_version_that_the_api_has_forgotten_is_listed_anew(
         feed.close()
 
 
+def test_a_list_of_several_pages_is_one_list(
+    kubernetes_api: KubernetesApi, slices: Slices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidegate.adapters.watch_feed._PAGE", 2)
+    for number in range(5):
+        slices.put(f"service-{number}", {"a": "ready"})
+    news: SimpleQueue[News] = SimpleQueue()
+    feed = Feed(
+        kubernetes_api.client(), SLICES, news, request_seconds=2, watch_seconds=1, max_backoff_seconds=0.5
+    )
+    objects, _ = feed.list_all()
+    found = {one.service for one in objects.values() if one.namespace == slices.namespace}
+    assert found == {f"service-{number}" for number in range(5)}
+
+
 @pytest.mark.parametrize("crash", [True, False], ids=["killed", "ended"])
 def test_while_the_api_server_is_down_nothing_is_told_and_nothing_seems_to_leave(
     kubernetes_api: KubernetesApi, slices: Slices, local_stack: LocalStack, crash: bool

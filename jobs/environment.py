@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -82,6 +83,9 @@ def create(
     from pyflink.datastream import StreamExecutionEnvironment
     from pyflink.table import EnvironmentSettings, StreamTableEnvironment
 
+    if where.cluster:
+        # PyFlink takes this process for a place to run Python functions in, unless it is told that they go elsewhere.
+        os.environ["_python_worker_execution_mode"] = "process"
     configuration = Configuration()
     for key, value in options(settings, where, name, of_the_job).items():
         configuration.set_string(key, value)

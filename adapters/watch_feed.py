@@ -1,8 +1,8 @@
 """One kind of objects of the Kubernetes API, followed: listed once, then watched, listed anew after every failure.
 
-What comes says also how much it is worth: an event, a bookmark or a watch that the server ends when its time is over
-prove that everything up to then is known. So watches are short (`watch_seconds`), and a connection that is dead without
-saying so is found out within that time. Nothing else proves anything: a feed that only waits says nothing.
+That a watch is open proves nothing: a connection can be dead without saying so, and an API server that has lost its
+store goes on to serve watches of what it remembers. So watches are short (`watch_seconds`), and when the server has
+ended one in its time, one object is read as the store has it now. Only then everything up to the watch's end is proven.
 """
 
 from __future__ import annotations
@@ -138,11 +138,7 @@ class Feed(Generic[T]):
         more = ""
         while True:
             query = {"limit": str(_PAGE)} | ({"continue": more} if more else {})
-            response = self._get(query, self._request_seconds)
-            try:
-                page = json.loads(response.read())
-            except (urllib3.exceptions.HTTPError, ValueError) as error:
-                raise FeedLost(f"its list broke off: {error}") from error
+            page = self._page(query)
             for raw in page["items"]:
                 read = self._kind.read(raw)
                 if read is not None:
@@ -152,9 +148,9 @@ class Feed(Generic[T]):
                 return objects, page["metadata"]["resourceVersion"]
 
     def watch(self, version: str) -> Iterator[tuple[News, str]]:
-        """What happens after this version, each with the version to go on from. Ends when the server ends it.
+        """What happens after this version, each with the version to go on from, and at the end the proof.
 
-        Raises Expired and FeedLost.
+        Ends when the server ends it. Raises Expired and FeedLost.
         """
         query = {
             "watch": "true",
@@ -166,26 +162,32 @@ class Feed(Generic[T]):
         self._open = response
         try:
             for line in _lines(response):
-                news, version = self._event(json.loads(line), version)
-                yield news, version
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    raise _ended(event["object"])
+                version = event["object"]["metadata"]["resourceVersion"]
+                if event["type"] != "BOOKMARK":
+                    yield self._changed(event["type"], event["object"]), version
         except (urllib3.exceptions.HTTPError, OSError, ValueError, KeyError) as error:
             raise FeedLost(f"its watch broke off: {type(error).__name__}: {error}") from error
         finally:
             self._open = None
             response.close()
-        yield Proven(self._kind.name, _now_ms()), version
+        at_ms = _now_ms()
+        self._page({"limit": "1"})  # without a version: answered by the store, not from memory
+        yield Proven(self._kind.name, at_ms), version
 
-    def _event(self, event: Mapping[str, Any], version: str) -> tuple[News, str]:
-        now_ms, raw = _now_ms(), event["object"]
-        if event["type"] == "ERROR":
-            if raw.get("code") == _GONE:
-                raise Expired(raw.get("message", ""))
-            raise FeedLost(f"its watch ended: {raw.get('message') or raw}")
-        version = raw["metadata"]["resourceVersion"]
-        if event["type"] == "BOOKMARK":
-            return Proven(self._kind.name, now_ms), version
-        now = None if event["type"] == "DELETED" else self._kind.read(raw)
-        return Changed(self._kind.name, _key(raw), now, now_ms), version
+    def _changed(self, type_: str, raw: Mapping[str, Any]) -> Changed[T]:
+        now = None if type_ == "DELETED" else self._kind.read(raw)
+        return Changed(self._kind.name, _key(raw), now, _now_ms())
+
+    def _page(self, query: Mapping[str, str]) -> Any:
+        """One page of a list. Raises Expired and FeedLost."""
+        response = self._get(query, self._request_seconds)
+        try:
+            return json.loads(response.read())
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            raise FeedLost(f"its list broke off: {error}") from error
 
     def _run(self) -> None:
         version: str | None = None
@@ -263,6 +265,12 @@ class Feed(Generic[T]):
             host = self._api.configuration.host
             raise FeedLost(f"no Kubernetes API answers at {host} ({_reason(error)})") from error
         return response
+
+
+def _ended(status: Mapping[str, Any]) -> Exception:
+    """What a watch says last where it can't go on."""
+    said = str(status.get("message") or status)
+    return Expired(said) if status.get("code") == _GONE else FeedLost(f"its watch ended: {said}")
 
 
 def _refusal(path: str, error: client.ApiException) -> Exception:

@@ -23,7 +23,7 @@ from tidegate.schemas.catalog import CatalogError
 from tidegate.schemas.limit_rows import GatewayRow, ReplicasRow
 from tidegate.schemas.limit_settings import Catalog, Kubernetes, Watcher
 from tidegate.schemas.settings import Settings
-from tidegate.stack.kubernetes_api import API_SERVER
+from tidegate.stack.kubernetes_api import API_SERVER, ETCD
 from tidegate.stack.local import LocalStack
 from tidegate.stack.ports import is_free
 
@@ -230,23 +230,27 @@ def test_while_the_api_server_is_down_nothing_is_told_and_nothing_seems_to_leave
     assert watched.counts(slices.namespace) == [(2, 0, 0), (1, 0, 0)]
 
 
-def test_an_api_server_that_hangs_is_silence_too(
-    kubernetes_api: KubernetesApi, slices: Slices, local_stack: LocalStack
+@pytest.mark.parametrize("server", [API_SERVER, ETCD])
+def test_an_api_that_hangs_or_has_lost_its_store_is_silence_too(
+    kubernetes_api: KubernetesApi, slices: Slices, local_stack: LocalStack, server: str
 ) -> None:
     _needs_the_local_stack(local_stack)
     slices.put("service-chat", {"a": "ready"})
-    (pid,) = [server.pid for server in local_stack.status() if server.name == API_SERVER]
+    (pid,) = [one.pid for one in local_stack.status() if one.name == server]
     assert pid is not None
     with following(kubernetes_api.settings) as watched:
         watched.until(lambda: watched.counts(slices.namespace) == [(1, 0, 0)])
         os.kill(pid, signal.SIGSTOP)
         try:
-            watched.listen(0.5)
+            watched.listen(2)  # a proof from just before
             assert watched.listen(6) == []
         finally:
             os.kill(pid, signal.SIGCONT)
+        told = len(watched.task(slices.namespace))
+        watched.until(lambda: len(watched.task(slices.namespace)) > told)
         slices.put("service-chat", {"a": "starting"})
         watched.until(lambda: watched.counts(slices.namespace)[-1] == (0, 1, 0))
+    assert watched.counts(slices.namespace) == [(1, 0, 0), (0, 1, 0)]
 
 
 def test_namespaces_come_and_go_by_the_selector_and_leaving_is_no_zero(

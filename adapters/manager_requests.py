@@ -142,7 +142,7 @@ async def _changed(
         gateway=request.path_params.get("gateway"),
         revision=None,
         dry_run=change.dry_run,
-        outcome="failed",
+        outcome="begun",
         reason=BEGUN,
         before=None,
         after=None,

@@ -83,6 +83,10 @@ def _target(settings: Settings) -> Target:
         from tidegate.adapters.limit_target_http import HttpTarget
 
         return HttpTarget(limits)
+    from tidegate.adapters.kubernetes_client import KubernetesUnknown
     from tidegate.adapters.limit_target_kubernetes import KubernetesTarget
 
-    return KubernetesTarget(settings.kubernetes, {})
+    try:
+        return KubernetesTarget(settings.kubernetes, {})
+    except KubernetesUnknown as error:
+        raise CommandFailed(str(error)) from error

@@ -149,7 +149,9 @@ class ChangeRow(Row):
     gateway: str | None
     revision: int | None
     dry_run: bool
-    outcome: Literal["applied", "unchanged", "refused", "conflict", "failed"]
+    outcome: Literal["begun", "applied", "unchanged", "refused", "conflict", "failed"] = Field(
+        description="begun: it may have been done; a row of the same id tells how it ended"
+    )
     reason: Annotated[str, IndexAs("text")]
     before: Annotated[dict[str, Any] | None, IndexAs("stored")]
     after: Annotated[dict[str, Any] | None, IndexAs("stored")]

@@ -51,11 +51,11 @@ def watch(context: typer.Context) -> int:
 
 def _source(settings: Settings) -> ReplicaSource:
     """Raises SourceFailed, CatalogError, and SettingsError for what this source can't heed."""
-    from tidegate.adapters.watch_kubernetes import KubernetesSource
-    from tidegate.adapters.watch_prometheus import PrometheusSource
-
+    # Each source needs only its own client to be installed.
     watcher = settings.watcher
     if watcher.source == "kubernetes":
+        from tidegate.adapters.watch_kubernetes import KubernetesSource
+
         return KubernetesSource(settings)
     if watcher.namespace_selector or watcher.service_selector:
         raise SettingsError(
@@ -63,6 +63,8 @@ def _source(settings: Settings) -> ReplicaSource:
             "leave them empty"
         )
     if watcher.source == "prometheus":
+        from tidegate.adapters.watch_prometheus import PrometheusSource
+
         return PrometheusSource(settings)
     from tidegate.adapters.watch_envoy import EnvoySource
 

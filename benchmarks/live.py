@@ -70,22 +70,29 @@ class Running:
 
 
 @contextmanager
-def running_job(*more_servers: str) -> Iterator[Running]:
-    """Kafka, Flink and these servers in a temporary folder, with the job; all of it is removed afterwards."""
+def servers(*names: str) -> Iterator[LocalStack]:
+    """These servers in a temporary folder with settings of their own; all of it is removed afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="tidegate-bench-"))
     folder.chmod(0o755)  # Elasticsearch may have to run as another user
-    config = folder / CONFIG_FILE
-    config.write_text(f"[stack]\nstate_dir = {json.dumps(str(folder))}\n")
+    (folder / CONFIG_FILE).write_text(f"[stack]\nstate_dir = {json.dumps(str(folder))}\n")
     stack = local_stack(Settings(stack=Stack(state_dir=folder, start_timeout_seconds=240)))
     try:
-        stack.up(["kafka", *more_servers, "flink-jobmanager", "flink-taskmanager"])
+        stack.up(names)
+        yield stack
+    finally:
+        stack.down(purge=True)
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def running_job(*more_servers: str) -> Iterator[Running]:
+    """Kafka, Flink and these servers, with the job service-metrics on them."""
+    with servers("kafka", *more_servers, "flink-jobmanager", "flink-taskmanager") as stack:
+        config = stack.state_dir / CONFIG_FILE
         command = (sys.executable, "-m", "tidegate.cli.main", "--config", str(config))
         running = Running(stack, stack.settings, command)
         _submit(running)
         yield running
-    finally:
-        stack.down(purge=True)
-        shutil.rmtree(folder)
 
 
 def _submit(running: Running) -> None:

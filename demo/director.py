@@ -42,6 +42,11 @@ class Director:
         self._unready |= set(names)
         Replicas.set_unready(self._folder, self._unready)
 
+    def set_ready(self, *names: str) -> None:
+        """Of those that are listed exactly these are ready from now on."""
+        self._unready = self._listed - set(names)
+        Replicas.set_unready(self._folder, self._unready)
+
     def leave(self, *names: str) -> None:
         """These replicas go."""
         self._listed -= set(names)

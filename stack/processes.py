@@ -174,6 +174,10 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}
 
 
+_THREADS, _STARTED = 16, 18
+"""Places of num_threads and starttime in /proc/PID/stat, counted from behind the state."""
+
+
 def _start_of(pid: int) -> str | None:
     """What tells this process from any other that ever had or will have its pid; None when it doesn't run."""
     try:
@@ -182,22 +186,28 @@ def _start_of(pid: int) -> str | None:
     except (FileNotFoundError, ProcessLookupError):
         return None if Path("/proc/self/stat").exists() else _start_elsewhere(pid)
     state, *rest = stat.rpartition(")")[2].split()
-    return None if state in "ZX" else f"{boot}/{rest[18]}"
+    over = state == "X" or (state == "Z" and int(rest[_THREADS]) <= 1)
+    return None if over else f"{boot}/{rest[_STARTED]}"
 
 
 def _start_elsewhere(pid: int) -> str | None:
     try:
         process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
+        return None if _is_over(process) else f"{process.create_time():.2f}"
     except psutil.NoSuchProcess:
         return None
+
+
+def _is_over(process: psutil.Process) -> bool:
+    """Whether nothing of it runs. While other threads of a killed program still end, its ports aren't free yet."""
+    return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
 
 
 def _belongs(member: psutil.Process, process: ProcessId, leader_runs: bool) -> bool:
     try:
         if member.pid == process.pid:
             return leader_runs
-        if os.getsid(member.pid) != process.pid or member.status() == psutil.STATUS_ZOMBIE:
+        if os.getsid(member.pid) != process.pid or _is_over(member):
             return False
         return leader_runs or member.environ().get(MARK_VARIABLE) == process.mark
     except (psutil.Error, ProcessLookupError, PermissionError):

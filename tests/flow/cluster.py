@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tidegate.jobs import environment, service_metrics
+from pyflink.table import StatementSet
+from tidegate.adapters import replica_history
+from tidegate.jobs import environment, replica_changes, service_metrics
 from tidegate.schemas.settings import Settings
 
 
@@ -72,8 +74,23 @@ def submitted(settings: Settings, rest_address: str) -> Iterator[Job]:
     """The job service-metrics on the cluster until the block ends; all of its tasks run when it begins."""
     where = environment.Where(cluster=rest_address)
     tables = environment.create(settings, where, service_metrics.NAME)
-    result = service_metrics.main(tables, settings, bounded=False).execute()
-    job = Job(rest_address, str(result.get_job_client().get_job_id()))
+    with _running(service_metrics.main(tables, settings, bounded=False), rest_address) as job:
+        yield job
+
+
+@contextmanager
+def replica_changes_submitted(settings: Settings, rest_address: str) -> Iterator[Job]:
+    """The job replica-changes on the cluster, going on from what it said last, until the block ends."""
+    where = environment.Where(cluster=rest_address)
+    tables = environment.create(settings, where, replica_changes.NAME, replica_changes.OPTIONS)
+    history = replica_history.newest(settings.kafka)
+    with _running(replica_changes.main(tables, settings, history, bounded=False), rest_address) as job:
+        yield job
+
+
+@contextmanager
+def _running(statements: StatementSet, rest_address: str) -> Iterator[Job]:
+    job = Job(rest_address, str(statements.execute().get_job_client().get_job_id()))
     try:
         until(job.is_running, "the job runs")
         yield job

@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Producer
-from tidegate.adapters import replica_history
 from tidegate.adapters.kafka import ensure_topics, messages
 from tidegate.jobs import environment, replica_changes
 from tidegate.schemas import topics
 from tidegate.schemas.limit_rows import ReplicaChange, ReplicasRow
 from tidegate.schemas.settings import Flink, Kafka, Settings, Stack
+from tidegate.stack.local import LocalStack
 
-from tests.flow.cluster import Job, until
+from tests.flow.cluster import replica_changes_submitted, until
 from tests.limit_rows import replicas_row
 
 START_MS = 1_795_514_400_000
@@ -114,21 +112,6 @@ def run_bounded(settings: Settings) -> None:
     replica_changes.main(tables, settings, {}, bounded=True).execute().wait()
 
 
-@contextmanager
-def submitted(settings: Settings, rest_address: str) -> Iterator[Job]:
-    tables = environment.create(
-        settings, environment.Where(cluster=rest_address), replica_changes.NAME, replica_changes.OPTIONS
-    )
-    history = replica_history.newest(settings.kafka)
-    result = replica_changes.main(tables, settings, history, bounded=False).execute()
-    job = Job(rest_address, str(result.get_job_client().get_job_id()))
-    try:
-        until(job.is_running, "the job runs")
-        yield job
-    finally:
-        job.cancel()
-
-
 class Live:
     """A task whose count is said now, and every second again."""
 
@@ -149,8 +132,8 @@ class Live:
 
 
 @pytest.mark.timeout(300)
-def test_revisions_and_what_is_pending_survive_a_restart(
-    kafka: Kafka, flink_cluster: str, tmp_path: Path
+def test_revisions_and_what_is_pending_survive_a_crash_and_a_restart(
+    kafka: Kafka, local_stack: LocalStack, flink_cluster: str, tmp_path: Path
 ) -> None:
     ensure_topics(kafka, topics.ALL_TOPICS)
     settings = Settings(
@@ -158,7 +141,7 @@ def test_revisions_and_what_is_pending_survive_a_restart(
         flink=Flink(rest_address=flink_cluster, checkpoint_dir=tmp_path, checkpoint_interval_seconds=1),
     )
     live = Live(kafka)
-    with submitted(settings, flink_cluster) as job:
+    with replica_changes_submitted(settings, flink_cluster) as job:
         live.say(4)
         until(lambda: live.settled() == [4], "the first count")
         live.say(3, 1.0)  # a blip
@@ -167,13 +150,23 @@ def test_revisions_and_what_is_pending_survive_a_restart(
         live.say(2)  # and not a word more: the timer settles it
         until(lambda: live.settled() == [4, 2], "the cut")
         job.wait_for_checkpoint()
-    # Started anew without its state: it goes on from what it said last.
-    with submitted(settings, flink_cluster):
-        live.say(2, 1.0)
+        local_stack.kill("flink-taskmanager")
         live.say(1)
-        until(lambda: live.settled() == [4, 2, 1], "the cut after the restart")
+        local_stack.up(["flink-taskmanager"])
+        until(lambda: live.settled() == [4, 2, 1], "the cut during the crash", 120)
+        assert job.restored() >= 1
+    # Started anew without its state: it goes on from what it said last.
+    with replica_changes_submitted(settings, flink_cluster):
+        live.say(1, 1.0)
+        live.say(0)
+        until(lambda: live.settled() == [4, 2, 1, 0], "the cut after the restart")
     told: list[Any] = changes(kafka)["chat"]
-    assert [change.revision for change in told] == [1, 2, 3]
-    assert [change.cause for change in told] == ["resync", "flapping", "scale_down"]  # 4 3 4 2: to and fro
+    assert [change.revision for change in told] == [1, 2, 3, 4]
+    assert [change.cause for change in told] == [
+        "resync",
+        "flapping",
+        "scale_down",
+        "scale_down",
+    ]  # 4 3 4 2: to and fro
     for change in told[1:]:
         assert (change.settled_at - change.first_seen_at).total_seconds() == 2

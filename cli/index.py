@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 from typing import Annotated
 
 import typer
-from tidegate.cli.app_context import DONE, INTERRUPTED, CommandFailed, Options
+from tidegate.cli.app_context import CommandFailed, Options
+from tidegate.cli.stopping import stopping
 
 
 def index(
@@ -38,18 +37,9 @@ def index(
         raise typer.BadParameter(str(error)) from error
     # The client's own log line for each request says nothing that the counters and our warnings don't.
     logging.getLogger("elastic_transport").setLevel(logging.ERROR)
-    stop = threading.Event()
-    interrupted = threading.Event()
-
-    def on_signal(number: int, _: object) -> None:
-        if number == signal.SIGINT:
-            interrupted.set()
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
     try:
-        counters = run_indexer(settings, contracts, bounded=bounded, stop=stop)
+        with stopping() as received:
+            counters = run_indexer(settings, contracts, bounded=bounded, stop=received.stop)
     except (KafkaUnavailable, TemplatesRefused) as error:
         raise CommandFailed(str(error)) from error
     except KafkaException as error:
@@ -57,6 +47,4 @@ def index(
     typer.echo(str(counters))
     for name, count in sorted(counters.indexed.items()):
         typer.echo(f"  {name}: {count}")
-    if interrupted.is_set():
-        return INTERRUPTED
-    return DONE
+    return received.exit_code

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from tidegate.cli.app_context import DONE, INTERRUPTED, CommandFailed, Options
+from tidegate.cli.app_context import DONE, CommandFailed, Options
+from tidegate.cli.stopping import stopping
 from tidegate.schemas.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,16 +41,6 @@ def limit(
 
     options: Options = context.obj
     settings = options.load()
-    stop = threading.Event()
-    interrupted = threading.Event()
-
-    def on_signal(number: int, _: object) -> None:
-        if number == signal.SIGINT:
-            interrupted.set()
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
     # The Kubernetes client tells of each retry itself; the controller's own lines say what came of it.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -60,17 +49,19 @@ def limit(
         if explain is not None:
             for line in explained(settings, target, explain):
                 typer.echo(line)
-        elif dry_run:
-            rehearse(settings, target, stop, lambda row: typer.echo(row.model_dump_json()))
-        else:
-            run(settings, target, stop)
+            return DONE
+        with stopping() as received:
+            if dry_run:
+                rehearse(settings, target, received.stop, lambda row: typer.echo(row.model_dump_json()))
+            else:
+                run(settings, target, received.stop)
     except CatalogError as error:
         raise CommandFailed(f"the task catalog can't be used:\n{error}") from error
     except (KafkaUnavailable, TargetFailed, LookupError) as error:
         raise CommandFailed(str(error)) from error
     except KafkaException as error:
         raise CommandFailed(f"Kafka at {settings.kafka.bootstrap_servers}: {error}") from error
-    return INTERRUPTED if interrupted.is_set() else DONE
+    return received.exit_code
 
 
 def _target(settings: Settings) -> Target:

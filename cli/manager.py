@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from typing import Annotated
 
 import typer
-from tidegate.cli.app_context import DONE, INTERRUPTED, CommandFailed, Options
+from tidegate.cli.app_context import CommandFailed, Options
+from tidegate.cli.stopping import stopping
 from tidegate.schemas.settings import SettingsError
 
 
@@ -31,17 +30,10 @@ def manager(
 
     options: Options = context.obj
     settings = options.load({"manager.host": host, "manager.port": port})
-    interrupted = threading.Event()
-
-    def on_signal(number: int, _: object) -> None:
-        if number == signal.SIGINT:
-            interrupted.set()
-
-    # The server takes both signals while it runs, and raises them again when it is done.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
     try:
-        serve(settings, lambda address: typer.echo(f"listening on {address}"))
+        # The server takes both signals while it runs, and raises them again when it is done.
+        with stopping() as received:
+            serve(settings, lambda address: typer.echo(f"listening on {address}"))
     except CatalogError as error:
         raise SettingsError(str(error)) from error
     except (KafkaUnavailable, KubernetesUnknown) as error:
@@ -51,4 +43,4 @@ def manager(
     except OSError as error:
         where = f"{settings.manager.host}:{settings.manager.port}"
         raise CommandFailed(f"manager: {where} can't be listened on: {error}; set manager.port") from error
-    return INTERRUPTED if interrupted.is_set() else DONE
+    return received.exit_code

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 from tidegate.cli.app_context import DONE, FAILED, INTERRUPTED, CommandFailed, Options
+from tidegate.cli.stopping import stopping
 
 
 def replay(
@@ -48,22 +47,14 @@ def replay(
         factor = parse_speed(speed)
     except ValueError as error:
         raise typer.BadParameter(f"--speed {speed}: give max, 1, 10 or another positive number") from error
-    received: list[int] = []
-
-    def remember(number: int, _: FrameType | None) -> None:
-        received.append(number)
-
-    before = {number: signal.signal(number, remember) for number in (signal.SIGTERM, signal.SIGINT)}
     plan = ReplayPlan(factor, shift_to_now, partition)
     try:
-        report = send(settings, files, plan, stop=lambda: bool(received))
+        with stopping() as received:
+            report = send(settings, files, plan, stop=received.stop.is_set)
     except (ReplayFailed, KafkaUnavailable) as error:
         raise CommandFailed(str(error)) from error
     except KafkaException as error:
         raise CommandFailed(f"Kafka at {settings.kafka.bootstrap_servers}: {error}") from error
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     lines = f"{report.lines} line{'' if report.lines == 1 else 's'} sent in {report.seconds:.1f} s"
     more = {
         "too long for Kafka, in the dead letters": report.dead,
@@ -73,5 +64,5 @@ def replay(
     typer.echo("; ".join([lines, *(f"{count} {what}" for what, count in more.items() if count)]))
     if report.interrupted:
         typer.echo("interrupted before the end", err=True)
-        return INTERRUPTED if signal.SIGINT in received else FAILED
+        return INTERRUPTED if received.interrupted else FAILED
     return DONE

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import signal
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 from tidegate.cli.app_context import CommandFailed, Options
+from tidegate.cli.stopping import stopping
 from tidegate.schemas.settings import SettingsError
 
 
@@ -22,7 +21,7 @@ def ship(
     state_dir: Annotated[
         Path | None, typer.Option(help="Where offsets are kept; one folder for each shipper.")
     ] = None,
-) -> None:
+) -> int:
     """Follow log files into Kafka's topic gateway.access-logs, line by line, at least once.
 
     Survives rotation, truncation, restarts and an absent Kafka. Ends on SIGTERM and Ctrl-C, after Kafka has
@@ -37,23 +36,13 @@ def ship(
     )
     if not settings.shipper.files:
         raise SettingsError("shipper.files: nothing to follow; give FILES, or set it in tidegate.toml")
-    received: list[int] = []
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
-    before = {number: signal.signal(number, remember) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        with LogShipper(settings) as shipper:
-            shipper.run(stop=lambda: bool(received))
+        with stopping() as received, LogShipper(settings) as shipper:
+            shipper.run(stop=received.stop.is_set)
             counts = shipper.counts
     except ShipperStateError as error:
         raise CommandFailed(str(error)) from error
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     logging.getLogger(__name__).info(
         "shipped %d lines, %d dead letters, left out %d empty lines", counts.lines, counts.dead, counts.empty
     )
-    if signal.SIGINT in received:
-        raise KeyboardInterrupt
+    return received.exit_code

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from typing import TYPE_CHECKING
 
 import typer
-from tidegate.cli.app_context import DONE, INTERRUPTED, CommandFailed, Options
+from tidegate.cli.app_context import CommandFailed, Options
+from tidegate.cli.stopping import stopping
 from tidegate.schemas.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -27,18 +26,9 @@ def watch(context: typer.Context) -> int:
 
     options: Options = context.obj
     settings = options.load()
-    stop = threading.Event()
-    interrupted = threading.Event()
-
-    def on_signal(number: int, _: object) -> None:
-        if number == signal.SIGINT:
-            interrupted.set()
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
     try:
-        delivered = run_watcher(settings.kafka, _source(settings), stop)
+        with stopping() as received:
+            delivered = run_watcher(settings.kafka, _source(settings), received.stop)
     except (SourceFailed, KafkaUnavailable) as error:
         raise CommandFailed(str(error)) from error
     except CatalogError as error:
@@ -46,7 +36,7 @@ def watch(context: typer.Context) -> int:
     except KafkaException as error:
         raise CommandFailed(f"Kafka at {settings.kafka.bootstrap_servers}: {error}") from error
     typer.echo(f"{delivered} rows")
-    return INTERRUPTED if interrupted.is_set() else DONE
+    return received.exit_code
 
 
 def _source(settings: Settings) -> ReplicaSource:

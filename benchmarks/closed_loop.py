@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from benchmarks.live import servers
-from benchmarks.loop import QPS_PER_REPLICA, REPLICAS, Load, Loop, closed_loop, until
+from benchmarks.loop import QPS_PER_REPLICA, REPLICAS, Load, Loop, closed_loop
+from tests.waiting import until
 
 _FEWEST, _MOST = 2, 6
 

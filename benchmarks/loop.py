@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,8 @@ from tidegate.schemas.topics import ALL_TOPICS
 from tidegate.stack import state
 from tidegate.stack.envoy import EnvoyServer
 from tidegate.stack.local import LocalStack
+
+from tests.waiting import until
 
 GATEWAY = "loop-gateway"
 DEPARTMENT, TASK = "vision", "chat"
@@ -265,15 +267,6 @@ departments:
     tasks:
       {TASK}: {{qps_per_replica: {QPS_PER_REPLICA:g}}}
 """
-
-
-def until(condition: Callable[[], bool], what: str, timeout_seconds: float = 60) -> None:
-    """Wait for a condition. Raises AssertionError with `what` when it doesn't come."""
-    deadline = time.monotonic() + timeout_seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited in vain: {what}")
-        time.sleep(0.05)
 
 
 def _toml(loop: Loop, kafka: Kafka, flink_rest_address: str, checkpoint_dir: Path | None, more: str) -> str:

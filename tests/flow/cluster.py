@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,8 @@ from pyflink.table import StatementSet
 from tidegate.adapters import replica_history
 from tidegate.jobs import environment, replica_changes, service_metrics
 from tidegate.schemas.settings import Settings
+
+from tests.waiting import until
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,3 @@ def _running(statements: StatementSet, rest_address: str) -> Iterator[Job]:
         yield job
     finally:
         job.cancel()
-
-
-def until(condition: Callable[[], bool], what: str, timeout_seconds: float = 90) -> None:
-    """Wait for a condition; fails the test with `what` when it doesn't come."""
-    deadline = time.monotonic() + timeout_seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
-        time.sleep(0.1)

@@ -16,10 +16,10 @@ from tidegate.adapters.kafka import ensure_topics, messages
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Kafka, Settings
 
-from tests.flow.cluster import until
 from tests.flow.running import problems, written
 from tests.lines import aborted, at, cluster, line, rate_limited, unrouted
 from tests.oracle import Position, RawLine
+from tests.waiting import until
 
 PATIENCE_SECONDS = 180
 

@@ -13,12 +13,13 @@ from tidegate.schemas import topics
 from tidegate.schemas.settings import Elasticsearch, Flink, Kafka, Settings
 from tidegate.stack.local import LocalStack
 
-from tests.flow.cluster import submitted, until
+from tests.flow.cluster import submitted
 from tests.flow.running import problems, written
 from tests.integration.indexing import documents, index_all, settings_of
 from tests.lines import at, cluster, line
 from tests.oracle import OracleSettings, Position, RawLine, recompute
 from tests.strategies import T0_MS
+from tests.waiting import until
 
 PARTITIONS = 3
 TASK_MANAGER = "flink-taskmanager"

@@ -17,8 +17,9 @@ from tidegate.schemas.limit_rows import ReplicaChange, ReplicasRow
 from tidegate.schemas.settings import Flink, Kafka, Settings, Stack
 from tidegate.stack.local import LocalStack
 
-from tests.flow.cluster import replica_changes_submitted, until
+from tests.flow.cluster import replica_changes_submitted
 from tests.limit_rows import replicas_row
+from tests.waiting import until
 
 START_MS = 1_795_514_400_000
 TASKS = [f"task-{index}" for index in range(20)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,14 +101,6 @@ def running(settings: Settings, *topics: str) -> Iterator[Running]:
     assert not thread.is_alive()
     if state.error is not None:
         raise state.error
-
-
-def until(condition: Callable[[], bool], what: str, timeout_seconds: float = 60) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + timeout_seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain: {what}"
-        time.sleep(0.05)
 
 
 def client_of(elasticsearch: Elasticsearch) -> Client:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 from tidegate.schemas.settings import Kafka
 
-from benchmarks.loop import GATEWAY, REPLICAS, Load, Loop, closed_loop, until
+from benchmarks.loop import GATEWAY, REPLICAS, Load, Loop, closed_loop
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -29,10 +29,10 @@ from tests.integration.indexing import (
     row,
     running,
     settings_of,
-    until,
     values,
 )
 from tests.lines import aborted, at, line, rate_limited, record, unrouted
+from tests.waiting import until
 
 LINES_TOPIC = "gateway.access-logs"
 LETTERS_TOPIC = "tidegate.dead-letters"

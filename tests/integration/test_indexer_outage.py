@@ -21,8 +21,8 @@ from tests.integration.indexing import (
     row,
     running,
     settings_of,
-    until,
 )
+from tests.waiting import until
 
 SERVER = "elasticsearch"
 

@@ -21,10 +21,11 @@ from tidegate.schemas import topics
 from tidegate.schemas.limit_rows import RateLimitRow
 from tidegate.schemas.settings import Flink, Kafka, Settings
 
-from tests.flow.cluster import replica_changes_submitted, until
+from tests.flow.cluster import replica_changes_submitted
 from tests.integration.kubernetes_accounts import namespaces
 from tests.kubernetes_api import KubernetesApi
 from tests.kubernetes_objects import Slices, put_pod
+from tests.waiting import until
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "kubernetes"
 GATEWAY_NAMESPACE = "istio-ingress"  # the one of the manifest

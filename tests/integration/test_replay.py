@@ -16,8 +16,9 @@ from tidegate.adapters.replay_lines import time_of
 from tidegate.schemas.settings import Kafka
 from tidegate.schemas.topics import ACCESS_LOGS
 
-from tests.integration.test_ship import PATIENCE_SECONDS, Place, environment, number_of, numbered, until
+from tests.integration.test_ship import PATIENCE_SECONDS, Place, environment, number_of, numbered
 from tests.lines import at, line
+from tests.waiting import until
 
 
 @pytest.fixture

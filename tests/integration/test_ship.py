@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from tidegate.stack import local_stack as stack_of
 from tidegate.stack.local import LocalStack
 
 from tests.lines import at, line
+from tests.waiting import until
 
 PATIENCE_SECONDS = 90
 
@@ -100,18 +101,11 @@ def number_of(text: bytes) -> int:
     return int(json.loads(text)["request_id"])
 
 
-def until(condition: Callable[[], bool], step: Callable[[], object] = lambda: time.sleep(0.05)) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it didn't happen in time"
-        step()
-
-
 def ship(shipper: LogShipper, lines: int, dead: int = 0) -> None:
     """Until so many lines and dead letters have arrived, since this shipper's start."""
     until(
         lambda: shipper.counts.lines >= lines and shipper.counts.dead >= dead,
-        lambda: shipper.step(time.monotonic()),
+        step=lambda: shipper.step(time.monotonic()),
     )
 
 
@@ -433,7 +427,7 @@ def test_it_may_start_before_kafka_and_end_while_kafka_is_away(own_stack: LocalS
     place.write(numbered(*range(10)))
     stop = threading.Event()
     with LogShipper(place.settings(flush_seconds=0.5)) as shipper:
-        until(lambda: shipper.idle is False, lambda: shipper.step(time.monotonic()))
+        until(lambda: shipper.idle is False, step=lambda: shipper.step(time.monotonic()))
         stop.set()
         shipper.run(stop.is_set)
     with LogShipper(place.settings()) as shipper:

@@ -19,7 +19,8 @@ from tidegate.schemas.settings import Kafka
 from tidegate.schemas.timestamps import to_epoch_ms, to_text
 
 from tests.contract.test_row_contracts import service_row
-from tests.integration.indexing import produce, until
+from tests.integration.indexing import produce
+from tests.waiting import until
 
 TOPIC = "tidegate.service-metrics.1s"
 START = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)

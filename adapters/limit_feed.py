@@ -82,13 +82,13 @@ class LimitFeed:
         places = []
         for name in self._takers:
             for partition in self._partitions(name):
-                _, end = partition_range(self._consumer, name, partition, _TIMEOUT_SECONDS)
-                self._ends[name, partition] = end
-                places.append(
-                    self._since(name, partition, since_ms)
-                    if name in recent
-                    else TopicPartition(name, partition, OFFSET_BEGINNING)
-                )
+                first, end = partition_range(self._consumer, name, partition, _TIMEOUT_SECONDS)
+                place = TopicPartition(name, partition, OFFSET_BEGINNING)
+                if name in recent:
+                    place = self._since(name, partition, since_ms)
+                if first < end and place.offset != OFFSET_END:
+                    self._ends[name, partition] = end
+                places.append(place)
         self._consumer.assign(places)
 
     @property
@@ -104,7 +104,7 @@ class LimitFeed:
             if place.offset >= end:
                 self._ends.pop((place.topic, place.partition))
         if self._ends:
-            # A compacted or empty partition may never give the message before its end: ask where it begins.
+            # What was there at the start may be gone by now, by retention.
             for name, partition in list(self._ends):
                 low, high = partition_range(self._consumer, name, partition, _TIMEOUT_SECONDS)
                 if low >= high:

@@ -1,8 +1,5 @@
 package io.tidegate.flink;
 
-import java.lang.invoke.MethodHandles;
-import java.lang.invoke.VarHandle;
-import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.Map;
@@ -17,8 +14,6 @@ import java.util.Map;
  */
 final class FlatLineReader {
 
-    private static final VarHandle LONGS =
-            MethodHandles.byteArrayViewVarHandle(long[].class, ByteOrder.LITTLE_ENDIAN);
     private static final long ONES = 0x0101010101010101L;
     private static final long HIGH_BITS = 0x8080808080808080L;
     private static final long QUOTES = '"' * ONES;
@@ -355,7 +350,7 @@ final class FlatLineReader {
     /** The next quote, backslash, control character or byte beyond ASCII; the line's end where there is none. */
     private int nextSpecial(int at) {
         for (; at + 8 <= line.length; at += 8) {
-            long bytes = (long) LONGS.get(line, at);
+            long bytes = (long) Words.LONGS.get(line, at);
             long quotes = bytes ^ QUOTES;
             long backslashes = bytes ^ BACKSLASHES;
             // A borrow can mark bytes above a marked one, never below: the lowest mark is right.

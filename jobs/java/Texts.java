@@ -1,8 +1,5 @@
 package io.tidegate.flink;
 
-import java.lang.invoke.MethodHandles;
-import java.lang.invoke.VarHandle;
-import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import org.apache.flink.table.data.binary.BinaryStringData;
@@ -17,8 +14,6 @@ final class Texts {
 
     private static final int MAX_KEPT_BYTES = 1024;
     private static final int TABLE = Integer.highestOneBit(CAPACITY) * 4;
-    private static final VarHandle LONGS =
-            MethodHandles.byteArrayViewVarHandle(long[].class, ByteOrder.LITTLE_ENDIAN);
 
     /** One text, and what the job asks of it. */
     static final class Text {
@@ -82,7 +77,7 @@ final class Texts {
         long hash = end - start;
         int at = start;
         for (; at + 8 <= end; at += 8) {
-            hash = (hash ^ (long) LONGS.get(bytes, at)) * 0x9E3779B97F4A7C15L;
+            hash = (hash ^ (long) Words.LONGS.get(bytes, at)) * 0x9E3779B97F4A7C15L;
             hash ^= hash >>> 32;
         }
         for (; at < end; at++) {

@@ -1,17 +1,12 @@
 package io.tidegate.flink;
 
-import java.lang.invoke.MethodHandles;
-import java.lang.invoke.VarHandle;
 import java.nio.ByteBuffer;
-import java.nio.ByteOrder;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 
 /** Whether bytes are UTF-8; Jackson alone would let some pass that aren't. */
 final class Utf8 {
 
-    private static final VarHandle LONGS =
-            MethodHandles.byteArrayViewVarHandle(long[].class, ByteOrder.LITTLE_ENDIAN);
     private static final long HIGH_BITS = 0x8080808080808080L;
 
     private Utf8() {}
@@ -19,7 +14,7 @@ final class Utf8 {
     static boolean isValid(byte[] text) {
         int at = 0;
         for (; at + 8 <= text.length; at += 8) {
-            if (((long) LONGS.get(text, at) & HIGH_BITS) != 0) {
+            if (((long) Words.LONGS.get(text, at) & HIGH_BITS) != 0) {
                 return decodes(text);
             }
         }

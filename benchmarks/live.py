@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import queue
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -25,6 +23,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Message, Producer
 from tidegate.demo import flink_job
+from tidegate.demo.failure import DemoFailed
 from tidegate.jobs import service_metrics
 from tidegate.schemas.settings import CONFIG_FILE, Kafka, Settings, Stack
 from tidegate.schemas.topics import ACCESS_LOGS
@@ -38,7 +37,6 @@ TAIL_SECONDS = 10
 LEAD_SECONDS = 15
 """A gateway needs so long to make its first lines."""
 
-_JOB_SECONDS = 120
 _TICK_SECONDS = 0.02
 _REST_SECONDS = 5
 _FLUSH_SECONDS = 60
@@ -97,16 +95,15 @@ def running_job(*more_servers: str) -> Iterator[Running]:
 
 def _submit(running: Running) -> None:
     """As a user does: by `tidegate submit`."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}
-    subprocess.run(
-        (*running.command, "submit", service_metrics.NAME), env=clean, timeout=_JOB_SECONDS, check=True
-    )
-    deadline = time.monotonic() + _JOB_SECONDS
-    while not flink_job.running(running.settings.flink.rest_address):
-        running.check()
-        if time.monotonic() > deadline:
-            raise SystemExit(f"the job's tasks don't run after {_JOB_SECONDS} s")
-        time.sleep(0.2)
+    try:
+        flink_job.submit(
+            running.command,
+            (service_metrics.NAME,),
+            running.settings.flink.rest_address,
+            running.stack.state_dir / "logs",
+        )
+    except DemoFailed as error:
+        raise SystemExit(str(error)) from error
 
 
 @dataclass

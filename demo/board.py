@@ -128,6 +128,10 @@ class Board:
         """The start of the newest second that a row has come for; 0 before the first."""
         return max(self._seconds, default=0)
 
+    def seconds(self) -> Mapping[Group, Mapping[int, Counts]]:
+        """What was counted by department and task, in each second by its start (epoch, ms)."""
+        return self._counts
+
     def counted(self, before_ms: int | None = None) -> dict[Group, Counts]:
         """What was counted by department and task, in all seconds or in those that start before a moment."""
         sums = {}

@@ -13,15 +13,34 @@ from types import TracebackType
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 from tidegate.schemas.elasticsearch import contract_of
+from tidegate.schemas.limit_rows import RateLimitRow, ReplicaChange, ReplicasRow
 from tidegate.schemas.rows import LineCount, LineKind, ServiceMetricsRow
 from tidegate.schemas.settings import Elasticsearch, Kafka
-from tidegate.schemas.topics import LATE, LINE_COUNTS, SERVICE_METRICS_1M, SERVICE_METRICS_1S, Topic
+from tidegate.schemas.topics import (
+    LATE,
+    LINE_COUNTS,
+    RATE_LIMITS,
+    REPLICA_CHANGES,
+    REPLICAS,
+    SERVICE_METRICS_1M,
+    SERVICE_METRICS_1S,
+    Topic,
+)
 
-_SHOWN: Sequence[Topic] = (SERVICE_METRICS_1S, SERVICE_METRICS_1M, LINE_COUNTS)
+LimitNews = ReplicasRow | ReplicaChange | RateLimitRow
+News = ServiceMetricsRow | LimitNews
+_ROWS: dict[Topic, type[News]] = {
+    SERVICE_METRICS_1S: ServiceMetricsRow,
+    SERVICE_METRICS_1M: ServiceMetricsRow,
+    REPLICAS: ReplicasRow,
+    REPLICA_CHANGES: ReplicaChange,
+    RATE_LIMITS: RateLimitRow,
+}
+_SHOWN: Sequence[Topic] = (*_ROWS, LINE_COUNTS)
 
 
 class Feed:
-    """All rows of the metrics' topics from their beginning. Commits nothing, joins no group.
+    """All rows of these topics from their beginning. Commits nothing, joins no group.
 
     As a context manager it closes its connection. Raises KafkaException when Kafka can't be asked.
     """
@@ -69,21 +88,26 @@ class Feed:
             yield message
 
     def rows(self, seconds: float) -> Iterator[tuple[ServiceMetricsRow, int]]:
+        """As `news`, service metrics only."""
+        return ((row, now_ms) for row, now_ms in self.news(seconds) if isinstance(row, ServiceMetricsRow))
+
+    def news(self, seconds: float) -> Iterator[tuple[News, int]]:
         """The rows that come within this time, each with the moment it was read (epoch, in ms).
 
         Keeps the line counts that come between them for `lines`. Raises pydantic.ValidationError for a row
         that isn't as the contract has it.
         """
-        counts = self._kafka.topic(LINE_COUNTS)
+        models = {self._kafka.topic(topic): model for topic, model in _ROWS.items()}
         for message in self.messages(seconds):
             value = message.value()
             if value is None:
                 continue
-            if message.topic() == counts:
+            model = models.get(message.topic() or "")
+            if model is None:
                 line_count = LineCount.model_validate_json(value)
                 self._line_counts[line_count.id] = line_count
             else:
-                yield ServiceMetricsRow.model_validate_json(value), time.time_ns() // 1_000_000
+                yield model.model_validate_json(value), time.time_ns() // 1_000_000
 
     def lines(self) -> Counter[LineKind]:
         """How many lines the job says to have counted, found late, refused or skipped."""

@@ -6,10 +6,11 @@ import json
 import os
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from tidegate.demo.envoy_config import Files
 from tidegate.demo.parts import Gateway, Shipper
 from tidegate.demo.scenario import Scenario
@@ -19,6 +20,9 @@ from tidegate.stack.errors import StackError
 from tidegate.stack.local import LocalStack
 
 FOLDER = "demo"
+GATEWAY = "demo-gateway"
+"""What the demo's task catalog calls the gateway."""
+_CATALOG = "catalog.yaml"
 _SCENARIO = "scenario.json"
 _STATE_DIR_VARIABLE = "TIDEGATE_STACK__STATE_DIR"
 
@@ -43,8 +47,16 @@ class Ground:
         return self.folder / _SCENARIO
 
     @property
+    def catalog_file(self) -> Path:
+        return self.folder / _CATALOG
+
+    @property
     def access_log(self) -> Path:
-        return Files(self.folder / Gateway.name).access_log
+        return self.gateway_files.access_log
+
+    @property
+    def gateway_files(self) -> Files:
+        return Files(self.folder / Gateway.name)
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -82,6 +94,43 @@ def prepare(settings: Settings, scenario: Scenario) -> Ground:
     return ground
 
 
+def with_limits(ground: Ground, scenario: Scenario, admin: str) -> Ground:
+    """The same with a task catalog and the settings of watcher and controller, in the files as well.
+
+    admin: host:port of the gateway's admin page, which isn't known before it has started.
+    """
+    catalog = yaml.safe_dump(catalog_of(scenario), sort_keys=False)
+    ground.catalog_file.write_text(
+        f"# What the demo's tasks can take; changes take effect at once.\n{catalog}"
+    )
+    settings = ground.settings
+    groups: dict[str, tuple[Any, dict[str, Any]]] = {
+        "catalog": (settings.catalog, {"file": ground.catalog_file}),
+        "watcher": (settings.watcher, {"source": "envoy", "envoy_admins": {GATEWAY: (admin,)}}),
+        "limits": (
+            settings.limits,
+            {
+                "target": "envoy-file",
+                "envoy_files": {GATEWAY: ground.gateway_files.routes},
+                "envoy_admins": {GATEWAY: (admin,)},
+            },
+        ),
+    }
+    changed = {name: group.model_copy(update=values) for name, (group, values) in groups.items()}
+    ground = replace(ground, settings=settings.model_copy(update=changed))
+    ground.config_file.write_text(_toml(ground))
+    return ground
+
+
+def catalog_of(scenario: Scenario) -> dict[str, Any]:
+    """The task catalog: the tasks whose limit tidegate sets, with what one replica of each can take."""
+    departments: dict[str, Any] = {}
+    for task in scenario.limited_tasks():
+        department = departments.setdefault(task.department, {"gateway": GATEWAY, "tasks": {}})
+        department["tasks"][task.name] = {"qps_per_replica": task.qps_per_replica}
+    return {"gateways": {GATEWAY: {}}, "departments": departments}
+
+
 def _clear(ground: Ground) -> None:
     """Offsets or topics of an earlier demo would be taken for this one's."""
     LocalStack(ground.settings, ()).down(purge=True)  # also what had to be put outside the folder
@@ -109,16 +158,31 @@ def _settings(settings: Settings, folder: Path) -> Settings:
     return settings.model_copy(update=defaults)
 
 
+_WRITTEN = {
+    "shipper": ("files", "state_dir"),
+    "catalog": ("file",),
+    "watcher": ("source", "envoy_admins"),
+    "limits": ("target", "envoy_files", "envoy_admins"),
+}
+"""What the demo sets, beside all of `stack`."""
+
+
 def _toml(ground: Ground) -> str:
     lines = ["# The settings of `tidegate demo`. The servers' addresses are in stack.json, in this folder."]
-    groups: dict[str, dict[str, Any]] = {
-        "stack": ground.settings.stack.model_dump(mode="json", exclude_none=True),
-        "shipper": {
-            "files": list(ground.settings.shipper.files),
-            "state_dir": str(ground.settings.shipper.state_dir),
-        },
-    }
+    groups = {"stack": ground.settings.stack.model_dump(mode="json", exclude_none=True)}
+    for group, names in _WRITTEN.items():
+        settings = getattr(ground.settings, group)
+        changed = settings.model_dump(mode="json", include=set(names), exclude_defaults=True)
+        groups[group] = {name: changed[name] for name in names if name in changed}
     for group, values in groups.items():
-        # A JSON number, text, list of texts or boolean is the same in TOML.
-        lines += ["", f"[{group}]", *(f"{name} = {json.dumps(value)}" for name, value in values.items())]
+        if values:
+            lines += ["", f"[{group}]", *(f"{name} = {_toml_value(value)}" for name, value in values.items())]
     return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    """A JSON number, text, list of texts or boolean is the same in TOML; an object is not."""
+    if isinstance(value, dict):
+        inner = ", ".join(f"{json.dumps(name)} = {_toml_value(one)}" for name, one in value.items())
+        return f"{{ {inner} }}"
+    return json.dumps(value)

@@ -9,8 +9,10 @@ from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+from tidegate.demo import limit_table
 from tidegate.demo.board import Counts, nearest_rank
 from tidegate.demo.board import Group as TaskGroup
+from tidegate.demo.limit_board import Followed
 from tidegate.demo.load_report import LoadReport
 from tidegate.demo.table import GIB, MEMORY_LIMIT_BYTES
 
@@ -63,6 +65,7 @@ class Measures:
 
     whole: the day was played to its end and its last second has closed, so that the counts must agree.
     rows: distinct rows by span. memory_bytes: by part, at the moment when their sum was largest.
+    followed, pushes: what became of each move of the replicas, and how many limits came into force by load_end_ms.
     """
 
     whole: bool
@@ -74,6 +77,9 @@ class Measures:
     rows: Mapping[str, int]
     stored: Sequence[Stored]
     memory_bytes: Mapping[str, int]
+    followed: Sequence[Followed] = ()
+    pushes: int = 0
+    load_end_ms: int = 0
 
     @property
     def agrees(self) -> bool:
@@ -81,6 +87,11 @@ class Measures:
         return all(comparison.agrees for comparison in self.comparisons) and all(
             stored.whole for stored in self.stored
         )
+
+    @property
+    def overdue(self) -> Sequence[Followed]:
+        """Moves that no limit has followed, though there was time."""
+        return [one for one in self.followed if one.overdue(self.load_end_ms)]
 
 
 def compare(
@@ -101,6 +112,8 @@ def render(measures: Measures) -> RenderableType:
     """The summary."""
     parts: list[RenderableType] = [Text("\nWhat was measured", "bold"), _comparison_table(measures)]
     parts += [Text(line) for line in _verdict(measures)]
+    if measures.followed:
+        parts.append(limit_table.summary(measures.followed, measures.pushes, measures.load_end_ms))
     parts += [Text(""), _figures(measures)]
     return Group(*parts)
 

@@ -61,9 +61,15 @@ def play(settings: Settings, plan: Plan, teller: Teller) -> Measures:
 
 
 def verdict(measures: Measures) -> None:
-    """Raises DemoFailed when what was counted isn't what was sent."""
+    """Raises DemoFailed when what was counted isn't what was sent, or a limit didn't follow."""
     if measures.whole and not measures.agrees:
         raise DemoFailed("what tidegate counted is not what the clients sent; see the table above")
+    for one in measures.overdue:
+        moved = one.moved
+        raise DemoFailed(
+            f"{moved.replicas} replicas of {moved.task} {moved.what}, and the limit did not follow; the logs of "
+            "watcher, controller and flink-taskmanager say why"
+        )
 
 
 def where_to_look(ground: Ground, staging: Staging, scenario: Scenario, kept: bool) -> list[str]:
@@ -86,6 +92,14 @@ def where_to_look(ground: Ground, staging: Staging, scenario: Scenario, kept: bo
         "[bold]Everything is still up, but for the clients[/bold]",
         f"  the newest minute of each task: {command} windows --span 1m --level task",
         f"  seconds as they come: {command} windows --level task --follow",
+        *(
+            line
+            for limited in scenario.limited_tasks()[:1]
+            for line in (
+                f"  why a limit is what it is: {command} limit --explain {limited.name}",
+                f"  requests, limit and replicas in one timeline: {command} limits --task {limited.name}",
+            )
+        ),
         f"  Flink: http://{settings.flink.rest_address}",
         f"  Elasticsearch: curl '{settings.elasticsearch.url}/{indexed}/_search?size=1&pretty'",
         "  requests of your own (a second's rows appear when later requests have come): "

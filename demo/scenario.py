@@ -147,6 +147,10 @@ class Scenario:
             for replica in task.replicas():
                 yield task, replica
 
+    def limited_tasks(self) -> list[Task]:
+        """The tasks whose limit tidegate sets."""
+        return [task for task in self.tasks if task.qps_per_replica is not None]
+
     def write(self, path: Path) -> None:
         """Save as JSON, for the demo's other processes."""
         path.write_bytes(_ADAPTER.dump_json(self, indent=2, exclude={"departments"}))

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import psutil
 from tidegate.adapters.kafka import ensure_topics
+from tidegate.adapters.limit_target_file import EnvoyFileTarget
+from tidegate.adapters.limit_targets import TargetFailed
 from tidegate.demo import flink_job
+from tidegate.demo import ground as grounds
+from tidegate.demo.director import Director
 from tidegate.demo.failure import DemoFailed
 from tidegate.demo.ground import Ground
-from tidegate.demo.parts import Clients, Gateway, Indexer, Replicas, Shipper
+from tidegate.demo.parts import Clients, Controller, Gateway, Indexer, Replicas, Shipper, Watcher
 from tidegate.demo.scenario import Scenario
 from tidegate.demo.telling import Teller
 from tidegate.demo.traffic import Traffic
+from tidegate.jobs.logic.envoy_limits import Limit, TaskKey
 from tidegate.schemas.settings import Settings
 from tidegate.schemas.topics import ALL_TOPICS
 from tidegate.stack import local_stack, processes, state
+from tidegate.stack.local import LOGS
 from tidegate.stack.server import Server
 
-JOB = "service-metrics"
-_JOB_SECONDS = 120
+JOBS = ("service-metrics", "replica-changes")
+_LIMITS_SECONDS = 60
 _OTHER_ENVOY = "envoy"
 """The stack's own Envoy, which knows no models; the demo's gateway is another."""
 _STOP_FIRST: Sequence[Sequence[str]] = (
     (Clients.name,),
-    (Shipper.name, Indexer.name),
+    (Watcher.name, Controller.name, Shipper.name, Indexer.name),
     (Gateway.name, Replicas.name),
 )
 
@@ -59,32 +63,48 @@ class Staging:
         """
         teller = self._teller
         with teller.stage(
-            "1/6  Servers: Kafka, Elasticsearch and Flink (the first time they are downloaded)"
+            "1/7  Servers: Kafka, Elasticsearch and Flink (the first time they are downloaded)"
         ):
             self._stack.up([server.name for server in self._stack.status() if server.name != _OTHER_ENVOY])
             ensure_topics(self.settings.kafka, ALL_TOPICS)
         count = len(list(self._scenario.replicas()))
         with teller.stage(
-            f"2/6  Models: {count} replicas of {len(self._scenario.tasks)} tasks of "
+            f"2/7  Models: {count} replicas of {len(self._scenario.tasks)} tasks of "
             f"{len(self._scenario.departments)} departments, small HTTP servers as slow as models"
         ):
             self._start(Replicas(self._scenario, self._ground.scenario_file))
-        with teller.stage(f"3/6  Gateway: Envoy in front of them, writing {self._ground.access_log}"):
+        with teller.stage(f"3/7  Gateway: Envoy in front of them, writing {self._ground.access_log}"):
             listening = Replicas.listening(self._ground.folder / Replicas.name)
             self._start(Gateway(self._ground.settings, self._scenario, listening))
-        with teller.stage(f"4/6  Job {JOB}: into Flink, http://{self.settings.flink.rest_address}"):
-            self._submit()
+            self._ground = grounds.with_limits(self._ground, self._scenario, self._admin)
+        rest_address = self.settings.flink.rest_address
+        with teller.stage(f"4/7  Jobs {' and '.join(JOBS)}: into Flink, http://{rest_address}"):
+            flink_job.submit(
+                self._ground.command, JOBS, rest_address, self._ground.folder / LOGS, teller.doing
+            )
+            teller.detail("both [green]running[/green]")
         with teller.stage(
-            "5/6  Log shipper (the gateway's log to Kafka) and indexer (Kafka to Elasticsearch)"
+            "5/7  Log shipper (the gateway's log to Kafka) and indexer (Kafka to Elasticsearch)"
         ):
             self._start(Shipper(self._ground.command))
             self._start(Indexer(self._ground.command, self.settings.elasticsearch))
+        with teller.stage(
+            "6/7  Watcher (which replicas are ready, to Kafka) and controller (limits into the gateway)"
+        ):
+            self._start(Watcher(self._ground.command))
+            self._start(Controller(self._ground.command))
+            self._await_limits()
         expected = Traffic(self._scenario, self._seconds).expected_requests()
         with teller.stage(
-            f"6/6  Clients: about {expected:,.0f} requests in {self._seconds:.0f} s, rising and falling as "
+            f"7/7  Clients: about {expected:,.0f} requests in {self._seconds:.0f} s, rising and falling as "
             "on a day (Ctrl-C ends the demo)"
         ):
             self._start(Clients(self._ground.scenario_file, self.gateway_port, self._seconds))
+
+    def director(self) -> Director:
+        """Who lets the scenario's replicas come and go, once they run."""
+        folder = self._ground.folder / Replicas.name
+        return Director(self._scenario, self._ground.gateway_files, Replicas.listening(folder), folder)
 
     def stop_clients(self) -> None:
         """No further request. The report stays."""
@@ -110,7 +130,7 @@ class Staging:
                 )
         problem = flink_job.problem(self.settings.flink.rest_address)
         if problem:
-            raise DemoFailed(f"{problem}\nFlink's logs are in {self._ground.folder / 'logs'}")
+            raise DemoFailed(f"{problem}\nFlink's logs are in {self._ground.folder / LOGS}")
 
     def memory_bytes(self) -> dict[str, int]:
         """Resident memory by part, this process included."""
@@ -122,35 +142,36 @@ class Staging:
         self._stack.add(part)
         self._stack.up((part.name,))
 
-    def _submit(self) -> None:
-        log = self._ground.folder / "logs" / "submit.log"
-        self._teller.doing("submitting the job")
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}
-        with log.open("wb") as output:
-            try:
-                result = subprocess.run(
-                    (*self._ground.command, "submit", JOB),
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    env=clean,
-                    timeout=_JOB_SECONDS,
-                    check=False,
-                )
-            except subprocess.TimeoutExpired as error:
-                raise DemoFailed(
-                    f"submitting the job took over {_JOB_SECONDS} s; its log is {log}"
-                ) from error
-        if result.returncode:
-            raise DemoFailed(
-                f"the job could not be submitted. Its log is {log}; the last lines:\n"
-                f"{processes.last_lines(log)}"
-            )
-        self._teller.doing("waiting until the job's tasks run")
-        deadline = time.monotonic() + _JOB_SECONDS
-        while not flink_job.running(self.settings.flink.rest_address):
+    @property
+    def _admin(self) -> str:
+        """The gateway's admin page."""
+        return f"127.0.0.1:{state.read(self._ground.folder).ports[f'{Gateway.name}.admin']}"
+
+    def _await_limits(self) -> None:
+        """Until the gateway holds a limit of every task that has one from tidegate."""
+        self._teller.doing("waiting for the first limits in the gateway")
+        limits = self._ground.settings.limits
+        target = EnvoyFileTarget(limits.envoy_files, limits.envoy_admins)
+        tasks = {TaskKey(task.department, task.name): task for task in self._scenario.limited_tasks()}
+        deadline = time.monotonic() + _LIMITS_SECONDS
+        while missing := tasks.keys() - (found := _limits(target)).keys():
             self.check()
             if time.monotonic() > deadline:
-                raise DemoFailed(f"the job's tasks don't run after {_JOB_SECONDS} s; the log is {log}")
-            time.sleep(0.2)
-        self._teller.detail(f"{JOB} [green]running[/green]")
+                raise DemoFailed(
+                    f"the gateway has no limit of {', '.join(map(str, missing))} after {_LIMITS_SECONDS} s; the "
+                    f"logs of watcher, controller and flink-taskmanager are in {self._ground.folder / LOGS}"
+                )
+            time.sleep(0.1)
+        for key, task in tasks.items():
+            self._teller.detail(
+                f"{key.task} may have {found[key].bucket.qps:g} requests/s: {task.qps_per_replica:g} for each "
+                "ready replica"
+            )
+
+
+def _limits(target: EnvoyFileTarget) -> Mapping[TaskKey, Limit]:
+    """What the gateway holds; nothing while it doesn't say."""
+    try:
+        return target.read(grounds.GATEWAY)
+    except TargetFailed:
+        return {}

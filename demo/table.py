@@ -15,6 +15,8 @@ from tidegate.schemas.rows import UNROUTED
 GIB = 1 << 30
 MEMORY_LIMIT_BYTES = 6 * GIB
 STALE_SECONDS = 10.0
+_FRAME_LINES = 8
+"""Totals, an empty line, the table's head, and the word that there is more."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,39 @@ class Totals:
     memory_bytes: int = 0
 
 
-def render(lines: Sequence[Line], totals: Totals, standing_out: Sequence[ReplicaLine] = ()) -> RenderableType:
-    """The totals, the table, and the replicas that stand out. Fits 80 columns."""
+def render(
+    lines: Sequence[Line],
+    totals: Totals,
+    standing_out: Sequence[ReplicaLine] = (),
+    height: int | None = None,
+) -> RenderableType:
+    """The totals, the table, and the replicas that stand out. Fits 80 columns.
+
+    height: of the terminal. Where it is too low, first the replicas go, then the versions, then the tasks.
+    """
+    lines = [line for line in lines if line.task != UNROUTED]  # its department's line says the same
+    if height is not None and _height(lines, standing_out) > height:
+        standing_out = ()
+    shown = lines if height is None else _that_fit(lines, height)
     parts: list[RenderableType] = [_title(totals), _counts(totals), _stores(totals)]
-    parts += [Text(""), _table(lines) if lines else _no_rows_yet()]
+    parts += [Text(""), _table(shown) if shown else _no_rows_yet()]
+    if len(shown) < len(lines):
+        parts.append(Text("  (more in a higher terminal)", "dim"))
     if standing_out:
         parts.append(_standing_out(standing_out))
     return Group(*parts)
+
+
+def _height(lines: Sequence[Line], standing_out: Sequence[ReplicaLine] = ()) -> int:
+    return _FRAME_LINES + len(lines) + (len(standing_out) + 2 if standing_out else 0)
+
+
+def _that_fit(lines: Sequence[Line], height: int) -> Sequence[Line]:
+    if _height(lines) > height:
+        lines = [line for line in lines if line.version is None]
+    if _height(lines) > height:
+        lines = [line for line in lines if line.task is None]
+    return lines
 
 
 def _title(totals: Totals) -> Text:
@@ -68,8 +96,6 @@ def _table(lines: Sequence[Line]) -> Table:
     ):
         table.add_column(heading, justify="right", no_wrap=True)
     for line in lines:
-        if line.task == UNROUTED:
-            continue  # its department's line says the same
         name, style = _name(line)
         table.add_row(name, *_figures(line), style=style)
     return table

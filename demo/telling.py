@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,11 @@ class Teller:
         self.console = console
         self._status: Status | None = None
         self._began: dict[str, float] = {}
+
+    @property
+    def height(self) -> int | None:
+        """Lines of the terminal; None where what is shown may be as long as it likes."""
+        return self.console.size.height if self.console.is_terminal else None
 
     @contextmanager
     def stage(self, text: str) -> Iterator[None]:
@@ -91,6 +97,8 @@ class Teller:
 
 
 def console_for_people() -> Console:
-    """Standard output; wide enough for the table where it goes into a file."""
+    """Standard output; wide enough for the table where it goes into a file, unless COLUMNS says how wide."""
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+    if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
+        return console
+    return Console(highlight=False, width=PLAIN_WIDTH)

@@ -9,21 +9,31 @@ from datetime import datetime
 from pathlib import Path
 
 from pydantic import ValidationError
+from rich.console import Group as Together
 from rich.console import RenderableType
+from tidegate.demo import limit_table, table
 from tidegate.demo import measures as measuring
-from tidegate.demo import table
 from tidegate.demo.board import Board, Counts, Group
 from tidegate.demo.failure import DemoFailed
 from tidegate.demo.feed import Feed, documents, late_lines
 from tidegate.demo.ground import Ground
+from tidegate.demo.limit_board import LimitBoard
 from tidegate.demo.load_report import LoadReport
 from tidegate.demo.measures import Measures, Stored
+from tidegate.demo.moves import Moves
 from tidegate.demo.parts import Clients
 from tidegate.demo.scenario import Scenario
 from tidegate.demo.staging import Staging
 from tidegate.demo.telling import Teller
-from tidegate.schemas.rows import UNROUTED
-from tidegate.schemas.topics import ACCESS_LOGS, SERVICE_METRICS_1M, SERVICE_METRICS_1S, Topic
+from tidegate.schemas.rows import UNROUTED, ServiceMetricsRow
+from tidegate.schemas.topics import (
+    ACCESS_LOGS,
+    RATE_LIMITS,
+    REPLICA_CHANGES,
+    SERVICE_METRICS_1M,
+    SERVICE_METRICS_1S,
+    Topic,
+)
 
 _REFRESH_SECONDS = 0.5
 _SLOW_SECONDS = 3.0
@@ -33,10 +43,13 @@ _SETTLING_SECONDS = 5.0
 _INDEXING_SECONDS = 30.0
 _FLUSH_SECONDS = 2.0
 """By then the gateway's log is on disk."""
+_REPORT_AGE_MS = 1000
 _STORED: dict[str, Topic] = {
     "log lines": ACCESS_LOGS,
     "rows of a second": SERVICE_METRICS_1S,
     "rows of a minute": SERVICE_METRICS_1M,
+    "replica changes": REPLICA_CHANGES,
+    "limit rows": RATE_LIMITS,
 }
 
 
@@ -50,6 +63,8 @@ class Watch:
         self._access_log = ground.access_log
         self._seconds = seconds
         self._board = Board()
+        self._limits = LimitBoard([(task.department, task.name) for task in scenario.limited_tasks()])
+        self._load_end_ms = 0
         self._line_kinds: Counter[str] = Counter()
         self._memory: dict[str, int] = {}
         self._documents: int | None = None
@@ -63,6 +78,7 @@ class Watch:
         slow_at = 0.0
         closing_since: float | None = None
         settled_since: float | None = None
+        moves = Moves(self._scenario, self._staging.director())
         with Feed(self._staging.settings.kafka) as feed, teller.table() as show:
             while True:
                 self._read(feed, _REFRESH_SECONDS)
@@ -71,7 +87,8 @@ class Watch:
                     slow_at = now + _SLOW_SECONDS
                     self._look_around()
                 report = self._report()
-                show(self._table(report))
+                self._move(moves, report)
+                show(self._table(report, teller.height))
                 if report.cut_off_ms is None:
                     continue
                 closing_since = closing_since or now
@@ -111,15 +128,28 @@ class Watch:
             rows=dict(self._board.rows),
             stored=self._stored(),
             memory_bytes=dict(self._memory),
+            followed=self._limits.followed(self._board.seconds(), self._load_end_ms),
+            pushes=self._limits.pushes,
+            load_end_ms=self._load_end_ms,
         )
 
     def _read(self, feed: Feed, seconds: float) -> None:
         try:
-            for row, now_ms in feed.rows(seconds):
-                self._board.add(row, now_ms)
+            for row, now_ms in feed.news(seconds):
+                if isinstance(row, ServiceMetricsRow):
+                    self._board.add(row, now_ms)
+                else:
+                    self._limits.add(row)
         except ValidationError as error:
-            raise DemoFailed(f"the job wrote a row that the contract doesn't know: {error}") from error
+            raise DemoFailed(f"there is a row that the contract doesn't know: {error}") from error
         self._line_kinds = Counter({str(kind): count for kind, count in feed.lines().items()})
+
+    def _move(self, moves: Moves, report: LoadReport) -> None:
+        now_ms = _now_ms()
+        self._limits.add_moves(moves.step(report.fraction, now_ms))
+        if report.phase == "day":
+            # The report may be half a second old, and that it says so still doesn't mean that it is.
+            self._load_end_ms = now_ms - _REPORT_AGE_MS
 
     def _look_around(self) -> None:
         self._staging.check()
@@ -134,7 +164,7 @@ class Watch:
     def _counted(self, report: LoadReport) -> Counts:
         return sum(self._board.counted(report.cut_off_ms).values(), Counts())
 
-    def _table(self, report: LoadReport) -> RenderableType:
+    def _table(self, report: LoadReport, height: int | None) -> RenderableType:
         totals = table.Totals(
             doing=doing(report, self._seconds),
             sent=report.sent,
@@ -144,14 +174,22 @@ class Watch:
             documents=self._documents,
             memory_bytes=sum(self._memory.values()),
         )
-        now_ms = time.time_ns() // 1_000_000
-        return table.render(self._board.lines(now_ms), totals, self._board.standing_out())
+        now_ms = _now_ms()
+        seconds = self._board.seconds()
+        limits = (self._limits.lines(seconds), self._limits.followed(seconds, now_ms))
+        below = limit_table.render(*limits)
+        rest = None if height is None else height - limit_table.height(*limits)
+        return Together(
+            table.render(self._board.lines(now_ms), totals, self._board.standing_out(), rest), below
+        )
 
     def _stored(self) -> list[Stored]:
         wanted = {
             "rows of a second": self._board.rows.get("1s", 0),
             "rows of a minute": self._board.rows.get("1m", 0),
             "log lines": _count_lines(self._access_log),
+            "replica changes": self._limits.changes,
+            "limit rows": self._limits.limits,
         }
         elasticsearch = self._staging.settings.elasticsearch
         return [
@@ -174,6 +212,10 @@ class Watch:
             if report.cut_off_ms is None or ended_ms < report.cut_off_ms:
                 late[groups.get(fields["upstream_cluster"], (UNROUTED, UNROUTED))] += 1
         return dict(late)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _count_lines(path: Path) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tidegate.demo import ground as grounds
 from tidegate.demo.scenario import DEMO, Scenario
+from tidegate.schemas import catalog
 from tidegate.schemas.settings import Elasticsearch, Kafka, Settings, Stack, load
 from tidegate.stack import processes, state
 from tidegate.stack.errors import StackError
@@ -41,6 +42,30 @@ def test_its_settings_file_says_the_same_to_every_other_command(tmp_path: Path) 
     assert loaded.stack == ground.settings.stack
     assert loaded.shipper == ground.settings.shipper
     assert loaded.shipper.files == (str(ground.access_log),)
+
+
+def test_watcher_and_controller_find_the_demos_gateway_in_its_settings_file(tmp_path: Path) -> None:
+    ground = grounds.with_limits(
+        grounds.prepare(users_settings(tmp_path), DEMO), DEMO, admin="127.0.0.1:19000"
+    )
+    loaded = load(ground.config_file)
+    assert (loaded.watcher, loaded.limits, loaded.catalog) == (
+        ground.settings.watcher,
+        ground.settings.limits,
+        ground.settings.catalog,
+    )
+    assert loaded.watcher.source == "envoy"
+    assert loaded.watcher.envoy_admins == {grounds.GATEWAY: ("127.0.0.1:19000",)}
+    assert loaded.limits.envoy_files == {grounds.GATEWAY: ground.gateway_files.routes}
+    assert loaded.shipper == ground.settings.shipper
+
+
+def test_the_catalog_has_the_tasks_whose_limit_tidegate_sets(tmp_path: Path) -> None:
+    ground = grounds.with_limits(grounds.prepare(users_settings(tmp_path), DEMO), DEMO, "127.0.0.1:19000")
+    tasks = catalog.load(ground.catalog_file).tasks
+    assert {key: (task.gateway, task.qps_per_replica) for key, task in tasks.items()} == {
+        ("assistants", "translate"): (grounds.GATEWAY, 5)
+    }
 
 
 def test_the_command_that_is_shown_means_the_demo_whatever_the_environment_says(

@@ -49,6 +49,13 @@ def test_the_limited_task_is_asked_for_more_than_its_limit_at_the_busiest_hour()
     assert min(rates) < limited.limit_qps
 
 
+def test_the_task_whose_limit_follows_is_asked_for_one_and_a_half_times_its_capacity_all_day() -> None:
+    (task,) = DEMO.limited_tasks()
+    assert task.qps_per_replica is not None
+    capacity_qps = len(list(task.replicas())) * task.qps_per_replica
+    assert {task.rate_qps(step / 200) for step in range(200)} == {1.5 * capacity_qps}
+
+
 def test_a_scenario_survives_being_written_and_read(tmp_path: Path) -> None:
     DEMO.write(tmp_path / "scenario.json")
     assert Scenario.read(tmp_path / "scenario.json") == DEMO

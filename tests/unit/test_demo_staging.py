@@ -11,6 +11,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from rich.console import Console
 from tidegate.demo import flink_job
@@ -25,6 +26,7 @@ from tidegate.stack.local import Progress, Step
 from tidegate.stack.processes import Launch
 from tidegate.stack.state import StackState, StartedServer
 
+JOB = "service-metrics"
 TRACE = """org.apache.flink.runtime.JobException: Recovery is suppressed
 \tat org.apache.flink.Some.method(Some.java:1)
 Caused by: java.lang.IllegalStateException: a bad thing
@@ -50,9 +52,7 @@ class _Answers(BaseHTTPRequestHandler):
         answer: dict[str, Any]
         if self.path == "/jobs/overview":
             tasks = {"running": self.server.running_tasks, "total": 2}
-            answer = {
-                "jobs": [{"jid": "a1", "name": "service-metrics", "state": self.server.state, "tasks": tasks}]
-            }
+            answer = {"jobs": [{"jid": "a1", "name": JOB, "state": self.server.state, "tasks": tasks}]}
         else:
             answer = {"exceptionHistory": {"entries": [{"stacktrace": TRACE}]}}
         body = json.dumps(answer).encode()
@@ -81,11 +81,42 @@ def staging_in(folder: Path, flink_address: str) -> tuple[Staging, Path]:
 
 
 def test_a_job_runs_when_all_of_its_tasks_do(flink: FakeFlink) -> None:
-    assert flink_job.running(flink.address)
+    assert flink_job.running(flink.address, JOB)
     flink.running_tasks = 1
-    assert not flink_job.running(flink.address)
+    assert not flink_job.running(flink.address, JOB)
     flink.running_tasks, flink.state = 2, "RESTARTING"
-    assert not flink_job.running(flink.address)
+    assert not flink_job.running(flink.address, JOB)
+
+
+def test_all_of_the_named_jobs_must_run(flink: FakeFlink) -> None:
+    assert not flink_job.running(flink.address, JOB, "replica-changes")
+
+
+def submit(folder: Path, flink: FakeFlink, script: str, *names: str) -> None:
+    """With a shell script for `tidegate`: its second argument is the job."""
+    flink_job.submit(("sh", "-c", script, "tidegate"), names or (JOB,), flink.address, folder)
+
+
+def test_a_submitted_job_is_waited_for_until_it_runs(tmp_path: Path, flink: FakeFlink) -> None:
+    submit(tmp_path, flink, "echo handed over $1 $2")
+    assert (tmp_path / f"submit-{JOB}.log").read_text() == f"handed over submit {JOB}\n"
+
+
+def test_a_job_that_could_not_be_submitted_is_told_with_its_log_and_the_other_submit_is_ended(
+    tmp_path: Path, flink: FakeFlink
+) -> None:
+    script = "test $2 = other && exec sleep 611; echo no such cluster; exit 1"
+    with pytest.raises(DemoFailed, match=rf"the job {JOB} could not be submitted(?s:.*)no such cluster"):
+        submit(tmp_path, flink, script, "other", JOB)
+    assert not [
+        process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["sleep", "611"]
+    ]
+
+
+def test_a_submitted_job_that_ends_at_once_is_told_with_its_causes(tmp_path: Path, flink: FakeFlink) -> None:
+    flink.state = "FAILED"
+    with pytest.raises(DemoFailed, match="a bad thing"):
+        submit(tmp_path, flink, "true")
 
 
 def test_a_job_that_restarts_is_no_problem_and_one_that_failed_is_told_with_its_causes(
@@ -103,7 +134,7 @@ def test_a_job_that_restarts_is_no_problem_and_one_that_failed_is_told_with_its_
 def test_a_flink_that_does_not_answer_runs_nothing(flink: FakeFlink) -> None:
     address = flink.address
     flink.server_close()
-    assert not flink_job.running(address)
+    assert not flink_job.running(address, JOB)
     assert flink_job.problem(address) is None
 
 

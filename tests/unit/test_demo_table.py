@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from rich.console import Console, RenderableType
 from tidegate.demo.board import Counts, Line, ReplicaLine
 from tidegate.demo.load_report import LoadReport, TaskReport
@@ -166,3 +167,32 @@ def test_the_summary_has_the_age_of_rows_and_the_memory_against_its_limit() -> N
     assert "p50 2.0 s, p95 3.0 s" in text
     assert "3.00 GiB, within the 6 GiB" in text
     assert "60 of 1s" in text
+
+
+def shown_tasks(height: int | None) -> list[str]:
+    """What is in the first column at this height, replicas that stand out included."""
+    lines = [replace(LINE, task=None), LINE, replace(LINE, version="v1"), replace(LINE, task="spelling")]
+    slow = ReplicaLine("search", "ranking", "127.0.0.1:7003", 190.0, 41.0, 0.0)
+    text = text_of(render(lines, TOTALS, [slow], height))
+    return [line.split()[0] for line in text.splitlines() if "41.2" in line or "7003" in line]
+
+
+def test_in_a_low_terminal_replicas_go_first_then_versions_then_tasks() -> None:
+    everything = ["search", "ranking", "version", "spelling", "ranking"]
+    assert shown_tasks(None) == shown_tasks(15) == everything
+    assert shown_tasks(14) == shown_tasks(12) == everything[:4]
+    assert shown_tasks(11) == ["search", "ranking", "spelling"]
+    assert shown_tasks(10) == ["search"]
+
+
+def test_what_a_low_terminal_hides_is_said() -> None:
+    lines = [replace(LINE, task=None), LINE, replace(LINE, version="v1")]
+    assert "more in a higher terminal" in text_of(render(lines, TOTALS, height=10))
+    assert "higher terminal" not in text_of(render(lines, TOTALS))
+
+
+@pytest.mark.parametrize("height", [10, 11, 12, 14, 15])
+def test_the_table_is_no_higher_than_the_terminal(height: int) -> None:
+    lines = [replace(LINE, task=None), LINE, replace(LINE, version="v1"), replace(LINE, task="spelling")]
+    slow = ReplicaLine("search", "ranking", "127.0.0.1:7003", 190.0, 41.0, 0.0)
+    assert len(text_of(render(lines, TOTALS, [slow], height), width=80).splitlines()) <= height

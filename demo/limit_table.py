@@ -25,7 +25,7 @@ def render(lines: Sequence[LimitLine], followed: Sequence[Followed]) -> Renderab
 def height(lines: Sequence[LimitLine], followed: Sequence[Followed]) -> int:
     """About how many lines of a terminal `render` takes, at 80 columns."""
     return (
-        4
+        5
         + len(lines)
         + sum(line.trouble is not None for line in lines)
         + 2 * min(len(followed), SHOWN_EVENTS)
@@ -58,8 +58,8 @@ def summary(followed: Sequence[Followed], pushes: int, end_ms: int) -> Renderabl
 
 def _limits(lines: Sequence[LimitLine]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column(f"newest {NEWEST_SECONDS} s", no_wrap=True)
-    for heading in ("ready", "starting", "limit qps", "offered", "admitted", "limited"):
+    table.add_column(f"newest {NEWEST_SECONDS} s", no_wrap=True, vertical="bottom")
+    for heading in ("ready", "starting", "limit\nqps", "offered\nqps", "admitted\nqps", "limited\nqps"):
         table.add_column(heading, justify="right", no_wrap=True)
     for line in lines:
         table.add_row(

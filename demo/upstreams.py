@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -62,13 +63,14 @@ class Readiness:
         self._unready: frozenset[str] = frozenset()
 
     def ready(self, replica: str) -> bool:
-        """Whether this one is ready now. Without the file all of them are."""
+        """Whether this one is ready now. Without the file all are; while it isn't whole, what it said before."""
         try:
             changed = self._path.stat().st_mtime_ns
         except FileNotFoundError:
             return True
         if changed != self._seen:
-            self._unready, self._seen = frozenset(json.loads(self._path.read_text())), changed
+            with suppress(json.JSONDecodeError, FileNotFoundError):
+                self._unready, self._seen = frozenset(json.loads(self._path.read_text())), changed
         return replica not in self._unready
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tidegate.demo.director import Director
 from tidegate.demo.envoy_config import Files
 from tidegate.demo.moves import Moved, Moves
 from tidegate.demo.scenario import DEMO, Move, Scenario
+from tidegate.demo.upstreams import Readiness
 
 ADDRESSES = {replica.name: f"127.0.0.1:{7000 + n}" for n, (_, replica) in enumerate(DEMO.replicas())}
 NAMES = ("translate-3", "translate-4")
@@ -74,3 +76,13 @@ def test_moves_of_different_moments_are_told_apart(tmp_path: Path) -> None:
     assert played.told(0.15, 0) == [("left", 1)]
     assert played.told(0.25, 0) == [("left", 1)]
     assert played.listed() == {"translate-1", "translate-2"}
+
+
+def test_a_file_of_the_unready_that_is_half_written_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "unready.json"
+    readiness = Readiness(path)
+    assert readiness.ready("chat-1")
+    for at, (text, ready) in enumerate((('["chat-1"]', False), ("", False), ("[]", True))):
+        path.write_text(text)
+        os.utime(path, (at, at))
+        assert readiness.ready("chat-1") is ready

@@ -8,13 +8,16 @@ from typing import Annotated
 
 import typer
 from tidegate.cli import app_context
+from tidegate.cli.catalog import catalog
 from tidegate.cli.demo import demo
 from tidegate.cli.doctor import doctor
 from tidegate.cli.index import index
 from tidegate.cli.jobs import run, submit
 from tidegate.cli.limit import limit
+from tidegate.cli.limits import limits
 from tidegate.cli.manager import manager
 from tidegate.cli.replay import replay
+from tidegate.cli.replay_limits import replay_limits
 from tidegate.cli.schemas import schemas
 from tidegate.cli.ship import ship
 from tidegate.cli.stack import down, status, up
@@ -42,13 +45,16 @@ def _common(
     context.obj = app_context.Options(config=config, assignments=tuple(settings or ()))
 
 
+app.add_typer(catalog, name="catalog")
 app.command()(demo)
 app.command()(doctor)
 app.command()(down)
 app.command()(index)
 app.command()(limit)
+app.add_typer(limits, name="limits")
 app.command()(manager)
 app.command()(replay)
+app.command("replay-limits")(replay_limits)
 app.command()(run)
 app.command()(schemas)
 app.command()(ship)

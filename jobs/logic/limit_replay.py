@@ -98,6 +98,11 @@ class _Stage:
         self._heard_ms: dict[TaskKey | str, int] = {}
         # Settled changes say nothing of who is alive meanwhile: the source is taken to be.
         self._all_alive = not any(isinstance(event.row, ReplicasRow) for event in events)
+        self._told_tasks = {
+            TaskKey(event.row.department, event.row.task)
+            for event in events
+            if isinstance(event.row, ReplicasRow | ReplicaChange)
+        }
         self._told_gateways = {event.row.gateway for event in events if isinstance(event.row, GatewayRow)}
         self._due_ms: int | None = start_ms
         self._silence_ms = start_ms
@@ -132,20 +137,13 @@ class _Stage:
         if not tasks:
             yield "no task catalog: give --catalog FILE, or record tidegate.tasks too"
             return
-        strangers = sorted(
-            str(key) for key in self._replicas.keys() | self._spoken_tasks() if key not in tasks
-        )
-        if strangers:
+        if strangers := sorted(map(str, self._told_tasks - tasks)):
             yield f"{len(strangers)} tasks are not in the catalog: {_some(strangers)}"
-        unheard = sorted(str(key) for key in tasks if key not in self._replicas.keys() | self._spoken_tasks())
-        if unheard:
+        if unheard := sorted(map(str, tasks - self._told_tasks)):
             yield f"nothing is told of {len(unheard)} tasks of the catalog: {_some(unheard)}"
         silent = sorted(name for name in self._book.gateways() if self._book.ready_gateways(name) is None)
         if silent:
             yield f"nothing is told of the pods of gateway {_some(silent)}: give --gateways N"
-
-    def _spoken_tasks(self) -> set[TaskKey]:
-        return {key for key in self._heard_ms if isinstance(key, TaskKey)}
 
     def _next_ms(self) -> int | None:
         moments = [self._silence_ms, *self._settles_ms.values()]
@@ -206,8 +204,9 @@ class _Stage:
             for key in keys:
                 self._alive(key, at_ms)
         if at_ms > self.last_ms:
-            for who, heard_ms in list(self._heard_ms.items()):
-                if self.last_ms - heard_ms <= self._trial.timing.silent_ms:
+            whos: list[TaskKey | str] = [*self._book.keys(), *self._ready]
+            for who in whos:
+                if self.last_ms - self._heard_ms.get(who, self._start_ms) <= self._trial.timing.silent_ms:
                     self._alive(who, at_ms)
 
     def _alive(self, who: TaskKey | str, at_ms: int) -> None:

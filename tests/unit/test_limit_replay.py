@@ -161,6 +161,19 @@ def test_the_recordings_end_is_no_silence() -> None:
     assert all(row.state == "applied" for row in found.rows)
 
 
+def test_tasks_of_which_the_recording_or_the_catalog_says_nothing_are_named() -> None:
+    both = Catalog(
+        {("vision", name): task(name=name, route=name) for name in ("chat", "ocr")}, {GATEWAY: Gateway()}
+    )
+    stranger = event_of(replicas_row(ms(0), 4, task="asr"))
+    found = run([gateways(0), ready(0, 4), stranger], given=both)
+    assert found.notes == [
+        "1 tasks are not in the catalog: vision/asr",
+        "nothing is told of 1 tasks of the catalog: vision/ocr",
+    ]
+    assert [row.state for row in found.rows] == ["applied"]
+
+
 @pytest.mark.parametrize("swing", [(4, 3), (4, 5)], ids=["one less", "one more"])
 def test_flapping_every_three_seconds_for_two_minutes(swing: tuple[int, int]) -> None:
     counts = [(3 * n, swing[n % 2]) for n in range(41)]

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 from tidegate.demo.limit_board import NEWEST_SECONDS, Followed, LimitLine
+from tidegate.schemas.limit_settings import ReplicaChanges
 
 SHOWN_EVENTS = 3
 
@@ -90,13 +91,18 @@ def told(one: Followed) -> str:
     if one.moved.what == "joined":
         return "warming up; they count once they are ready"
     if one.seen_s is None or one.settled_s is None:
-        return "waiting whether it lasts"
+        return f"waiting {_window_seconds(one):g} s whether it lasts"
     settled = f"settled after {one.settled_s:.1f} s, "
     if one.applied_s is None:
         return settled + (
             "no new limit yet" if one.decided_s is None else f"limit {one.to_qps:g} qps decided"
         )
     return f"{settled}limit {_limit(one)} qps in force after {one.applied_s:.1f} s"
+
+
+def _window_seconds(one: Followed) -> float:
+    windows = ReplicaChanges()
+    return windows.down_window_seconds if one.moved.what == "left" else windows.up_window_seconds
 
 
 def _limit(one: Followed) -> str:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +31,10 @@ pytestmark = pytest.mark.timeout(600)
 _COMMAND = (sys.executable, "-m", "tidegate.cli.main")
 _ROW = re.compile(r"^(\w+) +([\w-]*[a-z][\w-]*)? +([\d,]+) +([\d,]+) .*(equal|differs)", re.MULTILINE)
 """Department, task (absent for what was routed nowhere), sent, counted."""
+_CUT = re.compile(
+    r"^translate: 2 left" + r" +([\d.]+)" * 4 + r" +20 -> 10 +([\d.]+) +([\d.]+) *$", re.MULTILINE
+)
+"""Seconds after: seen, settled, decided, in force; then the admitted requests before and after, in % of the limit."""
 
 
 @dataclass(frozen=True)
@@ -124,15 +128,52 @@ def test_tidegate_counted_exactly_the_requests_that_envoy_logged(short_demo: Run
 
 
 def test_its_output_says_what_it_does_and_what_it_measured(short_demo: Run) -> None:
-    for text in ("1/6", "6/6", "newest 10 s", "a second's end to its rows in Kafka", "Where to look next"):
+    for text in ("1/7", "7/7", "newest 10 s", "a second's end to its rows in Kafka", "Where to look next"):
         assert text in short_demo.output
+
+
+def test_the_limit_followed_the_replicas_that_left_and_the_summary_says_how_soon(short_demo: Run) -> None:
+    cut = _CUT.search(short_demo.output)
+    assert cut is not None, short_demo.output
+    seen, settled, decided, applied, before, after = map(float, cut.groups())
+    assert seen <= settled <= decided <= applied
+    assert settled - seen >= 2.0, "a lower count settles after two seconds"
+    assert (before, after) == (pytest.approx(100, abs=10), pytest.approx(100, abs=10))
+
+
+def test_the_gateway_admitted_what_the_replicas_that_stayed_can_take(short_demo: Run) -> None:
+    """By Envoy's own log: the last seconds of the day are long after the cut."""
+    cut_off_ms = short_demo.report().cut_off_ms
+    assert cut_off_ms is not None
+    lines = map(json.loads, Files(short_demo.folder / "gateway").access_log.read_text().splitlines())
+    begins = [
+        (datetime.fromisoformat(line["start_time"]).timestamp(), line["response_code"])
+        for line in lines
+        if "service-translate." in (line["upstream_cluster"] or "") and ended_ms(line) < cut_off_ms
+    ]
+    end = max(at for at, _ in begins)
+    codes = Counter(code for at, code in begins if end - 5 <= at < end)
+    assert codes[200] / 5 == pytest.approx(10, rel=0.1)
+    assert codes[429] / 5 > 10
 
 
 def test_every_part_stays_within_the_memory_meant_for_the_demo(short_demo: Run) -> None:
     assert "GiB, within the 6 GiB" in short_demo.output
 
 
-def test_an_interrupted_demo_ends_everything_and_says_so(tmp_path: Path) -> None:
+def has_load(folder: Path) -> bool:
+    report = LoadReport.read(folder / Clients.name / "report.json")
+    return report is not None and report.sent > 500
+
+
+def submits_jobs(folder: Path) -> bool:
+    return (folder / "logs" / "submit-replica-changes.log").exists()
+
+
+@pytest.mark.parametrize("moment", [submits_jobs, has_load])
+def test_an_interrupted_demo_ends_everything_and_says_so(
+    tmp_path: Path, moment: Callable[[Path], bool]
+) -> None:
     process = subprocess.Popen(
         (*_COMMAND, "demo", "--seconds", "120"),
         env=environment(tmp_path),
@@ -143,10 +184,9 @@ def test_an_interrupted_demo_ends_everything_and_says_so(tmp_path: Path) -> None
     )
     try:
         deadline = time.monotonic() + 300
-        report = tmp_path / "demo" / Clients.name / "report.json"
-        while not (report.exists() and (LoadReport.read(report) or LoadReport("day", 0, ())).sent > 500):
+        while not moment(tmp_path / "demo"):
             assert process.poll() is None, process.communicate()[0]
-            assert time.monotonic() < deadline, "no load after five minutes"
+            assert time.monotonic() < deadline, "not there after five minutes"
             time.sleep(0.2)
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=120)
@@ -155,7 +195,7 @@ def test_an_interrupted_demo_ends_everything_and_says_so(tmp_path: Path) -> None
             process.terminate()
             process.wait(60)
     assert process.returncode == 130, output
-    assert "ended early" in output
+    assert ("ended early" in output) == (moment is has_load)
     assert left_running(tmp_path) == []
     purge(tmp_path / "demo")
 

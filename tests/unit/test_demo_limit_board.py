@@ -183,13 +183,15 @@ CUT = Followed(moved(10), 0.3, 2.3, 2.4, 2.6, 20, 10, 1.004, 0.998)
 def test_a_moves_story_is_told_step_by_step() -> None:
     steps = [
         Followed(moved(10)),
+        Followed(moved(10, "became ready")),
         Followed(moved(10), 0.3, 2.3),
         Followed(moved(10), 0.3, 2.3, 2.4, to_qps=10),
         CUT,
         Followed(moved(10, "joined")),
     ]
     assert [limit_table.told(one) for one in steps] == [
-        "waiting whether it lasts",
+        "waiting 2 s whether it lasts",
+        "waiting 10 s whether it lasts",
         "settled after 2.3 s, no new limit yet",
         "settled after 2.3 s, limit 10 qps decided",
         "settled after 2.3 s, limit 20 -> 10 qps in force after 2.6 s",

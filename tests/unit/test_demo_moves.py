@@ -82,7 +82,7 @@ def test_a_file_of_the_unready_that_is_half_written_changes_nothing(tmp_path: Pa
     path = tmp_path / "unready.json"
     readiness = Readiness(path)
     assert readiness.ready("chat-1")
-    for at, (text, ready) in enumerate((('["chat-1"]', False), ("", False), ("[]", True))):
+    for at, (text, ready) in {1: ('["chat-1"]', False), 2: ("", False), 3: ("[]", True)}.items():
         path.write_text(text)
         os.utime(path, (at, at))
         assert readiness.ready("chat-1") is ready

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tidegate.schemas.settings import Settings
 
 DEFAULT_SINCE = "10m"
+FOLLOWED = timedelta(minutes=10)
+"""How long a limit is watched for the request that shows it."""
 
 limits = typer.Typer(invoke_without_command=True, no_args_is_help=False)
 limits.command()(pause)
@@ -173,7 +175,10 @@ def _print_timeline(settings: Settings, key: TaskKey, begin: datetime, *, follow
         for known_to in reader.follow(record):
             _print_entries(follower.new(timeline(record, begin, known_to, ended=False)), json=json)
             sys.stdout.flush()
-            record.forget_before(known_to - timedelta(minutes=10))
+            if known_to - begin > 2 * FOLLOWED:
+                begin = known_to - FOLLOWED
+                record.forget_before(begin)
+                follower.forget_before(begin)
     finally:
         reader.close()
 

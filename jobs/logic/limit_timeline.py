@@ -108,7 +108,7 @@ class Record:
             self.controls[row.id, row.set_at] = row
 
     def forget_before(self, moment: datetime) -> None:
-        """Without the seconds before; what happened stays, there is little of it."""
+        """Without the seconds before. What happened stays: there is little of it, and later limits follow it."""
         self.windows = {name: row for name, row in self.windows.items() if row.window_start >= moment}
 
 
@@ -139,6 +139,10 @@ class Follower:
         found = [entry for entry in entries if _name(entry) not in self._told]
         self._told |= {_name(entry) for entry in found}
         return found
+
+    def forget_before(self, moment: datetime) -> None:
+        """What happened before won't be given again."""
+        self._told = {name for name in self._told if name[1] >= moment}
 
 
 @dataclass(frozen=True)

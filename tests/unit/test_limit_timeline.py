@@ -272,6 +272,8 @@ def test_a_timeline_that_goes_on_tells_each_entry_once_and_no_lag_too_early() ->
     assert [entry.type for entry in second] == ["second", "lag", *["second"] * 6]
     known.forget_before(at(16))
     assert follower.new(timeline(known, at(0), at(20), ended=False)) == []
+    follower.forget_before(at(16))
+    assert follower.new(timeline(known, at(16), at(20), ended=False)) == []
 
 
 @given(st.permutations([*CUT, *(window(second, 60, 40) for second in range(10, 16))]))

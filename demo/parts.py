@@ -56,9 +56,9 @@ class Replicas(_Part):
     def prepare(self, place: Place) -> Launch:
         """Forget the addresses of an earlier start."""
         _addresses(place).unlink(missing_ok=True)
-        _unready(place.folder).unlink(missing_ok=True)
+        self.unready_file(place.folder).unlink(missing_ok=True)
         program = (sys.executable, "-m", "tidegate.demo.upstreams")
-        files = (self._scenario_file, _addresses(place), _unready(place.folder))
+        files = (self._scenario_file, _addresses(place), self.unready_file(place.folder))
         return Launch((*program, *map(str, files)), place.folder)
 
     def problem(self, place: Place) -> str | None:
@@ -75,11 +75,16 @@ class Replicas(_Part):
         return dict(json.loads((folder / _ADDRESSES).read_text()))
 
     @staticmethod
+    def unready_file(folder: Path) -> Path:
+        """The names of those that aren't ready, as a JSON list, of replicas whose files are in this folder."""
+        return folder / _UNREADY
+
+    @staticmethod
     def set_unready(folder: Path, names: Iterable[str]) -> None:
         """These aren't ready from now on, and all others are; for replicas whose files are in this folder."""
         draft = folder / f".{_UNREADY}"
         draft.write_text(json.dumps(sorted(names)))
-        draft.replace(_unready(folder))
+        draft.replace(Replicas.unready_file(folder))
 
 
 class Gateway(EnvoyServer):
@@ -212,10 +217,6 @@ _UNREADY = "unready.json"
 
 def _addresses(place: Place) -> Path:
     return place.folder / _ADDRESSES
-
-
-def _unready(folder: Path) -> Path:
-    return folder / _UNREADY
 
 
 def _report(place: Place) -> Path:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rich.markup import escape
 from tidegate.demo import ground as grounds
 from tidegate.demo import measures as measuring
 from tidegate.demo.failure import DemoFailed
 from tidegate.demo.ground import Ground
 from tidegate.demo.measures import Measures
+from tidegate.demo.parts import Replicas
 from tidegate.demo.scenario import DEMO, Scenario
 from tidegate.demo.staging import Staging
 from tidegate.demo.telling import Teller
@@ -92,14 +94,7 @@ def where_to_look(ground: Ground, staging: Staging, scenario: Scenario, kept: bo
         "[bold]Everything is still up, but for the clients[/bold]",
         f"  the newest minute of each task: {command} windows --span 1m --level task",
         f"  seconds as they come: {command} windows --level task --follow",
-        *(
-            line
-            for limited in scenario.limited_tasks()[:1]
-            for line in (
-                f"  why a limit is what it is: {command} limit --explain {limited.name}",
-                f"  requests, limit and replicas in one timeline: {command} limits --task {limited.name}",
-            )
-        ),
+        *_about_limits(ground, scenario, command),
         f"  Flink: http://{settings.flink.rest_address}",
         f"  Elasticsearch: curl '{settings.elasticsearch.url}/{indexed}/_search?size=1&pretty'",
         "  requests of your own (a second's rows appear when later requests have come): "
@@ -107,6 +102,21 @@ def where_to_look(ground: Ground, staging: Staging, scenario: Scenario, kept: bo
         f"http://127.0.0.1:{staging.gateway_port}/v1/infer; done",
         f"  the parts: {command} status",
         f"  to end it all: {command} down",
+    ]
+
+
+def _about_limits(ground: Ground, scenario: Scenario, command: str) -> list[str]:
+    """What a reader may do with the first task whose limit tidegate sets."""
+    tasks = scenario.limited_tasks()
+    if not tasks:
+        return []
+    name, replica = tasks[0].name, list(tasks[0].replicas())[-1].name
+    unready = Replicas.unready_file(ground.folder / Replicas.name)
+    return [
+        f"  why a limit is what it is: {command} limit --explain {name}",
+        f"  requests, limit and replicas in one timeline: {command} limits --task {name}",
+        "  let a replica become unready, and see the limit follow: "
+        + escape(f"echo '[\"{replica}\"]' > {unready}"),
     ]
 
 

@@ -1,6 +1,7 @@
 # tidegate: `make demo` shows it at work, `make test` tests it. Both set up what they need (Python 3.11, Java 17).
 PYTHON ?= python3.11
 MINUTES ?= 30
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -27,8 +28,8 @@ $(READY): requirements/pinned.txt pyproject.toml
 demo: setup ## a real Envoy with a dozen tasks, and their metrics live in the terminal
 	@$(BIN)/tidegate demo $(ARGS)
 
-test: setup lint ## everything, on real servers
-	$(BIN)/python -m pytest $(ARGS)
+test: setup lint ## everything, on real servers; each of WORKERS has servers of its own
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-fast: setup ## what needs no server
 	$(BIN)/python -m pytest tests/unit tests/contract $(ARGS)

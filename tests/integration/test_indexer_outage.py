@@ -48,6 +48,7 @@ def indexed(elasticsearch: Elasticsearch) -> int:
         return 0
 
 
+@pytest.mark.timeout(600)
 def test_a_killed_elasticsearch_that_comes_back_misses_nothing(kafka: Kafka, own_stack: LocalStack) -> None:
     count = 9000
     elasticsearch = own_stack.settings.elasticsearch
@@ -60,7 +61,7 @@ def test_a_killed_elasticsearch_that_comes_back_misses_nothing(kafka: Kafka, own
         before = committed(kafka, settings.indexer.consumer_group, ROWS_TOPIC)
         own_stack.up([SERVER])
         assert before < count, "the server was killed after the last row: this has tested nothing"
-        until(lambda: indexed(elasticsearch) == count, "every row is indexed")
+        until(lambda: indexed(elasticsearch) == count, "every row is indexed", 240)
         assert indexer.error is None
 
     found = documents(elasticsearch, ROWS_TOPIC)

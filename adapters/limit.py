@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from confluent_kafka import KafkaError, KafkaException
 from tidegate.adapters.backoff import Backoff
 from tidegate.adapters.kafka import ensure_topics
-from tidegate.adapters.limit_feed import LimitFeed
+from tidegate.adapters.limit_feed import LimitFeed, now_ms
 from tidegate.adapters.limit_leader import Leadership
 from tidegate.adapters.limit_sink import KafkaRows, RowSink
 from tidegate.adapters.limit_targets import Target
@@ -29,6 +31,16 @@ _TICK_SECONDS = 0.02
 _DURABLE_SECONDS = 2.0
 _STOP_SECONDS = 5.0
 _RECENT_MS = 300_000
+_AGAIN_SECONDS = 1.0
+_LASTING = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError._AUTHENTICATION,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+}
+"""What is wrong until somebody changes it."""
 LIMIT_TOPICS = (
     topics.REPLICA_CHANGES,
     topics.REPLICAS,
@@ -90,30 +102,43 @@ def timing_of(limits: Limits) -> Timing:
     )
 
 
-def now_ms() -> int:
-    """Epoch milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
 class Reign:
     """The controller while it leads: from what the topics and the targets say now, until it is ended."""
 
-    def __init__(self, settings: Settings, target: Target, sink: RowSink, file: CatalogFile | None) -> None:
-        """Raises KafkaException when the topics can't be read."""
+    def __init__(
+        self,
+        settings: Settings,
+        target: Target,
+        sink: RowSink,
+        file: CatalogFile | None,
+        *,
+        goes_on: Callable[[], bool],
+        missing_is_empty: bool = False,
+    ) -> None:
+        """goes_on: whether it still leads. missing_is_empty: a topic that isn't there is one without a row.
+
+        Raises KafkaException when the topics can't be read.
+        """
         limits = settings.limits
         self._limits = limits
         self._target = target
         self._sink = sink
         self._file = file
+        self._goes_on = goes_on
         self._book = LimitBook(pace_of(limits), timing_of(limits), target.name, now_ms())
-        self._feed = LimitFeed(settings.kafka, self._book, _RECENT_MS, catalog_from_topic=file is None)
+        self._feed = LimitFeed(
+            settings.kafka,
+            self._book,
+            max(_RECENT_MS, round(limits.silent_seconds * 1000)),
+            catalog_from_topic=file is None,
+            missing_is_empty=missing_is_empty,
+        )
         self._results: SimpleQueue[Result] = SimpleQueue()
         self._workers: dict[str, GatewayWorker] = {}
         self._poll_seconds = settings.catalog.poll_seconds
         self._catalog_due = 0.0
         self._due_ms: int | None = 0
         self._unsafe = False
-        self._ready = False
         if file is not None:
             self._use(file.catalog)
 
@@ -122,13 +147,15 @@ class Reign:
         """What is known."""
         return self._book
 
-    def catch_up(self) -> None:
-        """Read all that the topics hold."""
+    def catch_up(self) -> bool:
+        """Read all that the topics hold. False when it leads no longer."""
         while not self._feed.caught_up():
+            if not self._goes_on():
+                return False
             self._feed.poll(0.2)
         if self._file is None:
             self._target.use_gateways(self._feed.catalog_rows().catalog().gateways)
-        self._ready = True
+        return True
 
     def turn(self) -> None:
         """One turn: hear, decide, hand out."""
@@ -145,19 +172,24 @@ class Reign:
         """End all work at the gateways, then the reading."""
         for worker in self._workers.values():
             worker.stop()
+        deadline = time.monotonic() + _STOP_SECONDS
         for worker in self._workers.values():
-            worker.join(_STOP_SECONDS)
+            worker.join(max(0.0, deadline - time.monotonic()))
         self._feed.close()
 
     def _decide(self, now: int) -> None:
         self._publish(self._book.decide(now))
+        self._publish(self._book.no_longer_held())
         # A push must be known before it is made: after a crash the next leader goes on with it.
-        self._unsafe = not self._sink.durable(_DURABLE_SECONDS)
-        if self._unsafe:
+        was_unsafe, self._unsafe = self._unsafe, not self._sink.durable(_DURABLE_SECONDS)
+        if self._unsafe and not was_unsafe:
             _LOG.warning("Kafka doesn't take the decisions: the limits stay as they are until it does")
+        if self._unsafe or not self._goes_on():
             return
-        unread = self._book.unread()
-        for gateway in self._book.gateways():
+        gateways, unread = self._book.gateways(), self._book.unread()
+        for gone in self._workers.keys() - gateways:
+            self._workers.pop(gone).stop()
+        for gateway in gateways:
             worker = self._worker(gateway)
             worker.want(self._book.wanted(gateway))
             if gateway in unread:
@@ -227,24 +259,46 @@ def run(settings: Settings, target: Target, stop: threading.Event) -> None:
     ensure_topics(settings.kafka, LIMIT_TOPICS)
     file = CatalogFile(settings.catalog.file) if settings.catalog.file else None
     leadership = Leadership(settings.kafka, settings.limits.consumer_group)
-    sink = KafkaRows(settings.kafka)
     try:
         waiting = False
         while not stop.is_set():
-            if not leadership.leads(0.5):
-                if not waiting:
-                    _LOG.info("waiting to lead (group %s)", settings.limits.consumer_group)
+            if leadership.leads(0.5):
+                waiting = False
+                _LOG.info("leading; target %s", target.name)
+                _lead(settings, target, file, leadership, stop)
+            elif not waiting:
                 waiting = True
-                continue
-            waiting = False
-            _LOG.info("leading; target %s", target.name)
-            reign = Reign(settings, target, sink, file)
-            try:
-                reign.catch_up()
-                while leadership.leads() and not stop.is_set():
-                    reign.turn()
-            finally:
-                reign.close()
+                _LOG.info("waiting to lead (group %s)", settings.limits.consumer_group)
     finally:
-        sink.durable(_STOP_SECONDS)
         leadership.close()
+
+
+def _lead(
+    settings: Settings,
+    target: Target,
+    file: CatalogFile | None,
+    leadership: Leadership,
+    stop: threading.Event,
+) -> None:
+    """Lead until told to stop, until it is another one's turn, or until Kafka can't be read."""
+
+    def goes_on() -> bool:
+        return leadership.leads() and not stop.is_set()
+
+    sink = KafkaRows(settings.kafka)
+    try:
+        reign = Reign(settings, target, sink, file, goes_on=goes_on)
+        try:
+            if reign.catch_up():
+                while goes_on():
+                    reign.turn()
+        finally:
+            reign.close()
+    except KafkaException as error:
+        if error.args[0].code() in _LASTING:
+            raise
+        _LOG.warning("Kafka can't be read, the limits stay as they are: %s", error.args[0].str())
+        stop.wait(_AGAIN_SECONDS)
+    finally:
+        if not (leadership.leads() and sink.durable(_STOP_SECONDS)):
+            sink.forget()

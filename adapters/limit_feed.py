@@ -18,7 +18,6 @@ from confluent_kafka import (
     TopicPartition,
 )
 from pydantic import BaseModel, ValidationError
-from tidegate.adapters.kafka import partition_range
 from tidegate.jobs.logic.catalog_rows import RowCatalog
 from tidegate.jobs.logic.envoy_limits import TaskKey
 from tidegate.jobs.logic.limit_book import LimitBook
@@ -36,7 +35,7 @@ from tidegate.schemas.timestamps import to_epoch_ms
 
 _LOG = logging.getLogger(__name__)
 _AT_ONCE = 500
-_TIMEOUT_SECONDS = 30.0
+_TIMEOUT_SECONDS = 5.0
 _RETRIABLE = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE}
 
 RowType = TypeVar("RowType", bound=BaseModel)
@@ -48,21 +47,33 @@ class LimitFeed:
     A row that can't be read is told in the log and changes nothing: what was known before stays.
     """
 
-    def __init__(self, kafka: Kafka, book: LimitBook, recent_ms: int, *, catalog_from_topic: bool) -> None:
+    def __init__(
+        self,
+        kafka: Kafka,
+        book: LimitBook,
+        recent_ms: int,
+        *,
+        catalog_from_topic: bool,
+        missing_is_empty: bool = False,
+    ) -> None:
         """recent_ms: how far back it is worth to look for who is alive.
 
-        Raises KafkaException when a topic can't be found.
+        missing_is_empty: a topic that isn't there is one without a row.
+        Raises KafkaException when Kafka doesn't answer, or a topic can't be read.
         """
         self._book = book
         self._rows = RowCatalog()
         self._catalog_changed = False
         self._unreadable = 0
-        self._kafka = kafka
+        self._missing_is_empty = missing_is_empty
         self._consumer = Consumer(
             {
                 **kafka.client_config(),
                 "group.id": f"tidegate-limit-reading-{uuid.uuid4()}",
                 "enable.auto.commit": False,
+                # Of a topic that was made anew: all of it.
+                "auto.offset.reset": "earliest",
+                "enable.partition.eof": True,
                 "fetch.wait.max.ms": 50,
                 "log_level": 4,
             }
@@ -77,19 +88,13 @@ class LimitFeed:
         if catalog_from_topic:
             self._takers[kafka.topic(topics.TASKS)] = self._task
         recent = {kafka.topic(topics.REPLICAS), kafka.topic(topics.GATEWAYS)}
-        since_ms = int(time.time() * 1000) - recent_ms
-        self._ends: dict[tuple[str, int], int] = {}
-        places = []
-        for name in self._takers:
-            for partition in self._partitions(name):
-                first, end = partition_range(self._consumer, name, partition, _TIMEOUT_SECONDS)
-                place = TopicPartition(name, partition, OFFSET_BEGINNING)
-                if name in recent:
-                    place = self._since(name, partition, since_ms)
-                if first < end and place.offset != OFFSET_END:
-                    self._ends[name, partition] = end
-                places.append(place)
-        self._consumer.assign(places)
+        try:
+            places = self._places(recent, now_ms() - recent_ms)
+            self._consumer.assign(places)
+        except BaseException:
+            self._consumer.close()
+            raise
+        self._unread = {(place.topic, place.partition) for place in places}
 
     @property
     def unreadable(self) -> int:
@@ -98,32 +103,24 @@ class LimitFeed:
 
     def caught_up(self) -> bool:
         """Whether all that the topics held at the start has been read."""
-        positions = self._consumer.position([TopicPartition(name, part) for name, part in self._ends])
-        for place in positions:
-            end = self._ends[place.topic, place.partition]
-            if place.offset >= end:
-                self._ends.pop((place.topic, place.partition))
-        if self._ends:
-            # What was there at the start may be gone by now, by retention.
-            for name, partition in list(self._ends):
-                low, high = partition_range(self._consumer, name, partition, _TIMEOUT_SECONDS)
-                if low >= high:
-                    self._ends.pop((name, partition))
-        return not self._ends
+        return not self._unread
 
     def poll(self, timeout_seconds: float) -> bool:
         """Take what has come; True when there was something. Kafka away is waited out."""
-        messages = self._consumer.consume(_AT_ONCE, timeout_seconds)
-        for message in messages:
+        taken = 0
+        for message in self._consumer.consume(_AT_ONCE, timeout_seconds):
             if error := message.error():
-                if error.code() not in _RETRIABLE:
+                if error.code() == KafkaError._PARTITION_EOF:
+                    self._unread.discard((message.topic() or "", message.partition() or 0))
+                elif error.code() not in _RETRIABLE:
                     _LOG.warning("reading %s: %s", message.topic(), error)
                 continue
+            taken += 1
             self._takers[message.topic() or ""](message)
         if self._catalog_changed:
             self._catalog_changed = False
             self._book.use_catalog(self._rows.catalog().tasks.values())
-        return bool(messages)
+        return taken > 0
 
     def close(self) -> None:
         """Leave Kafka."""
@@ -133,17 +130,29 @@ class LimitFeed:
         """The catalog of the topic, as far as it has been read."""
         return self._rows
 
-    def _partitions(self, name: str) -> list[int]:
-        found = self._consumer.list_topics(name, timeout=_TIMEOUT_SECONDS).topics[name]
-        if found.error is not None:
-            raise KafkaException(found.error)
-        return sorted(found.partitions)
-
-    def _since(self, name: str, partition: int, since_ms: int) -> TopicPartition:
-        (place,) = self._consumer.offsets_for_times(
-            [TopicPartition(name, partition, since_ms)], timeout=_TIMEOUT_SECONDS
-        )
-        return place if place.offset >= 0 else TopicPartition(name, partition, OFFSET_END)
+    def _places(self, recent: set[str], since_ms: int) -> list[TopicPartition]:
+        """Where to begin in each partition: at its first message, or at the first one of late."""
+        every = self._consumer.list_topics(timeout=_TIMEOUT_SECONDS).topics
+        places, asked = [], []
+        for name in self._takers:
+            if name not in every and self._missing_is_empty:
+                continue
+            if name not in every or every[name].error is not None:
+                raise KafkaException(
+                    every[name].error if name in every else KafkaError(KafkaError._UNKNOWN_TOPIC, name)
+                )
+            for partition in every[name].partitions:
+                if name in recent:
+                    asked.append(TopicPartition(name, partition, since_ms))
+                else:
+                    places.append(TopicPartition(name, partition, OFFSET_BEGINNING))
+        for place in self._consumer.offsets_for_times(asked, timeout=_TIMEOUT_SECONDS) if asked else ():
+            if place.error is not None:
+                raise KafkaException(place.error)
+            places.append(
+                place if place.offset >= 0 else TopicPartition(place.topic, place.partition, OFFSET_END)
+            )
+        return places
 
     def _read(self, message: Message, model: type[RowType]) -> RowType | None:
         try:
@@ -168,18 +177,20 @@ class LimitFeed:
 
     def _replicas(self, message: Message) -> None:
         if row := self._read(message, ReplicasRow):
-            self._book.hear(TaskKey(row.department, row.task), to_epoch_ms(row.observed_at))
+            self._book.hear(TaskKey(row.department, row.task), _not_ahead(to_epoch_ms(row.observed_at)))
 
     def _gateway(self, message: Message) -> None:
         if row := self._read(message, GatewayRow):
-            self._book.gateway(row.gateway, row.gateways_ready, to_epoch_ms(row.observed_at))
+            self._book.gateway(row.gateway, row.gateways_ready, _not_ahead(to_epoch_ms(row.observed_at)))
 
     def _control(self, message: Message) -> None:
-        if message.value() is not None and (row := self._read(message, LimitControl)):
+        if message.value() is None:
+            self._book.no_control(_key(message))
+        elif row := self._read(message, LimitControl):
             self._book.control(row)
 
     def _task(self, message: Message) -> None:
-        key = (message.key() or b"").decode("utf-8", "replace")
+        key = _key(message)
         row = None
         if message.value() is not None and (row := self._read(message, TaskRow)) is None:
             return
@@ -188,3 +199,17 @@ class LimitFeed:
             _LOG.warning("the catalog's row is refused, the last good one stays: %s", reason)
         else:
             self._catalog_changed = True
+
+
+def _key(message: Message) -> str:
+    return (message.key() or b"").decode("utf-8", "replace")
+
+
+def now_ms() -> int:
+    """Epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def _not_ahead(at_ms: int) -> int:
+    """A source whose clock is ahead would else never be silent, and a gateway's later rows would be older ones."""
+    return min(at_ms, now_ms())

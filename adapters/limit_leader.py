@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 from confluent_kafka import Consumer, TopicPartition
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Kafka
 
+_LOG = logging.getLogger(__name__)
 _SESSION_MS = 6_000
 _HEARTBEAT_MS = 2_000
 
@@ -20,12 +23,15 @@ class Leadership:
     def __init__(self, kafka: Kafka, group: str) -> None:
         """group: the consumer group's name, one for each set of gateways."""
         self._leads = False
+        self._told: str | None = None
         self._consumer = Consumer(
             {
                 **kafka.client_config(),
                 "group.id": group,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "latest",
+                # A controller that comes or goes takes nothing from the one that leads.
+                "partition.assignment.strategy": "cooperative-sticky",
                 "session.timeout.ms": _SESSION_MS,
                 "heartbeat.interval.ms": _HEARTBEAT_MS,
                 "max.poll.interval.ms": 30_000,
@@ -41,7 +47,14 @@ class Leadership:
 
     def leads(self, timeout_seconds: float = 0) -> bool:
         """Whether this controller is the leader now. Waits for up to the timeout for news."""
-        self._consumer.poll(timeout_seconds)
+        message = self._consumer.poll(timeout_seconds)
+        if message is not None and (error := message.error()):
+            # Told once: it comes again and again while it lasts.
+            if self._told != error.str():
+                self._told = error.str()
+                _LOG.warning("who leads is not known: %s", self._told)
+        elif self._leads:
+            self._told = None
         return self._leads
 
     def close(self) -> None:
@@ -49,7 +62,8 @@ class Leadership:
         self._consumer.close()
 
     def _assigned(self, consumer: Consumer, places: list[TopicPartition]) -> None:
-        self._leads = bool(places)
+        # Only what is new: nothing for who leads already.
+        self._leads = self._leads or bool(places)
 
     def _revoked(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         self._leads = False

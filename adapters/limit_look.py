@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 
-from tidegate.adapters.kafka import ensure_topics
-from tidegate.adapters.limit import LIMIT_TOPICS, CatalogFile, Reign, now_ms
+from tidegate.adapters.kafka import KafkaUnavailable, ensure_topics
+from tidegate.adapters.limit import CatalogFile, Reign
+from tidegate.adapters.limit_feed import now_ms
 from tidegate.adapters.limit_sink import ShownRows
-from tidegate.adapters.limit_targets import Refused, Target
+from tidegate.adapters.limit_targets import Refused, Target, TargetFailed
 from tidegate.jobs.logic.envoy_limits import Limit, TaskKey
 from tidegate.schemas.catalog import Gateway
 from tidegate.schemas.limit_rows import RateLimitRow
 from tidegate.schemas.settings import Settings
+
+_READING_SECONDS = 60.0
 
 
 class Rehearsal:
@@ -48,7 +52,7 @@ def rehearse(
 
     Raises CatalogError, KafkaUnavailable and KafkaException at the start.
     """
-    reign = _reign(settings, Rehearsal(target), show)
+    reign = _reign(settings, Rehearsal(target), show, lambda: not stop.is_set())
     try:
         reign.catch_up()
         while not stop.is_set():
@@ -60,24 +64,34 @@ def rehearse(
 def explained(settings: Settings, target: Target, name: str) -> list[str]:
     """Why a task's limit is what it is, in lines. name: `department/task`, or the task where only one has this name.
 
-    Raises LookupError for no such task, or several; TargetFailed when the gateway can't be read, and what `rehearse`
-    raises.
+    A gateway that can't be read is one of the reasons. Raises LookupError for no such task, or several, and what
+    `rehearse` raises.
     """
-    reign = _reign(settings, Rehearsal(target), lambda row: None)
+    deadline = time.monotonic() + _READING_SECONDS
+    reign = _reign(settings, Rehearsal(target), lambda row: None, lambda: time.monotonic() < deadline)
     try:
-        reign.catch_up()
+        if not reign.catch_up():
+            raise KafkaUnavailable(
+                f"Kafka at {settings.kafka.bootstrap_servers} didn't give all that its topics hold within "
+                f"{_READING_SECONDS:g} s; check that it runs, then ask again"
+            )
         key = _key(reign.book.keys(), name)
         gateway = reign.book.gateway_of(key)
-        reign.book.found(gateway, target.read(gateway), now_ms())
+        try:
+            reign.book.found(gateway, target.read(gateway), now_ms())
+        except TargetFailed as error:
+            reign.book.failed(gateway, str(error), now_ms())
         return reign.book.explain(key, now_ms())
     finally:
         reign.close()
 
 
-def _reign(settings: Settings, target: Target, show: Callable[[RateLimitRow], None]) -> Reign:
-    ensure_topics(settings.kafka, LIMIT_TOPICS)
+def _reign(
+    settings: Settings, target: Target, show: Callable[[RateLimitRow], None], goes_on: Callable[[], bool]
+) -> Reign:
+    ensure_topics(settings.kafka, ())  # only whether Kafka is there: not even a topic is made
     file = CatalogFile(settings.catalog.file) if settings.catalog.file else None
-    return Reign(settings, target, ShownRows(show), file)
+    return Reign(settings, target, ShownRows(show), file, goes_on=goes_on, missing_is_empty=True)
 
 
 def _key(keys: Iterable[TaskKey], name: str) -> TaskKey:

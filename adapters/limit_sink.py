@@ -25,7 +25,7 @@ class RowSink(Protocol):
 
 
 class KafkaRows:
-    """Rows into Kafka, none lost while it is away."""
+    """Rows into Kafka, none lost while it is away. Of one leader: the next one has its own."""
 
     def __init__(self, kafka: Kafka) -> None:
         self._all = kafka.topic(topics.RATE_LIMITS)
@@ -59,6 +59,13 @@ class KafkaRows:
         """Whether Kafka has all rows, within this time."""
         return self._producer.flush(timeout_seconds) == 0
 
+    def forget(self) -> None:
+        """Drop what Kafka hasn't taken yet: who leads no longer has nothing to say.
+
+        None of it was carried out before it was safe, and what was carried out the next leader reads at the target.
+        """
+        self._producer.purge()
+
 
 class ShownRows:
     """Rows to people, for a dry run: nothing is kept."""
@@ -77,5 +84,5 @@ class ShownRows:
 
 
 def _delivered(error: KafkaError | None, message: Message) -> None:
-    if error is not None:
+    if error is not None and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
         _LOG.error("a row of %s was not taken by Kafka: %s", message.topic(), error)

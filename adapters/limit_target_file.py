@@ -4,8 +4,8 @@ The file is the platform's own: its routes stay as they are, but for the limit a
 catalog names. JSON or YAML by its suffix (YAML loses its comments). Writers of one file take turns by a lock beside it.
 
 In force is what Envoy itself says (`config_dump` of each admin page that is set); without admin pages, what the file
-says. An Envoy that doesn't answer enforces nothing that anybody sees, so the others decide; when none answers, nothing
-is known.
+says. An Envoy that doesn't answer, or has no routes yet, enforces nothing that anybody sees, so the others decide; when
+none answers, nothing is known.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.request import urlopen
 
 import orjson
@@ -27,7 +29,12 @@ from tidegate.adapters.limit_targets import Refused, TargetFailed
 from tidegate.jobs.logic.envoy_limits import Limit, TaskKey, marks_of, read_route, routes_of, with_limit
 from tidegate.schemas.catalog import Gateway
 
-_ADMIN_SECONDS = 2.0
+_ADMIN_SECONDS = 1.0
+_ADMIN_AGAIN_SECONDS = 0.2
+"""For an Envoy that didn't answer the last time, so that it doesn't hold up the others each time."""
+_TRIES = 5
+_LOCK_SECONDS = 2.0
+_LOCK_LOOK_SECONDS = 0.02
 
 
 class EnvoyFileTarget:
@@ -38,6 +45,7 @@ class EnvoyFileTarget:
     def __init__(self, files: Mapping[str, Path], admins: Mapping[str, tuple[str, ...]]) -> None:
         self._files = files
         self._admins = admins
+        self._silent: set[str] = set()
 
     def use_gateways(self, gateways: Mapping[str, Gateway]) -> None:
         """Nothing of the catalog: where a gateway's file is, the settings say."""
@@ -57,12 +65,15 @@ class EnvoyFileTarget:
         Raises TargetFailed when the file can't be read or replaced.
         """
         path = self._file(gateway)
+        wanted = list(limits)
         with _locked(path):
-            content = _content(path)
-            refused, changed = put(content, limits)
-            if changed:
-                _replace(path, content)
-        return refused
+            for _ in range(_TRIES):
+                before = _stat(path)
+                content = _content(path)
+                refused, changed = put(content, wanted)
+                if not changed or _replace(path, content, before):
+                    return refused
+        raise TargetFailed(f"{path}: somebody changes it all the time; nothing was written")
 
     def _file(self, gateway: str) -> Path:
         try:
@@ -74,8 +85,14 @@ class EnvoyFileTarget:
 
     def _said_by_envoys(self, gateway: str) -> Iterator[Mapping[TaskKey, Limit]]:
         admins = self._admins[gateway]
+        seconds = [_ADMIN_AGAIN_SECONDS if admin in self._silent else _ADMIN_SECONDS for admin in admins]
         with ThreadPoolExecutor(len(admins)) as threads:
-            answers = list(threads.map(_routes_in_force, admins))
+            answers = list(threads.map(_routes_in_force, admins, seconds))
+        silent = {
+            admin for admin, answer in zip(admins, answers, strict=True) if isinstance(answer, Exception)
+        }
+        # Replaced and not changed: the threads of several gateways may be here.
+        self._silent = (self._silent - set(admins)) | silent
         said = [answer for answer in answers if not isinstance(answer, Exception)]
         if not said:
             raise TargetFailed(
@@ -86,9 +103,23 @@ class EnvoyFileTarget:
 
 
 def limits_of(route_configurations: Iterable[Mapping[str, Any]]) -> dict[TaskKey, Limit]:
-    """The limits with our marks in these route configurations."""
-    found = (read_route(route) for one in route_configurations for route in _routes(one))
-    return {limit.key: limit for limit in found if limit is not None}
+    """The limits with our marks in these route configurations.
+
+    Of a task that had another route before, that one keeps its marks: the highest revision counts. Where several
+    routes have that one and don't say the same, it is in force in none.
+    """
+    newest: dict[TaskKey, Limit] = {}
+    unlike: set[TaskKey] = set()
+    for limit in (read_route(route) for one in route_configurations for route in _routes(one)):
+        if limit is None:
+            continue
+        before = newest.get(limit.key)
+        if before is None or limit.revision > before.revision:
+            newest[limit.key] = limit
+            unlike.discard(limit.key)
+        elif limit.revision == before.revision and limit != before:
+            unlike.add(limit.key)
+    return {key: limit for key, limit in newest.items() if key not in unlike}
 
 
 def in_all(said: list[Mapping[TaskKey, Limit]]) -> dict[TaskKey, Limit]:
@@ -133,12 +164,8 @@ def put(content: Any, limits: Iterable[Limit]) -> tuple[dict[TaskKey, Refused], 
 
 def _routes(content: Any) -> Iterator[dict[str, Any]]:
     """The routes of a route configuration, or of a discovery response with some."""
-    return (
-        route
-        for resource in content.get("resources") or [content]
-        for route in routes_of(resource)
-        if isinstance(route, dict)
-    )
+    for resource in content.get("resources") or [content]:
+        yield from routes_of(resource)
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -147,47 +174,103 @@ def _content(path: Path) -> dict[str, Any]:
         content = orjson.loads(raw) if _is_json(path) else yaml.safe_load(raw)
     except (OSError, orjson.JSONDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise TargetFailed(f"{path}: can't be read: {error}") from error
-    if not isinstance(content, dict):
-        raise TargetFailed(f"{path}: no route configuration in it")
-    return content
+    try:
+        whole = isinstance(content, dict) and all(isinstance(route, dict) for route in _routes(content))
+    except (AttributeError, TypeError):
+        whole = False
+    if not whole:
+        raise TargetFailed(f"{path}: it holds no route configuration; write it as Envoy's RDS expects it")
+    return content  # type: ignore[no-any-return]
 
 
-def _replace(path: Path, content: dict[str, Any]) -> None:
+def _stat(path: Path) -> os.stat_result:
+    try:
+        before = path.stat(follow_symlinks=False)
+    except OSError as error:
+        raise TargetFailed(f"{path}: can't be read: {error}") from error
+    if stat.S_ISLNK(before.st_mode):
+        raise TargetFailed(
+            f"{path}: is a symbolic link, and replacing it would cut Envoy off from {path.resolve()}; name that file "
+            "in limits.envoy_files"
+        )
+    return before
+
+
+def _replace(path: Path, content: dict[str, Any], before: os.stat_result) -> bool:
+    """Put this in place of the file as it was read. False where it is another one by now: others take no lock."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     text = json.dumps(content, indent=1) if _is_json(path) else yaml.safe_dump(content, sort_keys=False)
     try:
-        mode = path.stat().st_mode & 0o777
         with draft.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        draft.chmod(mode)
+        _as_before(draft, before)
+        if _stamp(path.stat(follow_symlinks=False)) != _stamp(before):
+            draft.unlink()
+            return False
         draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
         raise TargetFailed(f"{path}: can't be replaced: {error}") from error
+    return True
+
+
+def _stamp(one: os.stat_result) -> tuple[int, int, int]:
+    return one.st_ino, one.st_mtime_ns, one.st_size
+
+
+def _as_before(draft: Path, before: os.stat_result) -> None:
+    """Owner, group and mode as of the file that it replaces: Envoy runs as somebody else, and must read it."""
+    now = draft.stat()
+    for owner, group in ((before.st_uid, before.st_gid), (-1, before.st_gid)):
+        if (now.st_uid, now.st_gid) == (before.st_uid, before.st_gid):
+            break
+        with suppress(PermissionError):
+            os.chown(draft, owner, group)
+            break
+    draft.chmod(before.st_mode & 0o777)
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
+    lock = path.with_name(f".{path.name}.lock")
     try:
-        file = path.with_name(f".{path.name}.lock").open("w")
+        file = lock.open("w")
     except OSError as error:
         raise TargetFailed(f"{path}: its folder can't be written: {error}") from error
     with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        _take(file, lock)
         yield
+
+
+def _take(file: IO[str], lock: Path) -> None:
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TargetFailed(
+                    f"{lock}: another process holds it for over {_LOCK_SECONDS:g} s; a controller that hangs? "
+                    "End it"
+                ) from None
+            time.sleep(_LOCK_LOOK_SECONDS)
 
 
 def _is_json(path: Path) -> bool:
     return path.suffix == ".json"
 
 
-def _routes_in_force(admin: str) -> list[dict[str, Any]] | Exception:
+def _routes_in_force(admin: str, seconds: float) -> list[dict[str, Any]] | Exception:
     url = f"http://{admin}/config_dump?resource=dynamic_route_configs"
     try:
-        with urlopen(url, timeout=_ADMIN_SECONDS) as answer:
+        with urlopen(url, timeout=seconds) as answer:
             dump = orjson.loads(answer.read())
-        return [entry["route_config"] for entry in dump.get("configs", []) if "route_config" in entry]
+        found = [entry["route_config"] for entry in dump.get("configs", []) if "route_config" in entry]
     except (OSError, HTTPException, ValueError, AttributeError, KeyError, TypeError) as error:
         return error
+    # Without routes it refuses every request: it has only just started, or was given a file that it can't use.
+    return found or LookupError("it has no routes")

@@ -125,7 +125,7 @@ class GatewayWorker:
             except TargetFailed as error:
                 failures += 1
                 self._failed(str(error))
-                self._rest(error.retry_after_seconds or self._delay(failures))
+                self._rest(self._pause(failures, error.retry_after_seconds))
             except Exception as error:  # a defect of a target must not end the thread in silence
                 failures += 1
                 _LOG.exception("gateway %s", self._gateway)
@@ -176,6 +176,10 @@ class GatewayWorker:
 
     def _delay(self, failures: int) -> float:
         return self._timing.backoff.delay(failures, random.random())  # noqa: S311 (no secret)
+
+    def _pause(self, failures: int, asked_seconds: float | None) -> float:
+        """As long as the target asked for, where that is longer; it can't ask for more than our own longest one."""
+        return max(self._delay(failures), min(asked_seconds or 0.0, self._timing.backoff.maximum_seconds))
 
     def _rest(self, seconds: float) -> None:
         """Before the next try. A new wish ends it, but not before _SHORTEST_REST_SECONDS: no storm."""

@@ -5,7 +5,8 @@ refuses), and says which limits to push and which rows to publish. Times are epo
 events give the same limits, live or replayed.
 
 A task has at most one push under way (`pending`). Until the target has been seen to hold it, only a lower limit takes
-its place; so a raise is always measured from a limit that is really in force.
+its place, or the same one where the catalog has another route or other clients by now; so a raise is always measured
+from a limit that is really in force.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ class _Known:
     """What is known of one task beside its catalog entry.
 
     row: what was said of it last, before this controller was there. read: what the target holds has been seen since.
+    acted: this controller has acted on what it read; what earlier ones said counts no longer. said: the last row.
+    told: when each reason was told.
     """
 
     replicas: int | None = None
@@ -83,16 +86,27 @@ class _Known:
     revision: int = 0
     row: RateLimitRow | None = None
     read: bool = False
+    acted: bool = False
+    paused: bool = False
+    said: RateLimitRow | None = None
     pending: Pushed | None = None
     applied: Pushed | None = None
     drift: str | None = None
-    told: dict[LimitState, tuple[str, int]] = field(default_factory=dict)
+    told: dict[LimitState, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class _Gateway:
     ready: int
     heard_ms: int
+
+
+@dataclass(frozen=True)
+class _Away:
+    """A gateway that can be neither read nor written, since when, and why."""
+
+    since_ms: int
+    reason: str
 
 
 class LimitBook:
@@ -109,6 +123,8 @@ class LimitBook:
         self._gateways: dict[str, _Gateway] = {}
         self._controls: dict[str, LimitControl] = {}
         self._raised_ms: dict[str, int] = {}
+        self._away: dict[str, _Away] = {}
+        self._over: set[TaskKey] = set()
 
     # What happens
 
@@ -121,10 +137,11 @@ class LimitBook:
     def restore(self, row: RateLimitRow) -> None:
         """What this or an earlier controller last said of a task; to be called before anything is read of it."""
         known = self._of(TaskKey(row.department, row.task))
-        if known.read or row.revision < known.revision:
+        if known.read or known.acted or row.revision < known.revision:
             return
-        known.revision, known.row = row.revision, row
-        known.replicas, known.change_id = row.replicas, row.change_id
+        known.revision, known.row, known.said = row.revision, row, row
+        if not known.change_revision:  # a settled change says more, and may have been read before
+            known.replicas, known.change_id = row.replicas, row.change_id
 
     def change(self, change: ReplicaChange) -> None:
         """A settled change; one that is older than what is known says nothing."""
@@ -150,16 +167,21 @@ class LimitBook:
         """An operator's word, in place of the one before."""
         self._controls[control.id] = control
 
+    def no_control(self, name: str) -> None:
+        """An operator's word is taken back whole. name: its id."""
+        self._controls.pop(name, None)
+
     def found(self, gateway: str, limits: Mapping[TaskKey, Limit], now_ms: int) -> list[RateLimitRow]:
         """What a gateway holds: pushes that are in force now, and what somebody else has changed.
 
         Nothing is decided of a task before the first time.
         """
         rows = []
+        self._away.pop(gateway, None)
         for key, task in self._of_gateway(gateway):
             known, there = self._known[key], limits.get(key)
             if not known.read:
-                known.read = True
+                known.read = known.acted = True
                 self._resume(key, task, known, there, now_ms)
             if there is None:
                 if known.pending is None and known.applied is not None:
@@ -192,17 +214,25 @@ class LimitBook:
         if newer is not None:
             # Somebody is ahead of us: what is there has to be read before anything is decided anew.
             known.revision = max(known.revision, newer)
-            known.read, known.row = False, None
+            known.read, known.acted, known.row = False, True, None
             known.pending, known.applied, known.drift = None, None, None
         return [row] if row else []
 
     def failed(self, gateway: str, reason: str, now_ms: int) -> list[RateLimitRow]:
-        """The target couldn't be written or read: what is under way stays so."""
-        rows = []
+        """The target couldn't be written or read: what is under way stays so.
+
+        Told at once of what is under way, and of what can't begin since nothing has been read yet; of the others when
+        it lasts as long as a silence.
+        """
+        before = self._away.get(gateway)
+        self._away[gateway] = _Away(now_ms if before is None else before.since_ms, reason)
+        rows: list[RateLimitRow | None] = []
         for key, _ in self._of_gateway(gateway):
             known = self._known[key]
             if known.pending is not None:
                 rows.append(self._tell(key, known, "failed", reason, now_ms, known.pending))
+            elif not known.read:
+                rows.append(self._tell_unread(key, known, reason, now_ms))
         return [row for row in rows if row]
 
     # What follows
@@ -213,10 +243,13 @@ class LimitBook:
         raised: set[str] = set()
         for key, task in self._tasks.items():
             known = self._known[key]
+            known.paused = any(control.paused for control in self._controls_of(key, now_ms))
             decision = self._decision(key, task, known, now_ms)
             if isinstance(decision, Push):
                 if _raises(decision, known):
                     raised.add(task.gateway)
+                if known.drift is not None and known.drift != decision.reason:
+                    decision = replace(decision, reason=f"{decision.reason}; {known.drift}")
                 known.revision += 1
                 limit = self._limit(key, task, decision, known.revision)
                 known.pending = Pushed(decision, limit, known.change_id, now_ms)
@@ -228,8 +261,24 @@ class LimitBook:
         self._raised_ms |= dict.fromkeys(raised, now_ms)
         return [row for row in rows if row]
 
+    def no_longer_held(self) -> list[RateLimitRow]:
+        """Once more the `applied` row of each task that was told as held and isn't since the last time.
+
+        The row is the same as before, so that the newest row of a task is never one of a hold that is over.
+        """
+        over, self._over = self._over, set()
+        rows = []
+        for key in sorted(over & self._tasks.keys()):
+            known = self._known[key]
+            if (applied := known.applied) is not None and known.pending is None:
+                reason = applied.push.reason
+                rows.append(
+                    self._row(key, self._tasks[key], known, "applied", reason, applied.decided_ms, applied)
+                )
+        return rows
+
     def wanted(self, gateway: str) -> list[Limit]:
-        """The pushes under way at a gateway: cuts first, the deepest first."""
+        """The pushes under way at a gateway, but of tasks that are paused: cuts first, the deepest first."""
         pending = [
             (
                 known.pending.push.limit_qps_per_gateway / known.applied.push.limit_qps_per_gateway,
@@ -238,7 +287,7 @@ class LimitBook:
             if known.applied
             else (1.0, known.pending)
             for key, _ in self._of_gateway(gateway)
-            if (known := self._known[key]).pending is not None
+            if (known := self._known[key]).pending is not None and not known.paused
         ]
         return [pushed.limit for _, pushed in sorted(pending, key=lambda one: one[0])]
 
@@ -311,8 +360,15 @@ class LimitBook:
                 f"{known.pending.limit.revision}, since {_moment(known.pending.decided_ms)} "
                 f"({known.pending.push.reason})"
             )
+        if known.said:
+            said = known.said
+            lines.append(
+                f"  last told: {said.state}, revision {said.revision}, {to_text(said.decided_at)} ({said.reason})"
+            )
         for control in self._controls_of(key, now_ms):
             lines.append(f"  operator: {_spoken(control)}")
+        if away := self._away.get(task.gateway):
+            lines.append(f"  gateway {task.gateway} can't be reached: {away.reason}")
         decision = self._decision(key, task, known, now_ms)
         lines.append(f"  now: {'push, ' if isinstance(decision, Push) else 'hold, '}{decision.reason}")
         return lines
@@ -345,23 +401,32 @@ class LimitBook:
             )
             decision = self._no_raise_in_silence(decision, in_force, task, known, now_ms)
         if known.pending is not None:
-            lower = (
-                isinstance(decision, Push)
-                and decision.limit_qps_per_gateway < known.pending.push.limit_qps_per_gateway
+            return self._instead(key, task, known.pending, decision)
+        if isinstance(decision, Hold):
+            return (
+                decision if known.applied is None else self._again(key, task, known, known.applied, decision)
             )
-            return decision if lower else Hold(f"revision {known.pending.limit.revision} is under way")
-        if isinstance(decision, Hold) and known.applied is not None:
-            return self._again(key, task, known, known.applied, decision)
-        may_raise_ms = self._raised_ms.get(task.gateway, now_ms) + self._timing.raises_together_ms
-        if (
-            isinstance(decision, Push)
-            and _raises(decision, known)
-            and override is None
-            and task.gateway in self._raised_ms
-            and now_ms < may_raise_ms
+        return decision if override else self._together(task, known, decision, now_ms)
+
+    def _instead(self, key: TaskKey, task: Task, pending: Pushed, decision: Push | Hold) -> Push | Hold:
+        """What takes the place of a push that is under way."""
+        if isinstance(decision, Push) and (
+            decision.limit_qps_per_gateway < pending.push.limit_qps_per_gateway
         ):
-            return Hold(f"{decision.reason}, with gateway {task.gateway}'s next raises", may_raise_ms)
-        return decision
+            return decision
+        if reason := self._other_place(key, task, pending):
+            return replace(pending.push, reason=reason)
+        return Hold(f"revision {pending.limit.revision} is under way")
+
+    def _together(self, task: Task, known: _Known, push: Push, now_ms: int) -> Push | Hold:
+        """A raise waits for the gateway's next ones."""
+        raised_ms = self._raised_ms.get(task.gateway)
+        if raised_ms is None or not _raises(push, known):
+            return push
+        may_raise_ms = raised_ms + self._timing.raises_together_ms
+        if now_ms >= may_raise_ms:
+            return push
+        return Hold(f"{push.reason}, with gateway {task.gateway}'s next raises", may_raise_ms)
 
     def _no_raise_in_silence(
         self, decision: Push | Hold, in_force: InForce | None, task: Task, known: _Known, now_ms: int
@@ -374,16 +439,17 @@ class LimitBook:
 
     def _again(self, key: TaskKey, task: Task, known: _Known, applied: Pushed, decision: Hold) -> Push | Hold:
         """What is in force once more, where the target has something else, or clients' limits have changed."""
-        reason = known.drift
-        if reason is None:
-            wanted = self._limit(key, task, applied.push, applied.limit.revision)
-            if wanted.route != applied.limit.route:
-                reason = f"route is now {wanted.route!r}"
-            elif (wanted.client, wanted.clients) != (applied.limit.client, applied.limit.clients):
-                reason = "the limits of its clients have changed"
-            else:
-                return decision
-        return replace(applied.push, reason=reason)
+        reason = known.drift or self._other_place(key, task, applied)
+        return decision if reason is None else replace(applied.push, reason=reason)
+
+    def _other_place(self, key: TaskKey, task: Task, pushed: Pushed) -> str | None:
+        """What the catalog says by now of the route or the clients that isn't in this push; None where nothing is."""
+        wanted = self._limit(key, task, pushed.push, pushed.limit.revision)
+        if wanted.route != pushed.limit.route:
+            return f"route is now {wanted.route!r}"
+        if (wanted.client, wanted.clients) != (pushed.limit.client, pushed.limit.clients):
+            return "the limits of its clients have changed"
+        return None
 
     def _silence(self, task: Task, known: _Known, now_ms: int) -> str | None:
         """Which source is silent, in words; None where both speak."""
@@ -409,11 +475,19 @@ class LimitBook:
         elif gateway is not None and gateway.ready == 0:
             reason = f"gateway {task.gateway} has no ready pod: the last limit holds"
         else:
-            reason = self._silence(task, known, now_ms)
-        if reason is None:
-            known.told.pop("held", None)
+            reason = self._silence(task, known, now_ms) or self._long_away(task, known, now_ms)
+        if reason is not None:
+            return self._tell(key, known, "held", reason, now_ms, known.applied)
+        if known.told.pop("held", None) and known.pending is None:
+            self._over.add(key)
+        return None
+
+    def _long_away(self, task: Task, known: _Known, now_ms: int) -> str | None:
+        away = self._away.get(task.gateway)
+        if away is None or not known.read or now_ms - away.since_ms <= self._timing.silent_ms:
             return None
-        return self._tell(key, known, "held", reason, now_ms, known.applied)
+        since = _moment(away.since_ms)
+        return f"gateway {task.gateway} can't be reached since {since}, the last limit holds: {away.reason}"
 
     def _tell(
         self,
@@ -425,11 +499,35 @@ class LimitBook:
         pushed: Pushed | None,
     ) -> RateLimitRow | None:
         """The row, unless the same was told within the last `alarm_ms`."""
-        before = known.told.get(state)
-        if before is not None and before[0] == reason and now_ms - before[1] < self._timing.alarm_ms:
+        if not self._is_due(known, state, reason, now_ms):
             return None
-        known.told[state] = (reason, now_ms)
         return self._row(key, self._tasks[key], known, state, reason, now_ms, pushed)
+
+    def _tell_unread(self, key: TaskKey, known: _Known, reason: str, now_ms: int) -> RateLimitRow | None:
+        """A task of which nothing can be decided: with the numbers that were last said, so that they aren't lost."""
+        if not self._is_due(known, "failed", reason, now_ms):
+            return None
+        row = self._row(key, self._tasks[key], known, "failed", reason, now_ms, None)
+        if known.row is not None:
+            kept = (
+                "limit_qps",
+                "limit_qps_per_gateway",
+                "burst",
+                "gateways",
+                "change_id",
+                "revision",
+                "applied_at",
+            )
+            row = row.model_copy(update={name: getattr(known.row, name) for name in kept})
+            known.said = row
+        return row
+
+    def _is_due(self, known: _Known, state: LimitState, reason: str, now_ms: int) -> bool:
+        told = known.told.setdefault(state, {})
+        if reason in told and now_ms - told[reason] < self._timing.alarm_ms:
+            return False
+        told[reason] = now_ms
+        return True
 
     def _resume(self, key: TaskKey, task: Task, known: _Known, there: Limit | None, now_ms: int) -> None:
         """Go on where an earlier controller ended: by its last row, and by what the target holds."""
@@ -446,7 +544,14 @@ class LimitBook:
             reason=row.reason,
         )
         decided_ms = to_epoch_ms(row.decided_at)
+        if row.state == "held":
+            # It says when and why it was held, not what the limit came from.
+            known.told["held"] = {row.reason: decided_ms}
+            decided_ms = decided_ms if row.applied_at is None else to_epoch_ms(row.applied_at)
+            push = replace(push, reason="in force since before it was held")
         said = Pushed(push, self._limit(key, task, push, row.revision), row.change_id, decided_ms)
+        if there is not None and there.revision > row.revision:
+            return  # another controller was ahead: what is there counts
         if row.state in ("applied", "held"):
             applied_ms = decided_ms if row.applied_at is None else to_epoch_ms(row.applied_at)
             known.applied = replace(said, applied_ms=applied_ms)
@@ -455,7 +560,7 @@ class LimitBook:
             ):
                 # The catalog may have other limits for its clients by now: that is no drift.
                 known.applied = replace(known.applied, limit=there)
-        elif there is None or there.revision <= row.revision:
+        else:
             if there is not None and there.revision < row.revision:
                 self._take_over(task, known, there, now_ms)
             known.pending = said
@@ -511,7 +616,7 @@ class LimitBook:
         push = pushed.push if pushed else None
         gateway = self._gateways.get(task.gateway)
         revision = pushed.limit.revision if pushed else known.revision
-        return RateLimitRow(
+        known.said = RateLimitRow(
             id=f"{key.department}|{key.task}|{revision}|{state}",
             department=key.department,
             task=key.task,
@@ -532,6 +637,7 @@ class LimitBook:
             ),
             target=self._target,
         )
+        return known.said
 
     def _controls_of(self, key: TaskKey, now_ms: int) -> list[LimitControl]:
         """What operators say that holds for this task now: of the task itself first."""

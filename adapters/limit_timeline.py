@@ -58,8 +58,7 @@ class TimelineReader:
     """
 
     def __init__(self, kafka: Kafka, key: TaskKey) -> None:
-        self._key = key
-        self._topics = TopicsReader(kafka, _MODELS)
+        self._topics = TopicsReader(kafka, _MODELS, (str(key), ALL_TASKS))
 
     @property
     def missing(self) -> list[str]:
@@ -97,11 +96,9 @@ class TimelineReader:
         self._topics.close()
 
     def _add(self, record: Record, messages: Iterable[Told]) -> None:
-        keys = (str(self._key), ALL_TASKS)
         for told in messages:
-            if told.value is None or told.key not in keys or (row := _read(told)) is None:
-                continue
-            if isinstance(row, ServiceMetricsRow) and row.level != "task":
+            row = None if told.value is None else _read(told)
+            if row is None or (isinstance(row, ServiceMetricsRow) and row.level != "task"):
                 continue
             record.add(row)
 

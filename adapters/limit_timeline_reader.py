@@ -33,11 +33,12 @@ class Told:
 class TopicsReader:
     """Reads what these topics hold, then what comes. A topic that doesn't exist holds nothing.
 
-    Raises KafkaUnavailable when no broker answers.
+    keys: only messages of these, None: all. Raises KafkaUnavailable when no broker answers.
     """
 
-    def __init__(self, kafka: Kafka, topics: Iterable[Topic]) -> None:
+    def __init__(self, kafka: Kafka, topics: Iterable[Topic], keys: Iterable[str] | None = None) -> None:
         self._address = kafka.bootstrap_servers
+        self._keys = None if keys is None else {key.encode() for key in keys}
         self._topics = {kafka.topic(topic): topic for topic in topics}
         self._consumer = Consumer(
             kafka.client_config()
@@ -79,7 +80,7 @@ class TopicsReader:
     def coming(self, wait_seconds: float) -> list[Told]:
         """What has come since the last time; waits no longer than this. Kafka away is waited out."""
         messages = self._consumer.consume(_READ_AT_ONCE, wait_seconds)
-        return [self._message(one) for one in messages if one.error() is None]
+        return [self._message(one) for one in messages if one.error() is None and self._wants(one)]
 
     def close(self) -> None:
         """Leave Kafka."""
@@ -101,7 +102,7 @@ class TopicsReader:
                     raise self._unavailable(place[0], KafkaException(error))
                 if place not in left:
                     continue
-                if error is None and offset < left[place]:
+                if error is None and offset < left[place] and self._wants(message):
                     yield self._message(message)
                 if error is not None or offset >= left[place] - 1:
                     del left[place]
@@ -130,6 +131,9 @@ class TopicsReader:
         except KafkaException as error:
             raise self._unavailable(name, error) from error
         return found.offset if found.offset >= 0 else high
+
+    def _wants(self, message: Message) -> bool:
+        return self._keys is None or message.key() in self._keys
 
     def _message(self, message: Message) -> Told:
         return Told(

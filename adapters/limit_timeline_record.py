@@ -16,7 +16,15 @@ from typing import IO
 
 from tidegate.adapters.limit_timeline_reader import Told, TopicsReader
 from tidegate.jobs.logic.catalog_rows import rows_of
-from tidegate.jobs.logic.limit_replay_events import RECORDED, BadEvent, Event, event_of, read_event, read_row
+from tidegate.jobs.logic.limit_replay_events import (
+    RECORDED,
+    REMOVABLE,
+    BadEvent,
+    Event,
+    event_of,
+    read_event,
+    read_row,
+)
 from tidegate.schemas import catalog as catalogs
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Settings
@@ -124,7 +132,7 @@ def _written(path: Path) -> Iterator[_Out]:
 def _readable(messages: Iterable[Told], found: Recorded) -> Iterator[Event]:
     for told in messages:
         if told.value is None:
-            if told.topic is topics.TASKS:
+            if told.topic.name in REMOVABLE:
                 yield Event(told.topic.name, told.at_ms, told.key, None)
             continue
         try:

@@ -167,8 +167,10 @@ class _Stage:
             return self._was_silent(row.gateway, at_ms) | (before != row.gateways_ready)
         elif isinstance(row, LimitControl):
             self._book.control(row)
-        else:
+        elif event.is_catalog:
             self._use(event.key, row)
+        else:
+            self._book.no_control(event.key)
         return True
 
     def _use(self, key: str, row: TaskRow | None) -> None:

@@ -2,7 +2,8 @@
 
     {"topic": "kubernetes.replicas", "value": {...the row...}}
 
-A task that was removed from the catalog has no row: `"value": null`, with its `key` and `at`, when that was.
+A task that was removed from the catalog, or an operator's word that was taken back whole, has no row: `"value": null`,
+with its `key` and `at`, when that was.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ _RANKS = {name: rank for rank, name in enumerate(_MODELS)}
 _MOMENT = TypeAdapter(Timestamp)
 RECORDED = (topics.TASKS, topics.LIMIT_CONTROLS, topics.GATEWAYS, topics.REPLICAS, topics.REPLICA_CHANGES)
 
+REMOVABLE = frozenset({topics.TASKS.name, topics.LIMIT_CONTROLS.name})
+"""Topics in which a key can be removed."""
+
 
 class BadEvent(Exception):
     """A line is no event. The message begins with the field that is wrong."""
@@ -44,7 +48,7 @@ class BadEvent(Exception):
 
 @dataclass(frozen=True)
 class Event:
-    """What a topic said at a moment. row None: the task of this key has left the catalog."""
+    """What a topic said at a moment. row None: what it said of this key before holds no more."""
 
     topic: str
     at_ms: int
@@ -122,10 +126,10 @@ def read_event(line: bytes) -> Event:
         raise BadEvent(f"topic: {topic!r} is none of {', '.join(_MODELS)}")
     if said.get("value") is not None:
         return event_of(read_row(topic, orjson.dumps(said["value"])))
-    if topic != topics.TASKS.name or "value" not in said:
+    if topic not in REMOVABLE or "value" not in said:
         raise BadEvent("value: missing")
     if not isinstance(said.get("key"), str):
-        raise BadEvent("key: missing: the task, department/task, that has left the catalog")
+        raise BadEvent("key: missing: department/task that holds no more")
     try:
         at = _MOMENT.validate_python(said.get("at"))
     except ValidationError as error:

@@ -140,6 +140,14 @@ def test_a_task_that_leaves_the_catalog_is_decided_no_more() -> None:
     assert limits(found) == [(0, 40)]
 
 
+def test_a_word_that_is_taken_back_whole_holds_no_more() -> None:
+    back = read_event(
+        b'{"topic":"tidegate.limit-controls","key":"vision/chat","value":null,"at":"2026-11-24T10:00:30.000Z"}'
+    )
+    found = run([*alive(30), said(10, paused=True), ready(11, 1), back])
+    assert limits(found) == [(0, 40), (30, 10)]
+
+
 def test_without_a_catalog_it_says_so() -> None:
     found = replay([gateways(0), ready(0, 4)], Trial())
     assert found.rows == []

@@ -267,17 +267,14 @@ def test_the_followed_command_goes_on_until_it_is_interrupted(kafka: Kafka, tmp_
 
 def test_a_reader_that_has_enough_is_no_error(kafka: Kafka, tmp_path: Path) -> None:
     history(kafka)
-    command = f"{sys.executable} -m tidegate.cli.main limits --task chat --follow --json | head -n 1"
-    done = subprocess.run(
-        ["/bin/bash", "-o", "pipefail", "-c", command],
-        env=environment(kafka),
-        cwd=tmp_path,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    with started(kafka, tmp_path, "limits", "--task", "chat", "--since", since(), "-f", "--json") as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        put(kafka, topics.SERVICE_METRICS_1S, [window(17, 77, 0)])
+        assert process.wait(60) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
 
 
 def test_which_task_is_meant_is_asked_for(kafka: Kafka, tmp_path: Path) -> None:
@@ -593,4 +590,7 @@ def started(kafka: Kafka, folder: Path, *arguments: str, **more: str) -> Iterato
     finally:
         if process.poll() is None:
             process.kill()
-        process.communicate(timeout=30)
+        process.wait(30)
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()

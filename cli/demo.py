@@ -1,4 +1,4 @@
-"""`tidegate demo`: a real gateway under load, and what tidegate makes of it, live."""
+"""`tidegate demo`: a real gateway under load, what tidegate makes of it, live, and a limit that follows replicas."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ def demo(
 ) -> None:
     """Play a day of traffic through a real Envoy, and show each task's metrics seconds after its requests.
 
+    Replicas of one task leave and join meanwhile, and its rate limit in Envoy follows.
+
     Starts Kafka, Elasticsearch, Flink, Envoy and a dozen pretended models on free loopback ports, in a folder
-    of its own, and ends them all again. Exits with 1 when a part fails or a request isn't accounted for, and
-    with 130 when it was interrupted.
+    of its own, and ends them all again. Exits with 1 when a part fails, a request isn't accounted for or the limit
+    doesn't follow, and with 130 when it was interrupted.
     """
     from tidegate.adapters.kafka import KafkaUnavailable
     from tidegate.artifacts.maven import ArtifactUnavailable

@@ -85,7 +85,7 @@ def create(
 
     if where.cluster:
         # PyFlink takes this process for a place to run Python functions in, unless it is told that they go elsewhere.
-        os.environ["_python_worker_execution_mode"] = "process"
+        os.environ["_python_worker_execution_mode"] = "process"  # noqa: SIM112 (PyFlink reads this name)
     configuration = Configuration()
     for key, value in options(settings, where, name, of_the_job).items():
         configuration.set_string(key, value)

@@ -1,4 +1,4 @@
-"""The controller as a process on a real Kafka: it leads alone, goes on where one ended, and takes the catalog's word."""
+"""The controller as a process on a real Kafka: leads alone, goes on where one ended, takes the catalog's word."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
 """From a replica's readiness to the limit in force, over many changes, on the whole loop of real parts.
 
-    python -m benchmarks.closed_loop [--changes N] [--envoys 1|2]
+    python -m benchmarks.closed_loop [--changes N] [--envoys 1|2] [--flapping-seconds N]
 
 One task behind a real Envoy whose health checks are the source; watcher, job replica-changes on Flink, controller,
 route file, Envoy's own word that it holds the limit. Load runs all the while at more than the capacity. The floor of a
 change is its de-jitter window: no loop can be faster. The controller's and the watcher's clocks are this machine's.
+Then one replica's readiness flaps every three seconds, and what settles and is pushed is counted.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from tidegate.schemas.limit_rows import RateLimitRow
+
 from benchmarks.live import servers
 from benchmarks.loop import QPS_PER_REPLICA, REPLICAS, Load, Loop, closed_loop
 from tests.waiting import until
 
 _FEWEST, _MOST = 2, 6
+_FLAP_EVERY_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--changes", type=int, default=50)
     parser.add_argument("--envoys", type=int, choices=(1, 2), default=1)
+    parser.add_argument("--flapping-seconds", type=int, default=120)
     arguments = parser.parse_args()
     with servers("kafka", "flink-jobmanager", "flink-taskmanager") as stack:
         settings = stack.settings
         with closed_loop(settings.kafka, settings.flink.rest_address, envoys=arguments.envoys) as loop:
             measured = _play(loop, arguments.changes)
-            pushes = sum(row.state == "decided" for row in loop.limits())
-    _report(measured, pushes)
+            pushes = len(_decided(loop))
+            _report(measured, pushes)
+            _flap(loop, arguments.flapping_seconds)
 
 
 def _play(loop: Loop, changes: int) -> list[Measured]:
@@ -80,6 +86,26 @@ def _play(loop: Loop, changes: int) -> list[Measured]:
             print(_line(number + 1, measured[-1]), flush=True)
             ready = after
     return measured
+
+
+def _flap(loop: Loop, seconds: int) -> None:
+    """One of four replicas comes and goes; the safe limit is that of three."""
+    loop.director.set_ready(*REPLICAS[:4])
+    until(_holds(loop, 4 * QPS_PER_REPLICA), "four replicas before the flapping", 90)
+    settled, pushed = len(loop.changes()), len(_decided(loop))
+    flaps = max(1, round(seconds / _FLAP_EVERY_SECONDS))
+    for flap in range(flaps):
+        loop.director.set_ready(*REPLICAS[: 3 if flap % 2 == 0 else 4])
+        time.sleep(_FLAP_EVERY_SECONDS)
+    limits = [row.limit_qps for row in _decided(loop)[pushed:]]
+    print(
+        f"{flaps} moves of one in four replicas in {seconds} s: {len(loop.changes()) - settled} changes settled, "
+        f"{len(limits)} pushes: {', '.join(f'{limit:g}' for limit in limits if limit is not None)} qps"
+    )
+
+
+def _decided(loop: Loop) -> list[RateLimitRow]:
+    return [row for row in loop.limits() if row.state == "decided"]
 
 
 def _holds(loop: Loop, limit_qps: float) -> Callable[[], bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from tidegate.schemas.catalog import ClientLimits, Name, Rate, Slo, Text
 from tidegate.schemas.index_hints import IndexAs
 from tidegate.schemas.rows import Count, Row
@@ -107,6 +107,14 @@ class LimitControl(Row):
     by: str
     reason: Annotated[str, IndexAs("text")]
     set_at: Timestamp
+
+    @model_validator(mode="after")
+    def _one_word(self) -> LimitControl:
+        if self.paused and (self.override_qps is not None or self.expires_at is not None):
+            raise ValueError("paused: a pause has no override and no end; resume it")
+        if (self.override_qps is None) != (self.expires_at is None):
+            raise ValueError("expires_at: an override has an end, and nothing else has one")
+        return self
 
 
 class TaskGateway(Row):

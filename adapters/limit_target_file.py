@@ -96,8 +96,8 @@ class EnvoyFileTarget:
         said = [answer for answer in answers if not isinstance(answer, Exception)]
         if not said:
             raise TargetFailed(
-                f"none of gateway {gateway!r}'s Envoys answers at {', '.join(admins)} ({answers[0]}); "
-                "see limits.envoy_admins"
+                f"no Envoy of gateway {gateway!r} answers at {', '.join(admins)} ({answers[0]}); see "
+                "limits.envoy_admins"
             )
         return (limits_of(routes) for routes in said)
 

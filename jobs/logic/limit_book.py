@@ -11,6 +11,7 @@ from a limit that is really in force.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -32,6 +33,8 @@ from tidegate.schemas.timestamps import from_epoch_ms, to_epoch_ms, to_text
 
 ALL_TASKS = "*"
 _SHORTEST_CLIENT_QPS = 0.01
+_VARYING = re.compile(r"0x[0-9a-f]+|\d+\.\d+")
+"""What differs from one try to the next in the words of a client: addresses of objects, seconds that were left."""
 
 
 @dataclass(frozen=True)
@@ -466,6 +469,8 @@ class LimitBook:
 
     def _alarm(self, key: TaskKey, task: Task, known: _Known, now_ms: int) -> RateLimitRow | None:
         """A `held` row, when there is something that people should know, and it wasn't told lately."""
+        if not known.read:
+            return None  # what it is that holds isn't known yet
         paused = next((control for control in self._controls_of(key, now_ms) if control.paused), None)
         gateway = self._gateways.get(task.gateway)
         if paused is not None:
@@ -524,9 +529,10 @@ class LimitBook:
 
     def _is_due(self, known: _Known, state: LimitState, reason: str, now_ms: int) -> bool:
         told = known.told.setdefault(state, {})
-        if reason in told and now_ms - told[reason] < self._timing.alarm_ms:
+        same = _VARYING.sub("#", reason)
+        if same in told and now_ms - told[same] < self._timing.alarm_ms:
             return False
-        told[reason] = now_ms
+        told[same] = now_ms
         return True
 
     def _resume(self, key: TaskKey, task: Task, known: _Known, there: Limit | None, now_ms: int) -> None:
@@ -546,7 +552,7 @@ class LimitBook:
         decided_ms = to_epoch_ms(row.decided_at)
         if row.state == "held":
             # It says when and why it was held, not what the limit came from.
-            known.told["held"] = {row.reason: decided_ms}
+            known.told["held"] = {_VARYING.sub("#", row.reason): decided_ms}
             decided_ms = decided_ms if row.applied_at is None else to_epoch_ms(row.applied_at)
             push = replace(push, reason="in force since before it was held")
         said = Pushed(push, self._limit(key, task, push, row.revision), row.change_id, decided_ms)

@@ -192,7 +192,7 @@ class World:
     def __post_init__(self) -> None:
         self._producer = Producer({**self.kafka.client_config(), "linger.ms": 0})
         ensure_topics(self.kafka, LIMIT_TOPICS)
-        self._said: list[tuple[str, RateLimitRow]] = []
+        self._said: list[RateLimitRow] = []
         self._reader = Consumer(
             {
                 **self.kafka.client_config(),
@@ -336,11 +336,13 @@ class World:
 
     def rows(self, task: str = "chat") -> list[RateLimitRow]:
         """All that the controllers have said of a task, in order."""
+        return [row for row in self.all_rows() if row.task == task]
+
+    def all_rows(self) -> list[RateLimitRow]:
+        """Of all tasks; those of each one in order."""
         while found := [one for one in self._reader.consume(1000, 0.05) if one.error() is None]:
-            for one in found:
-                row = RateLimitRow.model_validate_json(one.value() or b"")
-                self._said.append((row.task, row))
-        return [row for name, row in self._said if name == task]
+            self._said += (RateLimitRow.model_validate_json(one.value() or b"") for one in found)
+        return self._said
 
     def told(self, task: str = "chat") -> list[tuple[str, int, float | None]]:
         """Their states, revisions and limits."""

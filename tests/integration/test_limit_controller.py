@@ -53,16 +53,22 @@ def test_a_limit_is_decided_applied_and_told(world: World) -> None:
     assert controller.end() == 0
 
 
-def test_a_controller_that_starts_in_silence_takes_its_lead(world: World) -> None:
+def test_a_controller_that_starts_in_silence_holds_and_says_so(kafka: Kafka, tmp_path: Path) -> None:
     """What the sources said last is long ago: there is nothing in their topics to wait for."""
-    long_ago = now_ms() - 3_600_000
-    world.put_raw(topics.REPLICAS, "vision/chat", replicas_row(long_ago, 4).model_dump_json(), long_ago)
-    world.put_raw(topics.GATEWAYS, GATEWAY, gateway_row(long_ago, 1).model_dump_json(), long_ago)
-    world.change(4)
-    controller = world.controller()
-    world.alive()
-    world.until_applied(40)
-    assert controller.end() == 0
+    world = World(kafka, tmp_path, limits="silent_seconds = 2")
+    try:
+        long_ago = now_ms() - 3_600_000
+        world.put_raw(topics.REPLICAS, "vision/chat", replicas_row(long_ago, 4).model_dump_json(), long_ago)
+        world.put_raw(topics.GATEWAYS, GATEWAY, gateway_row(long_ago, 1).model_dump_json(), long_ago)
+        world.change(4)
+        controller = world.controller()
+        until(lambda: [row.state for row in world.rows()] == ["held"], "the silence is told")
+        assert "has said nothing yet" in world.rows()[0].reason
+        world.alive()
+        world.until_applied(40)
+        assert controller.end() == 0
+    finally:
+        world.end()
 
 
 def test_the_leader_is_killed_in_the_middle_of_changes_and_the_other_goes_on(world: World) -> None:

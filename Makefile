@@ -44,11 +44,13 @@ format: setup ## ruff's formatter, and what it can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup ## the figures, each beside its floor, then the soak; 45 minutes, less with MINUTES=5
+bench: setup ## the figures, each beside its floor, then the soak; over an hour, less with MINUTES=5
 	$(BIN)/python -m benchmarks.service_metrics
 	$(BIN)/python -m benchmarks.visibility
 	$(BIN)/python -m benchmarks.ship
 	$(BIN)/python -m benchmarks.index
+	$(BIN)/python -m benchmarks.closed_loop
+	$(BIN)/python -m benchmarks.limits
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
 soak: setup ## only the soak: what the job keeps while replicas come and go

@@ -661,13 +661,13 @@ def test_a_thousand_tasks_that_change_at_once_all_get_their_limits_and_cuts_dont
         target = EnvoyFileTarget({GATEWAY: world.routes}, {GATEWAY: world.admins})
         try:
             measured = measure(world, target)
+            rows = world.all_rows()
         finally:
             world.end()
     with capsys.disabled():
         print("", *report("file", measured), sep="\n")  # noqa: T201 (figures for people)
     assert measured.last_cut_seconds <= measured.last_raise_seconds
     assert measured.revisions == 2000, "one push a task and change"
-    rows = world.all_rows()
     assert {row.state for row in rows} == {"decided", "applied"}
     assert len(rows) == 4000
 

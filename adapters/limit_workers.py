@@ -10,13 +10,18 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 
 from tidegate.adapters.backoff import Backoff
-from tidegate.adapters.limit_targets import Target, TargetFailed
+from tidegate.adapters.limit_targets import Refused, Target, TargetFailed
 from tidegate.jobs.logic.envoy_limits import Limit, TaskKey
 
 _LOG = logging.getLogger(__name__)
 _LOOK_AGAIN_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.2, 0.5, 0.5, 0.5)
 """After a write, when to look whether it is in force: Envoy takes some milliseconds, istiod up to a second or two."""
 _SHORTEST_REST_SECONDS = 1.0
+_MOST_TOKENS = 2**32 - 1
+_TOO_LARGE = Refused(
+    f"a bucket of more than {_MOST_TOKENS} tokens is none for Envoy; lower the task's qps_per_replica or "
+    "burst_seconds, or give it a ceiling_qps"
+)
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,9 @@ class GatewayWorker:
             return self._wanted
 
     def _put(self, wanted: Sequence[Limit]) -> None:
-        refused = self._target.write(self._gateway, wanted)
+        # Envoy refuses a configuration with one such limit as a whole, and with it all other tasks' changes.
+        refused = {limit.key: _TOO_LARGE for limit in wanted if _largest(limit) > _MOST_TOKENS}
+        refused |= self._target.write(self._gateway, [one for one in wanted if one.key not in refused])
         now_ms = self._clock_ms()
         self._refusals = self._refusals + 1 if refused else 0
         for limit in wanted:
@@ -187,3 +194,9 @@ class GatewayWorker:
         with self._condition:
             self._condition.wait_for(lambda: self._stopped, shortest)
             self._condition.wait_for(lambda: self._stopped or self._new, seconds - shortest)
+
+
+def _largest(limit: Limit) -> int:
+    """Of its numbers of tokens."""
+    buckets = [limit.bucket, *limit.clients.values(), *([limit.client] if limit.client else [])]
+    return max(max(bucket.max_tokens, bucket.tokens_per_fill) for bucket in buckets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from queue import Empty, SimpleQueue
 
@@ -263,6 +264,17 @@ def test_a_refusal_is_told_the_others_are_in_force_and_it_is_tried_again(target:
     finally:
         stage.worker.stop()
         stage.worker.join(10)
+
+
+def test_a_limit_that_envoy_would_not_take_is_refused_here_and_the_others_go_on(stage: Stage) -> None:
+    """Seen on Envoy 1.40: of a route file with such a bucket it takes nothing."""
+    ocr = replace(limit(task="ocr"), bucket=TokenBucket(2**32, 10, 1000))
+    client = replace(limit(task="embed"), clients={"batch": TokenBucket(2**32, 10, 1000)})
+    stage.worker.want([ocr, client, limit()])
+    until(stage.found(limit()))
+    assert [limits for _, limits in stage.target.writes] == [[limit()]]
+    until(lambda: sum(isinstance(one, NotTaken) for one in stage.heard()) >= 2)
+    assert "give it a ceiling_qps" in next(one for one in stage.said if isinstance(one, NotTaken)).reason
 
 
 def test_a_newer_revision_at_the_target_is_told_with_it(stage: Stage) -> None:

@@ -29,7 +29,7 @@ demo: setup ## a real Envoy with a dozen tasks, and their metrics live in the te
 	@$(BIN)/tidegate demo $(ARGS)
 
 test: setup lint ## everything, on real servers; each of WORKERS has servers of its own
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-fast: setup ## what needs no server
 	$(BIN)/python -m pytest tests/unit tests/contract $(ARGS)

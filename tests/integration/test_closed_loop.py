@@ -49,7 +49,9 @@ def test_admitted_requests_follow_the_ready_replicas_down_and_up(loop: Loop) -> 
         time.sleep(8)
         assert load.admitted_qps(raised + 2, raised + 8) == pytest.approx(40, rel=0.05)
     rows = [row for row in loop.limits() if row.state == "applied"]
-    assert [(row.replicas, row.limit_qps) for row in rows] == [(4, 40), (2, 20), (4, 40)]
+    limits = [(row.replicas, row.limit_qps) for row in rows]
+    # Two replicas that become ready a moment apart may be two changes, and so two raises.
+    assert [limit for limit in limits if limit != (3, 30)] == [(4, 40), (2, 20), (4, 40)]
     ids = {change.id: change for change in loop.changes()}
     for row in rows:
         assert row.change_id in ids

@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,23 @@ def submit(
     logs.mkdir(parents=True, exist_ok=True)
     told = {name: logs / f"submit-{name}.log" for name in names}
     submitting: dict[str, ProcessId] = {}
-    try:
+
+    def start() -> None:
         for name, log in told.items():
             launch = Launch((*command, "submit", name), logs)
             submitting[name] = processes.start(launch, log, secrets.token_hex(16))
+
+    # On a thread: an interrupt must not come between a start and the note of what was started.
+    starting = ThreadPoolExecutor(1)
+    try:
+        starting.submit(start).result()
         while submitting:
             doing(f"submitting {' and '.join(submitting)}")
             for name, process in list(submitting.items()):
                 _take_end(name, processes.ended(process), told[name], submitting)
             _wait(deadline, f"submitting {', '.join(submitting)} takes", logs)
     finally:
+        starting.shutdown(wait=True)
         processes.stop(submitting.values(), _PATIENCE_SECONDS)
     doing("waiting until all of their tasks run")
     while not running(rest_address, *names):

@@ -101,13 +101,13 @@ def _statements(settings: Settings, where: Where, job: str) -> Any:
         return service_metrics.main(tables, settings, bounded=where.bounded)
     from confluent_kafka import KafkaException
     from tidegate.adapters import replica_history
-    from tidegate.jobs import replica_changes
+    from tidegate.jobs import messages, replica_changes
 
     try:
         history = {} if where.bounded else replica_history.newest(settings.kafka)
     except KafkaException as error:
         raise CommandFailed(f"what {job} said before can't be read: {error}") from error
-    tables = environment.create(settings, where, job, replica_changes.OPTIONS)
+    tables = environment.create(settings, where, job, messages.OPTIONS)
     return replica_changes.main(tables, settings, history, bounded=where.bounded)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Kafka
 
@@ -37,3 +39,52 @@ def dead_letters_table(name: str, kafka: Kafka) -> str:
 def timestamp_text(column: str) -> str:
     """UTC, ISO 8601 with milliseconds and Z; the session's time zone is UTC."""
     return f"DATE_FORMAT({column}, 'yyyy-MM-dd''T''HH:mm:ss.SSS''Z''')"
+
+
+def messages_table(
+    name: str,
+    kafka: Kafka,
+    topic: topics.Topic,
+    group: str,
+    *,
+    bounded: bool,
+    look_back_seconds: float | None = None,
+) -> str:
+    """A topic as a source of untouched messages.
+
+    bounded: all that is in it now. look_back_seconds: a start without a checkpoint reads so far back; None: all of it.
+    """
+    if bounded:
+        start = "'scan.startup.mode' = 'earliest-offset', 'scan.bounded.mode' = 'latest-offset'"
+    elif look_back_seconds is None:
+        start = "'scan.startup.mode' = 'earliest-offset'"
+    else:
+        since_ms = int((datetime.now(UTC).timestamp() - look_back_seconds) * 1000)
+        start = f"'scan.startup.mode' = 'timestamp', 'scan.startup.timestamp-millis' = '{since_ms}'"
+    return f"""
+        CREATE TEMPORARY TABLE {name} (
+          message BYTES,
+          kafka_partition INT METADATA FROM 'partition' VIRTUAL,
+          kafka_offset BIGINT METADATA FROM 'offset' VIRTUAL,
+          kafka_time TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL
+        ) WITH (
+          'connector' = 'kafka',
+          'topic' = {text(kafka.topic(topic))},
+          {properties(kafka)},
+          'properties.group.id' = {text(group)},
+          {start},
+          'scan.topic-partition-discovery.interval' = '1 min',
+          'format' = 'raw'
+        )"""
+
+
+def messages_sink(name: str, kafka: Kafka, topic: topics.Topic) -> str:
+    """A topic as a sink of ready-made messages, (message_key, message)."""
+    return f"""
+        CREATE TEMPORARY TABLE {name} (message_key STRING, message STRING) WITH (
+          {sink(kafka, topic)},
+          'key.format' = 'raw',
+          'key.fields' = 'message_key',
+          'value.format' = 'raw',
+          'value.fields-include' = 'EXCEPT_KEY'
+        )"""

@@ -1,7 +1,7 @@
 """The job replica-changes: who is ready, as the sources say, in; settled changes out.
 
     replica_rows      the messages of kubernetes.replicas, as they are
-    Read              rows, or dead letters
+    rows              by their model, or dead letters (jobs/messages.py)
     Settle            by task: keeps what is known (jobs/logic/task_replicas.py) and sets a timer for what is pending
 
 Time is the sources': a row's `observed_at`, and from there on at the speed of this machine's clock. So neither a clock
@@ -12,50 +12,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
 from pyflink.common import Row, Types
-from pyflink.datastream import KeyedProcessFunction, OutputTag, ProcessFunction, RuntimeContext
+from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import ValueStateDescriptor
-from tidegate.jobs.kafka_tables import dead_letters_table, properties, sink, text, timestamp_text
+from tidegate.jobs.kafka_tables import dead_letters_table, messages_sink, messages_table
 from tidegate.jobs.logic.replica_changes import Windows, next_due_ms
 from tidegate.jobs.logic.task_replicas import TaskReplicas
+from tidegate.jobs.messages import DEAD, MESSAGE, rows
 from tidegate.schemas import topics
 from tidegate.schemas.limit_rows import ReplicaChange, ReplicasRow
 from tidegate.schemas.limit_settings import ReplicaChanges
-from tidegate.schemas.settings import Kafka, Settings
+from tidegate.schemas.settings import Settings
 
 if TYPE_CHECKING:
-    from pyflink.datastream import DataStream
     from pyflink.table import StatementSet, StreamTableEnvironment
 
+
 NAME = "replica-changes"
-OPTIONS = {
-    # Python operators take what has come every so many ms; the default second would be a third of our time.
-    "python.fn-execution.bundle.time": "20",
-}
 _LOOK_BACK_SECONDS = 60
 """A start without a checkpoint reads so far back: every task has a row of the last half minute."""
-_EXCERPT_CHARACTERS = 1000
-
-_ROW = Types.ROW([Types.STRING(), Types.STRING()])
-_MESSAGE = Types.ROW_NAMED(["message_key", "message"], [Types.STRING(), Types.STRING()])
-_LETTER_FIELDS = ["id", "topic", "partition", "offset", "reason", "excerpt", "seen_at"]
-_LETTER = Types.ROW_NAMED(
-    _LETTER_FIELDS,
-    [
-        Types.STRING(),
-        Types.STRING(),
-        Types.INT(),
-        Types.LONG(),
-        Types.STRING(),
-        Types.STRING(),
-        Types.STRING(),
-    ],
-)
-_DEAD = OutputTag("dead", _LETTER)
 
 
 @dataclass(frozen=True)
@@ -65,36 +42,6 @@ class Tables:
     replica_rows: str = "replica_rows"
     replica_changes: str = "replica_changes"
     dead_letters: str = "dead_letters"
-
-
-class Read(ProcessFunction):  # type: ignore[misc]
-    """A message as (task's key, row's text); what is no row goes to the dead letters, whole."""
-
-    def __init__(self, topic: str) -> None:
-        self._topic = topic
-
-    def process_element(self, value: Any, context: Any) -> Iterator[Any]:
-        """value: (message, partition, offset, when Kafka got it)."""
-        message, partition, offset, seen_at = value
-        try:
-            row = ReplicasRow.model_validate_json(message or b"")
-        except ValidationError as error:
-            wrong = error.errors(include_url=False)[0]
-            place = ".".join(map(str, wrong["loc"])) or "the whole"
-            yield (
-                _DEAD,
-                Row(
-                    f"{self._topic}-{partition}-{offset}|{NAME}",
-                    self._topic,
-                    partition,
-                    offset,
-                    f"{place}: {wrong['msg']}",
-                    (message or b"").decode("utf-8", "replace")[:_EXCERPT_CHARACTERS],
-                    seen_at,
-                ),
-            )
-        else:
-            yield Row(f"{row.department}/{row.task}", row.model_dump_json())
 
 
 class Settle(KeyedProcessFunction):  # type: ignore[misc]
@@ -179,18 +126,14 @@ def build(
 ) -> StatementSet:
     """The whole job over registered tables, ready to execute."""
     changes = settings.replica_changes
-    messages = environment.sql_query(
-        f"SELECT message, kafka_partition, kafka_offset, {timestamp_text('kafka_time')} FROM {tables.replica_rows}"
-    )
-    rows: DataStream = environment.to_data_stream(messages).process(
-        Read(settings.kafka.topic(topics.REPLICAS)), _ROW
-    )
-    settled = rows.key_by(lambda row: row[0], Types.STRING()).process(
-        Settle(windows_of(changes), round(changes.stale_seconds * 1000), history, bounded=bounded), _MESSAGE
+    prefix = settings.kafka.topic_prefix
+    told = rows(environment, tables.replica_rows, topics.REPLICAS, prefix, ReplicasRow, NAME)
+    settled = told.key_by(lambda row: row[0], Types.STRING()).process(
+        Settle(windows_of(changes), round(changes.stale_seconds * 1000), history, bounded=bounded), MESSAGE
     )
     statements = environment.create_statement_set()
     statements.add_insert(tables.replica_changes, environment.from_data_stream(settled))
-    statements.add_insert(tables.dead_letters, environment.from_data_stream(rows.get_side_output(_DEAD)))
+    statements.add_insert(tables.dead_letters, environment.from_data_stream(told.get_side_output(DEAD)))
     return statements
 
 
@@ -207,10 +150,18 @@ def main(
     bounded: read what is in the topic now, settle what is pending, end.
     """
     tables = Tables()
+    kafka = settings.kafka
     for statement in (
-        replica_rows_table(tables.replica_rows, settings.kafka, settings.replica_changes, bounded=bounded),
-        replica_changes_table(tables.replica_changes, settings.kafka),
-        dead_letters_table(tables.dead_letters, settings.kafka),
+        messages_table(
+            tables.replica_rows,
+            kafka,
+            topics.REPLICAS,
+            settings.replica_changes.consumer_group,
+            bounded=bounded,
+            look_back_seconds=_LOOK_BACK_SECONDS,
+        ),
+        messages_sink(tables.replica_changes, kafka, topics.REPLICA_CHANGES),
+        dead_letters_table(tables.dead_letters, kafka),
     ):
         environment.execute_sql(statement)
     return build(environment, settings, tables, history, bounded=bounded)
@@ -219,40 +170,3 @@ def main(
 def windows_of(settings: ReplicaChanges) -> Windows:
     """The de-jitter's windows, by the settings."""
     return Windows(round(settings.down_window_seconds * 1000), round(settings.up_window_seconds * 1000))
-
-
-def replica_rows_table(name: str, kafka: Kafka, settings: ReplicaChanges, *, bounded: bool) -> str:
-    """The topic of who is ready as a source of untouched messages."""
-    since_ms = int((datetime.now(UTC).timestamp() - _LOOK_BACK_SECONDS) * 1000)
-    start = (
-        "'scan.startup.mode' = 'earliest-offset', 'scan.bounded.mode' = 'latest-offset'"
-        if bounded
-        else f"'scan.startup.mode' = 'timestamp', 'scan.startup.timestamp-millis' = '{since_ms}'"
-    )
-    return f"""
-        CREATE TEMPORARY TABLE {name} (
-          message BYTES,
-          kafka_partition INT METADATA FROM 'partition' VIRTUAL,
-          kafka_offset BIGINT METADATA FROM 'offset' VIRTUAL,
-          kafka_time TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL
-        ) WITH (
-          'connector' = 'kafka',
-          'topic' = {text(kafka.topic(topics.REPLICAS))},
-          {properties(kafka)},
-          'properties.group.id' = {text(settings.consumer_group)},
-          {start},
-          'scan.topic-partition-discovery.interval' = '1 min',
-          'format' = 'raw'
-        )"""
-
-
-def replica_changes_table(name: str, kafka: Kafka) -> str:
-    """The topic of settled changes as a sink of ready-made messages."""
-    return f"""
-        CREATE TEMPORARY TABLE {name} (message_key STRING, message STRING) WITH (
-          {sink(kafka, topics.REPLICA_CHANGES)},
-          'key.format' = 'raw',
-          'key.fields' = 'message_key',
-          'value.format' = 'raw',
-          'value.fields-include' = 'EXCEPT_KEY'
-        )"""

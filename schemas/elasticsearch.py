@@ -90,6 +90,12 @@ INDEX_CONTRACTS: tuple[IndexContract, ...] = (
     IndexContract(topics.LIMIT_CONTROLS, time_field=None),
     IndexContract(topics.TASKS, time_field=None),
     IndexContract(topics.CHANGES, time_field="at"),
+    IndexContract(topics.RESOURCE_METRICS_10S, time_field="window_start"),
+    IndexContract(topics.RESOURCE_METRICS_1M, time_field="window_start"),
+    IndexContract(topics.TASK_PROFILE, time_field=None),
+    IndexContract(topics.ALERTS, time_field="started_at"),
+    IndexContract(topics.AUTOSCALING_SIGNALS, time_field=None),
+    IndexContract(topics.CALL_STATISTICS, time_field="window_start"),
 )
 """Every topic that can be indexed. One of `topics.ALL_TOPICS` that is missing fails the contract tests."""
 

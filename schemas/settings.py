@@ -32,6 +32,14 @@ from pydantic_settings import (
     SettingsError as SourceError,
 )
 from tidegate.schemas.limit_settings import Catalog, Kubernetes, Limits, Manager, ReplicaChanges, Watcher
+from tidegate.schemas.signal_settings import (
+    Alerts,
+    Autoscaling,
+    CallStatistics,
+    ProfileSettings,
+    RemoteWrite,
+    ResourceMetrics,
+)
 from tidegate.schemas.topics import Topic
 
 CONFIG_FILE = "tidegate.toml"
@@ -267,6 +275,12 @@ class Settings(BaseSettings):
     catalog: Catalog = Field(default_factory=Catalog)
     limits: Limits = Field(default_factory=Limits)
     manager: Manager = Field(default_factory=Manager)
+    remote_write: RemoteWrite = Field(default_factory=RemoteWrite)
+    resource_metrics: ResourceMetrics = Field(default_factory=ResourceMetrics)
+    task_profile: ProfileSettings = Field(default_factory=ProfileSettings)
+    alerts: Alerts = Field(default_factory=Alerts)
+    autoscaling: Autoscaling = Field(default_factory=Autoscaling)
+    call_statistics: CallStatistics = Field(default_factory=CallStatistics)
     stack: Stack = Field(default_factory=Stack)
 
     def checkpoint_dir(self) -> Path:

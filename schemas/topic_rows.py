@@ -14,7 +14,9 @@ from tidegate.schemas.limit_rows import (
     TaskRow,
 )
 from tidegate.schemas.raw_lines import AccessLogLine, InferenceLogLine
+from tidegate.schemas.resource_rows import ResourceMetricsRow, TaskProfile
 from tidegate.schemas.rows import DeadLetter, LineCount, ServiceMetricsRow
+from tidegate.schemas.signal_rows import AlertRow, AutoscalingSignals, CallStatisticsRow
 from tidegate.schemas.topics import Topic
 
 TOPIC_ROWS: dict[Topic, type[BaseModel]] = {
@@ -33,5 +35,11 @@ TOPIC_ROWS: dict[Topic, type[BaseModel]] = {
     topics.LIMIT_CONTROLS: LimitControl,
     topics.TASKS: TaskRow,
     topics.CHANGES: ChangeRow,
+    topics.RESOURCE_METRICS_10S: ResourceMetricsRow,
+    topics.RESOURCE_METRICS_1M: ResourceMetricsRow,
+    topics.TASK_PROFILE: TaskProfile,
+    topics.ALERTS: AlertRow,
+    topics.AUTOSCALING_SIGNALS: AutoscalingSignals,
+    topics.CALL_STATISTICS: CallStatisticsRow,
 }
 """Every topic's row. A topic in `topics.ALL_TOPICS` that is missing here fails the contract tests."""

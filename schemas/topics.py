@@ -43,6 +43,12 @@ RATE_LIMITS_CURRENT = Topic("tidegate.rate-limits.current", cleanup="compact")
 LIMIT_CONTROLS = Topic("tidegate.limit-controls", partitions=1, cleanup="compact")
 TASKS = Topic("tidegate.tasks", partitions=1, cleanup="compact")
 CHANGES = Topic("tidegate.changes", partitions=1, retention_hours=24 * 90)
+RESOURCE_METRICS_10S = Topic("tidegate.resource-metrics.10s", retention_hours=24)
+RESOURCE_METRICS_1M = Topic("tidegate.resource-metrics.1m", retention_hours=24 * 7)
+TASK_PROFILE = Topic("tidegate.task-profile", cleanup="compact")
+ALERTS = Topic("tidegate.alerts", partitions=1, cleanup="compact", whole_hours=24 * 7)
+AUTOSCALING_SIGNALS = Topic("tidegate.autoscaling-signals", cleanup="compact")
+CALL_STATISTICS = Topic("tidegate.call-statistics", retention_hours=24 * 90)
 
 # Of others: tidegate reads it, and makes it only where nothing has written to it yet.
 PROMETHEUS_METRICS = Topic("prometheus.metrics", retention_hours=24)
@@ -63,6 +69,12 @@ ALL_TOPICS = (
     LIMIT_CONTROLS,
     TASKS,
     CHANGES,
+    RESOURCE_METRICS_10S,
+    RESOURCE_METRICS_1M,
+    TASK_PROFILE,
+    ALERTS,
+    AUTOSCALING_SIGNALS,
+    CALL_STATISTICS,
 )
 
 

@@ -15,6 +15,7 @@ from tidegate.schemas import topics
 from tidegate.schemas.access_log import ACCESS_LOG_FORMAT
 from tidegate.schemas.elasticsearch import INDEX_CONTRACTS, Features, IndexContract, contract_of, mappings
 from tidegate.schemas.json_schema import DIALECT, file_name, schema_id, topic_schema
+from tidegate.schemas.resource_rows import TaskProfile
 from tidegate.schemas.rows import DeadLetter, LineCount, ServiceMetricsRow
 from tidegate.schemas.timestamps import from_epoch_ms, to_text
 from tidegate.schemas.topic_rows import TOPIC_ROWS
@@ -102,6 +103,20 @@ def limit_row(**fields: Any) -> dict[str, Any]:
     return row | fields
 
 
+def resource_row(span: str) -> dict[str, Any]:
+    return {
+        "id": f"{span}|replica|vision|chat|chat-0|{START_MS}", "span": span, "level": "replica",
+        "window_start": MOMENT, "window_end": MOMENT, "department": "vision", "task": "chat",
+        "replica": "chat-0", "replicas_seen": 1, "replicas_desired": None,
+        "cpu_cores": 0.5, "cpu_limit_cores": 2.0, "cpu_of_limit_ratio": 0.25, "cpu_throttled_ratio": 0.0,
+        "memory_working_set_bytes": 1e9, "memory_limit_bytes": 2e9, "memory_of_limit_ratio": 0.5,
+        "network_receive_bytes_per_second": 10.0, "network_transmit_bytes_per_second": None,
+        "gpu_count": None, "gpu_utilization_ratio": None, "gpu_memory_used_bytes": None,
+        "gpu_memory_total_bytes": None, "gpu_memory_of_total_ratio": None, "gpu_power_watts": None,
+        "restarts": 0, "replicas_with_cpu": 1, "replicas_with_memory": 1, "replicas_with_gpu": 0, "samples": 9,
+    }  # fmt: skip
+
+
 ROWS: dict[Topic, dict[str, Any]] = {
     topics.SERVICE_METRICS_1S: service_row(),
     topics.SERVICE_METRICS_1M: service_row(span="1m"),
@@ -149,6 +164,37 @@ ROWS: dict[Topic, dict[str, Any]] = {
         "id": "0001", "at": MOMENT, "actor": "ann", "role": "limit", "action": "PUT /v1/tasks/vision/chat",
         "department": "vision", "task": "chat", "gateway": "vision-gateway", "revision": 3, "dry_run": False,
         "outcome": "applied", "reason": "", "before": None, "after": {"limit_qps": 24},
+    },
+    topics.RESOURCE_METRICS_10S: resource_row("10s"),
+    topics.RESOURCE_METRICS_1M: resource_row("1m"),
+    topics.TASK_PROFILE: {
+        **dict.fromkeys(TaskProfile.model_fields), "id": "vision/chat", "department": "vision", "task": "chat",
+        "computed_at": MOMENT, "replicas_ready": 2, "traffic_window_seconds": 60, "qps": 12.5,
+        "versions": [{"version": "v1", "qps": 12.5, "latency_p99_ms": 9.0, "error_rate": 0.0}],
+        "slowest_replica": {"replica": "chat-0", "latency_p99_ms": 9.0, "median_p99_ms": 8.0, "deviations": 1.0,
+                            "outlier": False},
+        "freshness": {"limit": {"observed_at": None, "age_ms": None, "stale": True}}, "stale_inputs": ["limit"],
+    },
+    topics.ALERTS: {
+        "id": f"slow|vision|chat||{START_MS}|firing", "alert_key": "slow|vision|chat|", "rule": "slow",
+        "level": "interface", "severity": "warning", "state": "firing", "department": "vision", "task": "chat",
+        "replica": None, "value": 900.0, "threshold": 800.0, "message": "p99 of chat is 900 ms",
+        "runbook_url": None, "labels": {"team": "chat"}, "silenced": False, "started_at": MOMENT,
+        "fired_at": MOMENT, "resolved_at": None, "observed_at": MOMENT,
+    },
+    topics.AUTOSCALING_SIGNALS: {
+        "id": "vision/chat", "department": "vision", "task": "chat", "replicas": 2,
+        "signals": [{"name": "qps_per_replica", "value": 12.0, "target": 10.0, "desired_replicas": 3}],
+        "desired_replicas": 3, "panic": False, "held": False, "reason": "qps", "computed_at": MOMENT,
+        "valid_until": MOMENT, "revision": 4,
+    },
+    topics.CALL_STATISTICS: {
+        "id": f"1h|client|vision|chat|batch|{START_MS}", "span": "1h", "level": "client",
+        "window_start": MOMENT, "window_end": MOMENT, "complete": True, "department": "vision", "task": "chat",
+        "client": "batch", "clients_seen": 1, "requests": 4, "errors_4xx": 1, "errors_5xx": 0, "aborted": 0,
+        "rate_limited": 1, "error_rate": 0.0, "bytes_received": 4, "bytes_sent": 4, "latency_count": 2,
+        "latency_avg_ms": 15.0, "latency_max_ms": 20.0, "latency_p50_ms": 10.0, "latency_p99_ms": 20.0,
+        "histogram": {"scale": 5, "zero": 0, "buckets": {"106": 1, "138": 1}},
     },
     topics.ACCESS_LOGS: record(),
     topics.LATE: record(),

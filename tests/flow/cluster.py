@@ -11,7 +11,7 @@ from typing import Any
 
 from pyflink.table import StatementSet
 from tidegate.adapters import replica_history
-from tidegate.jobs import environment, replica_changes, service_metrics
+from tidegate.jobs import environment, messages, replica_changes, service_metrics
 from tidegate.schemas.settings import Settings
 
 from tests.waiting import until
@@ -83,7 +83,7 @@ def submitted(settings: Settings, rest_address: str) -> Iterator[Job]:
 def replica_changes_submitted(settings: Settings, rest_address: str) -> Iterator[Job]:
     """The job replica-changes on the cluster, going on from what it said last, until the block ends."""
     where = environment.Where(cluster=rest_address)
-    tables = environment.create(settings, where, replica_changes.NAME, replica_changes.OPTIONS)
+    tables = environment.create(settings, where, replica_changes.NAME, messages.OPTIONS)
     history = replica_history.newest(settings.kafka)
     with _running(replica_changes.main(tables, settings, history, bounded=False), rest_address) as job:
         yield job

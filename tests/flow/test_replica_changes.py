@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import Producer
 from tidegate.adapters.kafka import ensure_topics, messages
 from tidegate.jobs import environment, replica_changes
+from tidegate.jobs.messages import OPTIONS
 from tidegate.schemas import topics
 from tidegate.schemas.limit_rows import ReplicaChange, ReplicasRow
 from tidegate.schemas.settings import Flink, Kafka, Settings, Stack
@@ -110,7 +111,7 @@ def test_what_settles_is_what_a_reading_second_by_second_says(kafka: Kafka, tmp_
 
 def run_bounded(settings: Settings) -> None:
     where = environment.Where(bounded=True)
-    tables = environment.create(settings, where, replica_changes.NAME, replica_changes.OPTIONS)
+    tables = environment.create(settings, where, replica_changes.NAME, OPTIONS)
     replica_changes.main(tables, settings, {}, bounded=True).execute().wait()
 
 

@@ -44,6 +44,12 @@ DIGESTS = {
     "tidegate.limit-controls": "5049bd373b336d7d",
     "tidegate.tasks": "8858b60950ea67f9",
     "tidegate.changes": "fa55eafc05c1ec20",
+    "tidegate.resource-metrics.10s": "b40635e03b944390",
+    "tidegate.resource-metrics.1m": "d8ee97cad3382054",
+    "tidegate.task-profile": "12e9f423b09a4065",
+    "tidegate.alerts": "570ec9fb8c44149b",
+    "tidegate.autoscaling-signals": "098918bee79353f3",
+    "tidegate.call-statistics": "9a77d53b2bf8d5b4",
 }
 """Of each topic's template. One changed? Raise TEMPLATE_VERSION, and write both anew here."""
 

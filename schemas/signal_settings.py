@@ -1,0 +1,66 @@
+"""Settings of what is built on the windows: resources, profile, alerts, autoscaling, call statistics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RemoteWrite(_Group):
+    """`tidegate remote-write`: Prometheus' remote write, into `prometheus.metrics`."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(9201, ge=0, le=65535)
+
+
+class ResourceMetrics(_Group):
+    """The job resource-metrics."""
+
+    consumer_group: str = Field("tidegate-resource-metrics", min_length=1)
+    watermark_delay_seconds: float = Field(
+        20, ge=0, le=3600, description="how long a window waits for its samples; above the scrape interval"
+    )
+    format: Literal["json", "avro"] = Field("json", description="how the samples in Kafka are written")
+
+
+class ProfileSettings(_Group):
+    """The job task-profile."""
+
+    consumer_group: str = Field("tidegate-task-profile", min_length=1)
+    renew_seconds: Seconds = Field(5, description="every task's row at least this often")
+    traffic_window_seconds: int = Field(60, ge=10, le=600)
+    panic_window_seconds: int = Field(6, ge=1, le=60)
+    sustain_minutes: int = Field(5, ge=1, le=60)
+
+
+class Alerts(_Group):
+    """The job alerts, and `tidegate alerts send`."""
+
+    consumer_group: str = Field("tidegate-alerts", min_length=1)
+    rules: Path | None = Field(None, description="YAML; default: the rules that tidegate ships")
+    alertmanager_url: str | None = Field(None, pattern=r"^https?://[^\s]+$")
+    webhook_url: str | None = Field(None, pattern=r"^https?://[^\s]+$")
+
+
+class Autoscaling(_Group):
+    """Autoscaling signals, their KEDA scaler and their /metrics."""
+
+    valid_seconds: Seconds = Field(60, description="how long a signal holds")
+    host: str = "127.0.0.1"
+    grpc_port: int = Field(9202, ge=0, le=65535)
+    metrics_port: int = Field(9203, ge=0, le=65535)
+
+
+class CallStatistics(_Group):
+    """The job call-statistics."""
+
+    consumer_group: str = Field("tidegate-call-statistics", min_length=1)
+    max_clients_per_task: int = Field(1000, ge=1, description="further clients fold into __overflow__")

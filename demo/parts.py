@@ -58,7 +58,12 @@ class Replicas(_Part):
         _addresses(place).unlink(missing_ok=True)
         self.unready_file(place.folder).unlink(missing_ok=True)
         program = (sys.executable, "-m", "tidegate.demo.upstreams")
-        files = (self._scenario_file, _addresses(place), self.unready_file(place.folder))
+        files = (
+            self._scenario_file,
+            _addresses(place),
+            self.unready_file(place.folder),
+            place.folder / _USAGE,
+        )
         return Launch((*program, *map(str, files)), place.folder)
 
     def problem(self, place: Place) -> str | None:
@@ -73,6 +78,11 @@ class Replicas(_Part):
     def listening(folder: Path) -> dict[str, str]:
         """Replica name to `ip:port`, of the replicas whose files are in this folder."""
         return dict(json.loads((folder / _ADDRESSES).read_text()))
+
+    @staticmethod
+    def usage(folder: Path) -> str:
+        """host:port at which a Prometheus can scrape what the replicas whose files are in this folder use."""
+        return (folder / _USAGE).read_text()
 
     @staticmethod
     def unready_file(folder: Path) -> Path:
@@ -213,6 +223,7 @@ class Clients(_Part):
 _ADDRESSES = "addresses.json"
 _REPORT = "report.json"
 _UNREADY = "unready.json"
+_USAGE = "usage-address"
 
 
 def _addresses(place: Place) -> Path:

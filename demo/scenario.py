@@ -71,6 +71,7 @@ class Task:
     limit_qps: the gateway's local rate limit, None for none. qps_per_replica: what one replica can take, for a task
     whose limit tidegate sets, and whose replicas the gateway checks; None for the others.
     steady: clients send at the peak's rate all day.
+    gpu: whether each of its replicas has a GPU.
     impatient_ratio, patience_ms: this share of the clients leaves when no answer came in that time.
     """
 
@@ -83,6 +84,7 @@ class Task:
     limit_qps: int | None = None
     qps_per_replica: float | None = None
     steady: bool = False
+    gpu: bool = False
     impatient_ratio: float = 0.0
     patience_ms: float = 0.0
     request_bytes: int = 400
@@ -234,6 +236,7 @@ DEMO = Scenario(
                 Version((Replica("chat-v2-1", slowdown=0.7),), subset="v2", weight=20),
             ),
             evening=0.6,
+            gpu=True,
             impatient_ratio=0.02,
             patience_ms=600,
             response_bytes=3000,
@@ -246,6 +249,7 @@ DEMO = Scenario(
             _plain("translate", 4),
             qps_per_replica=5,
             steady=True,
+            gpu=True,
             response_bytes=1500,
         ),
         Task(

@@ -1,8 +1,9 @@
 """The demo's replicas: one process that serves every replica of a scenario, each on its own loopback port.
 
-`python -m tidegate.demo.upstreams SCENARIO ADDRESSES READINESS` writes `{replica: "ip:port"}` to ADDRESSES once all of
-them listen, and serves until SIGTERM. READINESS holds the names of those that aren't ready, as a JSON list: they say so
-when they are asked at READY_PATH.
+`python -m tidegate.demo.upstreams SCENARIO ADDRESSES READINESS USAGE` writes `{replica: "ip:port"}` to ADDRESSES once
+all of them listen, and serves until SIGTERM. READINESS holds the names of those that aren't ready, as a JSON list:
+they say so when they are asked at READY_PATH. USAGE is where the host:port goes at which a Prometheus can scrape what
+they use.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import cast
 
 from tidegate.demo.envoy_config import READY_PATH
 from tidegate.demo.scenario import Replica, Scenario, Task
+from tidegate.demo.usage import Usage, Use
 
 _MAX_HEAD_BYTES = 65_536
 _HEAD_END = b"\r\n\r\n"
@@ -77,13 +79,15 @@ class Readiness:
 class ReplicaProtocol(asyncio.Protocol):
     """HTTP/1.1 as far as Envoy speaks it to an upstream: one request at a time, bodies with a length."""
 
-    def __init__(self, behaviour: Behaviour, readiness: Callable[[], bool], started: float) -> None:
+    def __init__(self, behaviour: Behaviour, readiness: Callable[[], bool], use: Use, started: float) -> None:
         self._behaviour = behaviour
+        self._use = use
         self._readiness = readiness
         self._started = started
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
         self._pending: asyncio.TimerHandle | None = None
+        self._began = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -91,6 +95,7 @@ class ReplicaProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._pending:
             self._pending.cancel()
+            self._use.ends(time.monotonic() - self._began, 0)
         self._transport = None
 
     def data_received(self, data: bytes) -> None:
@@ -118,11 +123,17 @@ class ReplicaProtocol(asyncio.Protocol):
             self._send(Answer(0, 200 if self._readiness() else 503, 0))
             return
         answer = self._behaviour.answer(time.monotonic() - self._started)
+        self._began = time.monotonic()
+        self._use.begins(whole)
         loop = asyncio.get_running_loop()
-        self._pending = loop.call_later(answer.delay_ms / 1000, self._send, answer)
+        self._pending = loop.call_later(answer.delay_ms / 1000, self._answer, answer)
+
+    def _answer(self, answer: Answer) -> None:
+        self._pending = None
+        self._use.ends(time.monotonic() - self._began, answer.body_bytes)
+        self._send(answer)
 
     def _send(self, answer: Answer) -> None:
-        self._pending = None
         if not self._transport:
             return
         reason = "OK" if answer.status == 200 else "Service Unavailable"
@@ -149,36 +160,46 @@ def body_length(head: bytes) -> int | None:
     return length
 
 
-async def serve(scenario: Scenario, addresses_file: Path, readiness_file: Path, stop: asyncio.Event) -> None:
-    """Serve every replica on a free loopback port until `stop` is set."""
+async def serve(
+    scenario: Scenario, addresses_file: Path, readiness_file: Path, usage_file: Path, stop: asyncio.Event
+) -> None:
+    """Serve every replica, and what they use, on free loopback ports until `stop` is set."""
     loop = asyncio.get_running_loop()
     started = time.monotonic()
     addresses: dict[str, str] = {}
     servers: list[asyncio.Server] = []
     readiness = Readiness(readiness_file)
+    usage = Usage(scenario, readiness.ready, time.monotonic)
     for task, replica in scenario.replicas():
         behaviour = Behaviour(task, replica, scenario.seed)
         ready = partial(readiness.ready, replica.name)
-        server = await loop.create_server(partial(ReplicaProtocol, behaviour, ready, started), "127.0.0.1", 0)
+        server = await loop.create_server(
+            partial(ReplicaProtocol, behaviour, ready, usage.of(replica.name), started), "127.0.0.1", 0
+        )
         servers.append(server)
         ip, port = server.sockets[0].getsockname()[:2]
         addresses[replica.name] = f"{ip}:{port}"
-    draft = addresses_file.with_suffix(".part")
-    draft.write_text(json.dumps(addresses, indent=1))
-    draft.replace(addresses_file)
+    _write(usage_file, usage.serve())
+    _write(addresses_file, json.dumps(addresses, indent=1))
     await stop.wait()
     for server in servers:
         server.close()
 
 
-async def _main(scenario: Scenario, addresses_file: Path, readiness_file: Path) -> None:
+def _write(path: Path, text: str) -> None:
+    draft = path.with_suffix(".part")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+async def _main(scenario: Scenario, addresses_file: Path, readiness_file: Path, usage_file: Path) -> None:
     stop = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
-    await serve(scenario, addresses_file, readiness_file, stop)
+    await serve(scenario, addresses_file, readiness_file, usage_file, stop)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4:
-        sys.exit("usage: python -m tidegate.demo.upstreams SCENARIO ADDRESSES READINESS")
-    asyncio.run(_main(Scenario.read(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])))
+    if len(sys.argv) != 5:
+        sys.exit("usage: python -m tidegate.demo.upstreams SCENARIO ADDRESSES READINESS USAGE")
+    asyncio.run(_main(Scenario.read(Path(sys.argv[1])), *map(Path, sys.argv[2:])))

@@ -14,9 +14,12 @@ from types import TracebackType
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 from tidegate.schemas.elasticsearch import contract_of
 from tidegate.schemas.limit_rows import RateLimitRow, ReplicaChange, ReplicasRow
+from tidegate.schemas.resource_rows import TaskProfile
 from tidegate.schemas.rows import LineCount, LineKind, ServiceMetricsRow
 from tidegate.schemas.settings import Elasticsearch, Kafka
+from tidegate.schemas.signal_rows import AlertRow
 from tidegate.schemas.topics import (
+    ALERTS,
     LATE,
     LINE_COUNTS,
     RATE_LIMITS,
@@ -24,17 +27,21 @@ from tidegate.schemas.topics import (
     REPLICAS,
     SERVICE_METRICS_1M,
     SERVICE_METRICS_1S,
+    TASK_PROFILE,
     Topic,
 )
 
 LimitNews = ReplicasRow | ReplicaChange | RateLimitRow
-News = ServiceMetricsRow | LimitNews
+ProfileNews = TaskProfile | AlertRow
+News = ServiceMetricsRow | LimitNews | ProfileNews
 _ROWS: dict[Topic, type[News]] = {
     SERVICE_METRICS_1S: ServiceMetricsRow,
     SERVICE_METRICS_1M: ServiceMetricsRow,
     REPLICAS: ReplicasRow,
     REPLICA_CHANGES: ReplicaChange,
     RATE_LIMITS: RateLimitRow,
+    TASK_PROFILE: TaskProfile,
+    ALERTS: AlertRow,
 }
 _SHOWN: Sequence[Topic] = (*_ROWS, LINE_COUNTS)
 

@@ -9,12 +9,14 @@ from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
-from tidegate.demo import limit_table
+from tidegate.demo import limit_table, profile_table
 from tidegate.demo.board import Counts, nearest_rank
 from tidegate.demo.board import Group as TaskGroup
 from tidegate.demo.limit_board import Followed
 from tidegate.demo.load_report import LoadReport
+from tidegate.demo.profile_board import AlertLine
 from tidegate.demo.table import GIB, MEMORY_LIMIT_BYTES
+from tidegate.schemas.resource_rows import TaskProfile
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Measures:
     followed: Sequence[Followed] = ()
     pushes: int = 0
     load_end_ms: int = 0
+    profiles: Sequence[TaskProfile] = ()
+    alerts: Sequence[AlertLine] = ()
 
     @property
     def agrees(self) -> bool:
@@ -114,7 +118,7 @@ def render(measures: Measures) -> RenderableType:
     parts += [Text(line) for line in _verdict(measures)]
     if measures.followed:
         parts.append(limit_table.summary(measures.followed, measures.pushes, measures.load_end_ms))
-    parts += [Text(""), _figures(measures)]
+    parts += [profile_table.summary(measures.profiles, measures.alerts), Text(""), _figures(measures)]
     return Group(*parts)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from rich.console import Group as Together
 from rich.console import RenderableType
-from tidegate.demo import limit_table, table
+from tidegate.demo import limit_table, profile_table, table
 from tidegate.demo import measures as measuring
 from tidegate.demo.board import Board, Counts, Group
 from tidegate.demo.failure import DemoFailed
@@ -22,10 +22,13 @@ from tidegate.demo.load_report import LoadReport
 from tidegate.demo.measures import Measures, Stored
 from tidegate.demo.moves import Moves
 from tidegate.demo.parts import Clients
+from tidegate.demo.profile_board import ProfileBoard
 from tidegate.demo.scenario import Scenario
 from tidegate.demo.staging import Staging
 from tidegate.demo.telling import Teller
+from tidegate.schemas.resource_rows import TaskProfile
 from tidegate.schemas.rows import UNROUTED, ServiceMetricsRow
+from tidegate.schemas.signal_rows import AlertRow
 from tidegate.schemas.topics import (
     ACCESS_LOGS,
     RATE_LIMITS,
@@ -64,6 +67,7 @@ class Watch:
         self._seconds = seconds
         self._board = Board()
         self._limits = LimitBoard([(task.department, task.name) for task in scenario.limited_tasks()])
+        self._profiles = ProfileBoard([(task.department, task.name) for task in scenario.tasks])
         self._load_end_ms = 0
         self._line_kinds: Counter[str] = Counter()
         self._memory: dict[str, int] = {}
@@ -131,6 +135,8 @@ class Watch:
             followed=self._limits.followed(self._board.seconds(), self._load_end_ms),
             pushes=self._limits.pushes,
             load_end_ms=self._load_end_ms,
+            profiles=self._profiles.profiles(),
+            alerts=self._profiles.alerts,
         )
 
     def _read(self, feed: Feed, seconds: float) -> None:
@@ -138,6 +144,8 @@ class Watch:
             for row, now_ms in feed.news(seconds):
                 if isinstance(row, ServiceMetricsRow):
                     self._board.add(row, now_ms)
+                elif isinstance(row, TaskProfile | AlertRow):
+                    self._profiles.add(row, now_ms)
                 else:
                     self._limits.add(row)
         except ValidationError as error:
@@ -177,10 +185,17 @@ class Watch:
         now_ms = _now_ms()
         seconds = self._board.seconds()
         limits = (self._limits.lines(seconds), self._limits.followed(seconds, now_ms))
-        below = limit_table.render(*limits)
-        rest = None if height is None else height - limit_table.height(*limits)
+        limited = {(task.department, task.name) for task in self._scenario.limited_tasks()}
+        profiles = [
+            profile for profile in self._profiles.profiles() if (profile.department, profile.task) in limited
+        ]
+        known = (profiles, self._profiles.alerts)
+        below = (limit_table.render(*limits), profile_table.render(*known))
+        rest = None
+        if height is not None:
+            rest = height - limit_table.height(*limits) - profile_table.height(*known)
         return Together(
-            table.render(self._board.lines(now_ms), totals, self._board.standing_out(), rest), below
+            table.render(self._board.lines(now_ms), totals, self._board.standing_out(), rest), *below
         )
 
     def _stored(self) -> list[Stored]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from tidegate.cli.app_context import CommandFailed, Options
+from tidegate.cli.failures import failures
 from tidegate.cli.stopping import stopping
 
 
@@ -24,9 +25,7 @@ def index(
 
     Installs the index templates, then runs until it gets SIGTERM or Ctrl-C. Start several to share the load.
     """
-    from confluent_kafka import KafkaException
     from tidegate.adapters.index import TemplatesRefused, run_indexer
-    from tidegate.adapters.kafka import KafkaUnavailable
     from tidegate.schemas.elasticsearch import INDEX_CONTRACTS, contract_of
 
     options: Options = context.obj
@@ -38,12 +37,10 @@ def index(
     # The client's own log line for each request says nothing that the counters and our warnings don't.
     logging.getLogger("elastic_transport").setLevel(logging.ERROR)
     try:
-        with stopping() as received:
+        with failures(settings), stopping() as received:
             counters = run_indexer(settings, contracts, bounded=bounded, stop=received.stop)
-    except (KafkaUnavailable, TemplatesRefused) as error:
+    except TemplatesRefused as error:
         raise CommandFailed(str(error)) from error
-    except KafkaException as error:
-        raise CommandFailed(f"Kafka at {settings.kafka.bootstrap_servers}: {error}") from error
     typer.echo(str(counters))
     for name, count in sorted(counters.indexed.items()):
         typer.echo(f"  {name}: {count}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from tidegate.cli.app_context import DONE, CommandFailed, Options
+from tidegate.cli.failures import failures
 from tidegate.cli.stopping import stopping
 from tidegate.schemas.settings import Settings
 
@@ -32,12 +33,9 @@ def limit(
     The target is limits.target: an Envoy route file, Kubernetes, or the manager. Runs until it gets SIGTERM or Ctrl-C.
     Start several: one leads, and another goes on when it ends.
     """
-    from confluent_kafka import KafkaException
-    from tidegate.adapters.kafka import KafkaUnavailable
     from tidegate.adapters.limit import run
     from tidegate.adapters.limit_look import explained, rehearse
     from tidegate.adapters.limit_targets import TargetFailed
-    from tidegate.schemas.catalog import CatalogError
 
     options: Options = context.obj
     settings = options.load()
@@ -45,22 +43,19 @@ def limit(
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        target = _target(settings)
-        if explain is not None:
-            for line in explained(settings, target, explain):
-                typer.echo(line)
-            return DONE
-        with stopping() as received:
-            if dry_run:
-                rehearse(settings, target, received.stop, lambda row: typer.echo(row.model_dump_json()))
-            else:
-                run(settings, target, received.stop)
-    except CatalogError as error:
-        raise CommandFailed(f"the task catalog can't be used:\n{error}") from error
-    except (KafkaUnavailable, TargetFailed, LookupError) as error:
+        with failures(settings):
+            target = _target(settings)
+            if explain is not None:
+                for line in explained(settings, target, explain):
+                    typer.echo(line)
+                return DONE
+            with stopping() as received:
+                if dry_run:
+                    rehearse(settings, target, received.stop, lambda row: typer.echo(row.model_dump_json()))
+                else:
+                    run(settings, target, received.stop)
+    except (TargetFailed, LookupError) as error:
         raise CommandFailed(str(error)) from error
-    except KafkaException as error:
-        raise CommandFailed(f"Kafka at {settings.kafka.bootstrap_servers}: {error}") from error
     return received.exit_code
 
 

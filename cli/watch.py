@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 from tidegate.cli.app_context import CommandFailed, Options
+from tidegate.cli.failures import failures
 from tidegate.cli.stopping import stopping
 from tidegate.schemas.settings import Settings, SettingsError
 
@@ -19,22 +20,15 @@ def watch(context: typer.Context) -> int:
     The source is watcher.source: the Kubernetes API, Prometheus' samples in Kafka, or the Envoys themselves. Runs until
     it gets SIGTERM or Ctrl-C.
     """
-    from confluent_kafka import KafkaException
-    from tidegate.adapters.kafka import KafkaUnavailable
     from tidegate.adapters.watch import SourceFailed, run_watcher
-    from tidegate.schemas.catalog import CatalogError
 
     options: Options = context.obj
     settings = options.load()
     try:
-        with stopping() as received:
+        with failures(settings), stopping() as received:
             delivered = run_watcher(settings.kafka, _source(settings), received.stop)
-    except (SourceFailed, KafkaUnavailable) as error:
+    except SourceFailed as error:
         raise CommandFailed(str(error)) from error
-    except CatalogError as error:
-        raise CommandFailed(f"the task catalog can't be used:\n{error}") from error
-    except KafkaException as error:
-        raise CommandFailed(f"Kafka at {settings.kafka.bootstrap_servers}: {error}") from error
     typer.echo(f"{delivered} rows")
     return received.exit_code
 

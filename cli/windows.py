@@ -9,7 +9,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from tidegate.cli.app_context import DONE, CommandFailed, Options
+from tidegate.cli.app_context import DONE, Options
+from tidegate.cli.failures import failures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,8 +66,6 @@ def windows(
 
     Ends at what Kafka holds now, unless --follow is given. Reads beside every consumer group.
     """
-    from confluent_kafka import KafkaException
-    from tidegate.adapters.kafka import KafkaUnavailable
     from tidegate.adapters.windows import RowFilter, WindowReader
 
     if last is not None and since is not None:
@@ -75,7 +74,7 @@ def windows(
     settings = options.load()
     begin = None if since is None else datetime.now(UTC) - read_age(since)
     wanted = RowFilter(level.value if level else None, department, task, begin)
-    try:
+    with failures(settings):
         reader = WindowReader(settings.kafka, span.value)
         try:
             coming = reader.follow(wanted) if follow else iter(())
@@ -89,14 +88,6 @@ def windows(
                 _print_one(row, json=json)
         finally:
             reader.close()
-    except KafkaUnavailable as error:
-        raise CommandFailed(str(error)) from error
-    except KafkaException as error:
-        raise CommandFailed(f"Kafka at {settings.kafka.bootstrap_servers}: {error}") from error
-    except BrokenPipeError:
-        # The reader of our output has enough (`| head`). Nothing is left to be flushed to it.
-        sys.stdout = None
-    else:
         if reader.unreadable:
             typer.echo(f"{reader.unreadable} messages are no service-metrics rows", err=True)
     return DONE

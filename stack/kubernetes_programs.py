@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tidegate.stack import user_cache
 from tidegate.stack.errors import PartMissing, StackError
 
 ASSETS_VARIABLE = "KUBEBUILDER_ASSETS"
@@ -73,8 +72,7 @@ def _program(program: _Program) -> Path:
         return path
     built = _cache() / f"{program.name}-{program.version}"
     if not built.exists():
-        built.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(built.with_name(built.name + ".lock")):
+        with user_cache.lock(built.with_name(built.name + ".lock")):
             if not built.exists():  # another process could have built it meanwhile
                 _build(program, built)
     return built
@@ -150,16 +148,7 @@ def _run(command: tuple[str, ...], folder: Path, environment: Mapping[str, str],
 
 
 def _cache() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "tidegate" / "kubernetes"
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """One build at a time. The system frees the lock when this process ends."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return user_cache.folder("kubernetes")
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ def kafka_server(request: pytest.FixtureRequest) -> Iterator[Kafka]:
             container = cleanup.enter_context(KafkaContainer(KAFKA_IMAGE).with_kraft())
             yield Kafka(bootstrap_servers=container.get_bootstrap_server())
         else:
-            yield _up(request.getfixturevalue("local_stack"), "kafka").kafka
+            yield up(request.getfixturevalue("local_stack"), "kafka").kafka
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def elasticsearch_server(request: pytest.FixtureRequest) -> Iterator[Elasticsear
             host, port = container.get_container_host_ip(), container.get_exposed_port(container.port)
             yield Elasticsearch(url=f"http://{host}:{port}")
         else:
-            yield _up(request.getfixturevalue("local_stack"), "elasticsearch").elasticsearch
+            yield up(request.getfixturevalue("local_stack"), "elasticsearch").elasticsearch
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def flink_cluster(local_stack: LocalStack) -> str:
     A test that kills the TaskManager does so by `local_stack.kill("flink-taskmanager")`, and has it back by
     `local_stack.up(["flink-taskmanager"])`.
     """
-    return _up(local_stack, "flink-jobmanager", "flink-taskmanager").flink.rest_address
+    return up(local_stack, "flink-jobmanager", "flink-taskmanager").flink.rest_address
 
 
 @pytest.fixture(scope="session")
@@ -116,7 +116,7 @@ def kubernetes_api(request: pytest.FixtureRequest) -> Iterator[KubernetesApi]:
         else:
             stack: LocalStack = request.getfixturevalue("local_stack")
             add_kubernetes_api(stack)
-            found = _up(stack, ETCD, API_SERVER).kubernetes.kubeconfig
+            found = up(stack, ETCD, API_SERVER).kubernetes.kubeconfig
             assert found is not None
             admin = Path(found)
         api = KubernetesApi(admin, folder)
@@ -142,7 +142,7 @@ def _state_folder() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _up(stack: LocalStack, *names: str) -> Settings:
+def up(stack: LocalStack, *names: str) -> Settings:
     """These servers run: the settings that reach them. A server that breaks fails the test.
 
     One that lacks a part skips it.

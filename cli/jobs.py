@@ -16,12 +16,13 @@ from tidegate.schemas.settings import Settings
 if TYPE_CHECKING:
     from tidegate.jobs.environment import Where
 
-JOBS = ("service-metrics", "replica-changes")
-
 _OUT = {
     "service-metrics": (topics.SERVICE_METRICS_1S, topics.SERVICE_METRICS_1M),
     "replica-changes": (topics.REPLICA_CHANGES,),
+    "task-profile": (topics.TASK_PROFILE,),
 }
+"""Each job, and the topics that it is for."""
+JOBS = tuple(_OUT)
 
 Job = Annotated[str, typer.Argument(metavar="JOB", help=f"one of: {', '.join(JOBS)}")]
 
@@ -94,20 +95,29 @@ def _start(settings: Settings, job: str, *, cluster: str | None, bounded: bool) 
 def _statements(settings: Settings, where: Where, job: str) -> Any:
     from tidegate.jobs import environment
 
-    if job == "service-metrics":
-        from tidegate.jobs import service_metrics
+    if job == "replica-changes":
+        return _replica_changes(settings, where)
+    if job == "task-profile":
+        from tidegate.jobs import task_profile
 
-        tables = environment.create(settings, where, job)
-        return service_metrics.main(tables, settings, bounded=where.bounded)
+        tables = environment.create(settings, where, job, task_profile.OPTIONS)
+        return task_profile.main(tables, settings, bounded=where.bounded)
+    from tidegate.jobs import service_metrics
+
+    tables = environment.create(settings, where, job)
+    return service_metrics.main(tables, settings, bounded=where.bounded)
+
+
+def _replica_changes(settings: Settings, where: Where) -> Any:
     from confluent_kafka import KafkaException
     from tidegate.adapters import replica_history
-    from tidegate.jobs import messages, replica_changes
+    from tidegate.jobs import environment, messages, replica_changes
 
     try:
         history = {} if where.bounded else replica_history.newest(settings.kafka)
     except KafkaException as error:
-        raise CommandFailed(f"what {job} said before can't be read: {error}") from error
-    tables = environment.create(settings, where, job, messages.OPTIONS)
+        raise CommandFailed(f"what {replica_changes.NAME} said before can't be read: {error}") from error
+    tables = environment.create(settings, where, replica_changes.NAME, messages.OPTIONS)
     return replica_changes.main(tables, settings, history, bounded=where.bounded)
 
 

@@ -7,13 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from tidegate.jobs.logic.latency import bucket_middle_ms
 from tidegate.schemas.rows import UNROUTED, ServiceMetricsRow
 from tidegate.schemas.timestamps import to_epoch_ms
 
 SHOWN_SECONDS = 10
 """A line of the table sums the newest ten seconds, so that figures can be read before they change."""
 
-_GROWTH = 2 ** (1 / 32)
 Group = tuple[str, str]
 """Department and task."""
 _Identity = tuple[str, str | None, str | None]
@@ -242,11 +242,6 @@ def percentile_ms(rows: Iterable[ServiceMetricsRow], percent: float) -> float | 
     lowest = min(row.latency_min_ms for row in rows if row.latency_min_ms is not None)
     highest = max(row.latency_max_ms for row in rows if row.latency_max_ms is not None)
     return min(max(value, lowest), highest)
-
-
-def bucket_middle_ms(index: int) -> float:
-    """The value of a bucket whose relative distance to both of its ends is the same."""
-    return float(2 * _GROWTH ** (index + 1) / (1 + _GROWTH))
 
 
 def nearest_rank(values: Iterable[float], percent: float) -> float | None:

@@ -49,8 +49,9 @@ def messages_table(
     *,
     bounded: bool,
     look_back_seconds: float | None = None,
+    keyed: bool = False,
 ) -> str:
-    """A topic as a source of untouched messages.
+    """A topic as a source of untouched messages; keyed: with their keys, `message_key`.
 
     bounded: all that is in it now. look_back_seconds: a start without a checkpoint reads so far back; None: all of it.
     """
@@ -63,6 +64,7 @@ def messages_table(
         start = f"'scan.startup.mode' = 'timestamp', 'scan.startup.timestamp-millis' = '{since_ms}'"
     return f"""
         CREATE TEMPORARY TABLE {name} (
+          {"message_key STRING," if keyed else ""}
           message BYTES,
           kafka_partition INT METADATA FROM 'partition' VIRTUAL,
           kafka_offset BIGINT METADATA FROM 'offset' VIRTUAL,
@@ -74,8 +76,14 @@ def messages_table(
           'properties.group.id' = {text(group)},
           {start},
           'scan.topic-partition-discovery.interval' = '1 min',
-          'format' = 'raw'
+          {_RAW_KEYED if keyed else "'format' = 'raw'"}
         )"""
+
+
+_RAW_KEYED = """'key.format' = 'raw',
+          'key.fields' = 'message_key',
+          'value.format' = 'raw',
+          'value.fields-include' = 'EXCEPT_KEY'"""
 
 
 def messages_sink(name: str, kafka: Kafka, topic: topics.Topic) -> str:
@@ -83,8 +91,5 @@ def messages_sink(name: str, kafka: Kafka, topic: topics.Topic) -> str:
     return f"""
         CREATE TEMPORARY TABLE {name} (message_key STRING, message STRING) WITH (
           {sink(kafka, topic)},
-          'key.format' = 'raw',
-          'key.fields' = 'message_key',
-          'value.format' = 'raw',
-          'value.fields-include' = 'EXCEPT_KEY'
+          {_RAW_KEYED}
         )"""

@@ -36,9 +36,18 @@ class ProfileSettings(_Group):
 
     consumer_group: str = Field("tidegate-task-profile", min_length=1)
     renew_seconds: Seconds = Field(5, description="every task's row at least this often")
-    traffic_window_seconds: int = Field(60, ge=10, le=600)
+    traffic_window_seconds: int = Field(
+        60, ge=10, le=600, multiple_of=5, description="what qps, p50, p99 and the error rate are over"
+    )
     panic_window_seconds: int = Field(6, ge=1, le=60)
-    sustain_minutes: int = Field(5, ge=1, le=60)
+    sustain_minutes: int = Field(
+        5, ge=1, le=60, description="so long a load must be held within the SLO to be learned"
+    )
+    traffic_stale_seconds: Seconds = Field(
+        15, description="no row of any task for so long: nothing is known of traffic"
+    )
+    replicas_stale_seconds: Seconds = Field(90, description="the watcher tells every task each 30 s")
+    resources_stale_seconds: Seconds = 90
 
 
 class Alerts(_Group):

@@ -1,0 +1,359 @@
+"""What is known of one task now: the newest of each input, and the traffic of the last minute.
+
+    hear_second     a service-metrics row of a second, level task or version
+    hear_minute     one of a minute, level task or replica
+    hear_replicas, hear_limit, hear_resources, hear_task
+    profile         all of it, as a row
+
+Traffic is kept in slots of SLOT_SECONDS, aligned to the epoch. Time has two clocks: `end_ms` is that of the service
+metrics (the end of the newest second of any task), which says which slots are the newest; `now_ms` is this machine's,
+by which an input is stale when nothing of it came for so long. So sources whose clocks differ by minutes harm nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from tidegate.jobs.logic.latency import Latencies
+from tidegate.jobs.logic.slowest_replica import slowest
+from tidegate.jobs.logic.sustained_capacity import MINUTE_MS, Learned, Minute, Promise, learn
+from tidegate.schemas.limit_rows import RateLimitRow, ReplicasRow, TaskRow
+from tidegate.schemas.resource_rows import (
+    Freshness,
+    ResourceMetricsRow,
+    SlowReplica,
+    TaskProfile,
+    VersionProfile,
+)
+from tidegate.schemas.signal_settings import ProfileSettings
+from tidegate.schemas.timestamps import from_epoch_ms, to_epoch_ms
+
+SLOT_SECONDS = 5
+_SLOT_MS = SLOT_SECONDS * 1000
+_KEPT_MS = 180_000
+"""A resource window comes half a minute late, and is set beside the requests of the same seconds."""
+_ENOUGH_OF_A_REPLICA = 20
+"""Requests in a minute: below it a replica's p99 says little."""
+DAY_MS = 24 * 3_600_000
+
+
+@dataclass
+class Slot:
+    """The requests of some seconds. reached: those that were not rate limited."""
+
+    requests: int = 0
+    limited: int = 0
+    failed: int = 0
+    latencies: Latencies = field(default_factory=Latencies)
+
+    def add_row(self, row: Mapping[str, Any]) -> None:
+        """Those of a service-metrics row, as parsed JSON."""
+        # All is read before anything is added: of a row that lacks a field nothing counts.
+        requests, limited, failed = row["requests"], row["rate_limited"], row["errors_5xx"] + row["aborted"]
+        self.latencies.add_row(row)
+        self.requests += requests
+        self.limited += limited
+        self.failed += failed
+
+    def add(self, other: Slot) -> None:
+        """Those of another."""
+        self.requests += other.requests
+        self.limited += other.limited
+        self.failed += other.failed
+        self.latencies.add(other.latencies)
+
+    @property
+    def admitted(self) -> int:
+        """Requests that were not rate limited."""
+        return self.requests - self.limited
+
+    @property
+    def error_rate(self) -> float:
+        """Failed and aborted ones of all; 0 without any."""
+        return self.failed / self.requests if self.requests else 0.0
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The newest row of an input, and when it came by this machine's clock."""
+
+    row: Any
+    at_ms: int
+
+
+@dataclass
+class TaskKnown:
+    """One task. Everything is mutable: it is updated some thousand times a second."""
+
+    department: str
+    task: str
+    slots: dict[int, Slot] = field(default_factory=dict)
+    versions: dict[str, dict[int, Slot]] = field(default_factory=dict)
+    seconds: dict[int, int] = field(default_factory=dict)
+    minute_ms: int = 0
+    replica_p99_ms: dict[str, float] = field(default_factory=dict)
+    learned: Learned = field(default_factory=Learned)
+    replicas: Heard | None = None
+    limit: Heard | None = None
+    resources: Heard | None = None
+    catalog: TaskRow | None = None
+    heard_ms: int = 0
+
+    def hear_second(self, row: Mapping[str, Any], now_ms: int, settings: ProfileSettings) -> int:
+        """Take in a second's row of level task or version. Returns the second's end (epoch, ms).
+
+        Raises KeyError, TypeError or ValueError for what is no such row.
+        """
+        end_ms = _end_ms(row)
+        start_ms = end_ms - 1000
+        slot = start_ms // _SLOT_MS * _SLOT_MS
+        if row["level"] == "task":
+            self.slots.setdefault(slot, Slot()).add_row(row)
+            self.seconds[start_ms] = row["requests"]
+            self._forget(end_ms, settings)
+        elif row["level"] == "version":
+            self.versions.setdefault(row["version"], {}).setdefault(slot, Slot()).add_row(row)
+        self.heard_ms = now_ms
+        return end_ms
+
+    def hear_minute(self, row: Mapping[str, Any], now_ms: int, settings: ProfileSettings) -> None:
+        """Take in a minute's row of level task or replica. Raises as hear_second."""
+        start_ms = _end_ms(row) - MINUTE_MS
+        self.heard_ms = now_ms
+        if row["level"] == "replica":
+            if start_ms > self.minute_ms:
+                self.minute_ms, self.replica_p99_ms = start_ms, {}
+            if start_ms == self.minute_ms and row["latency_count"] >= _ENOUGH_OF_A_REPLICA:
+                self.replica_p99_ms[row["replica"]] = float(row["latency_p99_ms"])
+            return
+        if row["level"] != "task":
+            return
+        minute = Minute(
+            start_ms,
+            row["requests"] - row["rate_limited"],
+            row["replicas_seen"],
+            row["latency_count"],
+            row["latency_p99_ms"],
+            row["error_rate"],
+        )
+        self.learned = learn(self.learned, minute, self._promise(), settings.sustain_minutes)
+
+    def hear_replicas(self, row: ReplicasRow, now_ms: int) -> bool:
+        """Take in who is ready. Returns whether their number has changed."""
+        before = self.replicas
+        if (
+            before is not None
+            and row.observed_at < before.row.observed_at
+            and row.source == before.row.source
+        ):
+            return False
+        self.replicas, self.heard_ms = Heard(row, now_ms), now_ms
+        counts = ("replicas_ready", "replicas_starting", "replicas_terminating")
+        return before is None or any(getattr(before.row, name) != getattr(row, name) for name in counts)
+
+    def hear_limit(self, row: RateLimitRow, now_ms: int) -> bool:
+        """Take in the limit. Returns whether it has changed."""
+        before = self.limit
+        if before is not None and row.revision < before.row.revision:
+            return False
+        self.limit, self.heard_ms = Heard(row, now_ms), now_ms
+        return before is None or (before.row.limit_qps, before.row.state) != (row.limit_qps, row.state)
+
+    def hear_resources(self, row: ResourceMetricsRow, now_ms: int) -> None:
+        """Take in a window of level task; an older one than is known tells nothing."""
+        if row.level != "task" or (
+            self.resources is not None and row.window_start < self.resources.row.window_start
+        ):
+            return
+        self.resources, self.heard_ms = Heard(row, now_ms), now_ms
+
+    def hear_task(self, row: TaskRow | None, now_ms: int) -> None:
+        """Take in the task's entry in the catalog; None: it has left the catalog."""
+        self.catalog, self.heard_ms = row, now_ms
+
+    def gone(self, now_ms: int) -> bool:
+        """Nothing was heard for a day, and the catalog doesn't know it."""
+        return self.catalog is None and now_ms - self.heard_ms > DAY_MS
+
+    def profile(
+        self, now_ms: int, end_ms: int | None, traffic_at_ms: int | None, settings: ProfileSettings
+    ) -> TaskProfile:
+        """The row. end_ms: of the newest second of any task; traffic_at_ms: when that came. None: none has come yet."""
+        freshness = {
+            "traffic": _freshness(end_ms, traffic_at_ms, now_ms, settings.traffic_stale_seconds),
+            "replicas": _heard(self.replicas, "observed_at", now_ms, settings.replicas_stale_seconds),
+            # A limit and a catalog's entry hold until another one comes.
+            "limit": _heard(self.limit, "decided_at", now_ms, None),
+            "resources": _heard(self.resources, "window_end", now_ms, settings.resources_stale_seconds),
+            "catalog": Freshness(
+                observed_at=self.catalog.published_at if self.catalog else None,
+                age_ms=None,
+                stale=self.catalog is None,
+            ),
+        }
+        fields: dict[str, Any] = dict.fromkeys(TaskProfile.model_fields)
+        fields |= {
+            "id": f"{self.department}/{self.task}",
+            "department": self.department,
+            "task": self.task,
+            "computed_at": from_epoch_ms(now_ms),
+            "traffic_window_seconds": settings.traffic_window_seconds,
+            "versions": (),
+            "freshness": freshness,
+            "stale_inputs": tuple(name for name, one in freshness.items() if one.stale),
+        }
+        fields |= self._of_catalog() | self._of_learned()
+        if not freshness["replicas"].stale and self.replicas is not None:
+            row = self.replicas.row
+            fields |= {
+                name: getattr(row, name)
+                for name in ("replicas_ready", "replicas_starting", "replicas_terminating")
+            }
+        if not freshness["limit"].stale and self.limit is not None:
+            fields |= {"limit_qps": self.limit.row.limit_qps, "limit_state": self.limit.row.state}
+        if not freshness["resources"].stale and self.resources is not None:
+            fields |= self._of_resources(self.resources.row)
+        if not freshness["traffic"].stale and end_ms is not None:
+            fields |= self._of_traffic(end_ms, fields, settings)
+        return TaskProfile(**fields)
+
+    def _of_catalog(self) -> dict[str, Any]:
+        task = self.catalog
+        if task is None:
+            return {}
+        return {
+            "owner": task.owner,
+            "capacity_qps_per_replica": task.qps_per_replica,
+            "slo_p99_ms": task.slo.p99_ms,
+            "slo_error_rate": task.slo.error_rate,
+        }
+
+    def _of_learned(self) -> dict[str, Any]:
+        learned = self.learned
+        if learned.qps_per_replica is None or learned.held_until_ms is None:
+            return {}
+        return {
+            "sustained_qps_per_replica": learned.qps_per_replica,
+            "sustained_at": from_epoch_ms(learned.held_until_ms),
+        }
+
+    def _of_resources(self, row: ResourceMetricsRow) -> dict[str, Any]:
+        names = (
+            "replicas_desired",
+            "cpu_cores",
+            "cpu_of_limit_ratio",
+            "cpu_throttled_ratio",
+            "memory_working_set_bytes",
+            "memory_of_limit_ratio",
+            "gpu_utilization_ratio",
+            "gpu_memory_of_total_ratio",
+        )
+        fields = {name: getattr(row, name) for name in names}
+        start_ms, window_end_ms = to_epoch_ms(row.window_start), to_epoch_ms(row.window_end)
+        starts = range(start_ms, window_end_ms, _SLOT_MS)
+        admitted = sum(self.slots[start].admitted for start in starts if start in self.slots)
+        if row.cpu_cores is not None and admitted:
+            fields["cpu_seconds_per_request"] = row.cpu_cores * (window_end_ms - start_ms) / 1000 / admitted
+        return fields
+
+    def _of_traffic(self, end_ms: int, known: Mapping[str, Any], settings: ProfileSettings) -> dict[str, Any]:
+        first_ms = _first_slot(end_ms, settings)
+        seconds = max(1, round((end_ms - first_ms) / 1000))
+        whole = _sum(self.slots, first_ms)
+        admitted_qps = whole.admitted / seconds
+        recent_ms = settings.panic_window_seconds * 1000
+        recent = sum(count for start, count in self.seconds.items() if start >= end_ms - recent_ms)
+        ready, limit_qps = known["replicas_ready"], known["limit_qps"]
+        return {
+            "traffic_window_seconds": seconds,
+            "requests": whole.requests,
+            "qps": whole.requests / seconds,
+            "qps_recent": recent / settings.panic_window_seconds,
+            "qps_per_replica": admitted_qps / ready if ready else None,
+            "latency_count": whole.latencies.count,
+            "latency_p50_ms": whole.latencies.percentile_ms(50),
+            "latency_p99_ms": whole.latencies.percentile_ms(99),
+            "error_rate": whole.error_rate if whole.requests else None,
+            "rate_limited_ratio": whole.limited / whole.requests if whole.requests else None,
+            "limit_used_ratio": admitted_qps / limit_qps if limit_qps else None,
+            "versions": tuple(self._versions(first_ms, seconds)),
+            "slowest_replica": self._slowest(end_ms),
+        }
+
+    def _versions(self, first_ms: int, seconds: int) -> list[VersionProfile]:
+        found = []
+        for version, slots in sorted(self.versions.items()):
+            whole = _sum(slots, first_ms)
+            if whole.requests:
+                found.append(
+                    VersionProfile(
+                        version=version,
+                        qps=whole.requests / seconds,
+                        latency_p99_ms=whole.latencies.percentile_ms(99),
+                        error_rate=whole.error_rate,
+                    )
+                )
+        return found
+
+    def _slowest(self, end_ms: int) -> SlowReplica | None:
+        """Of the newest minute; that of a task which has been quiet since is none any more."""
+        return None if end_ms - self.minute_ms > 3 * MINUTE_MS else slowest(self.replica_p99_ms)
+
+    def _promise(self) -> Promise | None:
+        slo = self.catalog.slo if self.catalog else None
+        return None if slo is None or slo.p99_ms is None else Promise(slo.p99_ms, slo.error_rate)
+
+    def _forget(self, end_ms: int, settings: ProfileSettings) -> None:
+        """What no window needs any more."""
+        oldest_ms = end_ms - max(_KEPT_MS, 1000 * settings.traffic_window_seconds + _SLOT_MS)
+        recent_ms = end_ms - 1000 * settings.panic_window_seconds
+        self.slots = {start: slot for start, slot in self.slots.items() if start >= oldest_ms}
+        self.seconds = {start: count for start, count in self.seconds.items() if start >= recent_ms}
+        for version, slots in list(self.versions.items()):
+            first_ms = _first_slot(end_ms, settings)
+            kept = {start: slot for start, slot in slots.items() if start >= first_ms}
+            if kept:
+                self.versions[version] = kept
+            else:
+                del self.versions[version]
+
+
+def _end_ms(row: Mapping[str, Any]) -> int:
+    return to_epoch_ms(datetime.fromisoformat(row["window_end"]))
+
+
+def _first_slot(end_ms: int, settings: ProfileSettings) -> int:
+    """The first slot of the traffic window that ends at end_ms: whole slots, at most traffic_window_seconds."""
+    since_ms = end_ms - 1000 * settings.traffic_window_seconds
+    return -(-since_ms // _SLOT_MS) * _SLOT_MS
+
+
+def _sum(slots: Mapping[int, Slot], first_ms: int) -> Slot:
+    whole = Slot()
+    for start, slot in slots.items():
+        if start >= first_ms:
+            whole.add(slot)
+    return whole
+
+
+def _heard(heard: Heard | None, moment: str, now_ms: int, stale_seconds: float | None) -> Freshness:
+    if heard is None:
+        return Freshness(observed_at=None, age_ms=None, stale=True)
+    observed_ms = to_epoch_ms(getattr(heard.row, moment))
+    return _freshness(observed_ms, heard.at_ms, now_ms, stale_seconds)
+
+
+def _freshness(
+    observed_ms: int | None, at_ms: int | None, now_ms: int, stale_seconds: float | None
+) -> Freshness:
+    if observed_ms is None or at_ms is None:
+        return Freshness(observed_at=None, age_ms=None, stale=True)
+    age_ms = max(0, now_ms - at_ms)
+    return Freshness(
+        observed_at=from_epoch_ms(observed_ms),
+        age_ms=age_ms,
+        stale=stale_seconds is not None and age_ms > 1000 * stale_seconds,
+    )

@@ -1,0 +1,227 @@
+"""The job task-profile: every window, replica, limit and catalog row in; what is known of each task now out.
+
+    told        the messages of all inputs with their keys, each named after its topic
+    Profile     by task: keeps what is known (jobs/logic/task_profile.py), and says it at once when replicas or limit
+                change, and every few seconds
+
+Rows of a second's replicas are left out in the source: a department's replicas are most of the topic, and the profile
+needs their minutes only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+from pydantic import ValidationError
+from pyflink.common import Row, Types
+from pyflink.datastream import KeyedProcessFunction, RuntimeContext
+from pyflink.datastream.state import ValueStateDescriptor
+from tidegate.jobs.kafka_tables import dead_letters_table, messages_sink, messages_table, text, timestamp_text
+from tidegate.jobs.logic.task_profile import TaskKnown
+from tidegate.jobs.messages import DEAD, MESSAGE, dead_letter, error_text
+from tidegate.jobs.messages import OPTIONS as MESSAGE_OPTIONS
+from tidegate.schemas import topics
+from tidegate.schemas.limit_rows import RateLimitRow, ReplicasRow, TaskRow
+from tidegate.schemas.resource_rows import ResourceMetricsRow
+from tidegate.schemas.settings import Kafka, Settings
+from tidegate.schemas.signal_settings import ProfileSettings
+from tidegate.schemas.timestamps import to_epoch_ms
+from tidegate.schemas.topics import Topic
+
+if TYPE_CHECKING:
+    from pyflink.table import StatementSet, StreamTableEnvironment
+
+NAME = "task-profile"
+OPTIONS = {
+    **MESSAGE_OPTIONS,
+    # A task's state is read and written with each of its rows: as many as this are kept unpacked.
+    "python.state.cache.size": "20000",
+}
+_LAST = (1 << 63) - 1
+"""A bounded run says each task's profile once, when everything has been read."""
+
+
+class Input(NamedTuple):
+    """A topic that is read. look_back_seconds: a start without a checkpoint reads so far back; None: all of it."""
+
+    topic: Topic
+    look_back_seconds: float | None
+
+
+INPUTS: dict[str, Input] = {
+    "seconds": Input(topics.SERVICE_METRICS_1S, 120),
+    "minutes": Input(topics.SERVICE_METRICS_1M, 3600),
+    "resources": Input(topics.RESOURCE_METRICS_10S, 120),
+    "replicas": Input(topics.REPLICAS, 90),
+    "limits": Input(topics.RATE_LIMITS_CURRENT, None),
+    "tasks": Input(topics.TASKS, None),
+}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Names of the registered tables that the job reads and writes: a test registers others."""
+
+    seconds: str = "told_seconds"
+    minutes: str = "told_minutes"
+    resources: str = "told_resources"
+    replicas: str = "told_replicas"
+    limits: str = "told_limits"
+    tasks: str = "told_tasks"
+    profiles: str = "task_profiles"
+    dead_letters: str = "dead_letters"
+
+
+class Profile(KeyedProcessFunction):  # type: ignore[misc]
+    """One task's profile. The newest second of any task is kept for all tasks of this instance."""
+
+    def __init__(self, settings: ProfileSettings, prefix: str, *, bounded: bool) -> None:
+        """prefix: of the topics' names, for dead letters. bounded: say each profile once, at the end."""
+        self._settings = settings
+        self._prefix = prefix
+        self._bounded = bounded
+        self._known: Any = None
+        self._timer: Any = None
+        self._end_ms: int | None = None
+        self._traffic_at_ms: int | None = None
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        """Declare the state."""
+        self._known = runtime_context.get_state(ValueStateDescriptor("known", Types.PICKLED_BYTE_ARRAY()))
+        self._timer = runtime_context.get_state(ValueStateDescriptor("timer", Types.LONG()))
+
+    def process_element(self, value: Any, context: Any) -> Iterator[Any]:
+        """value: (key, input, message, partition, offset, when Kafka got it)."""
+        key, source, message, partition, offset, seen_at = value
+        service = context.timer_service()
+        seen_ms = to_epoch_ms(datetime.fromisoformat(seen_at))
+        now_ms = seen_ms if self._bounded else service.current_processing_time()
+        department, _, task = key.partition("/")
+        known = self._known.value() or TaskKnown(department, task)
+        try:
+            changed = self._hear(known, source, message, now_ms)
+        except (ValidationError, ValueError, KeyError, TypeError) as error:
+            reason = error_text(error) if isinstance(error, ValidationError) else f"no row: {error!r}"
+            topic = INPUTS[source].topic.full_name(self._prefix)
+            yield DEAD, dead_letter(reason, topic, NAME, message, partition, offset, seen_at)
+            return
+        self._known.update(known)
+        if self._bounded:
+            service.register_event_time_timer(_LAST)
+            return
+        if changed:
+            yield self._row(known, now_ms)
+        if self._timer.value() is None:
+            self._set_timer(service)
+
+    def on_timer(self, timestamp: int, context: Any) -> Iterator[Any]:
+        """It is time to say it again."""
+        known = self._known.value()
+        if known is None:
+            return
+        if self._bounded:
+            yield self._row(known, max(known.heard_ms, self._traffic_at_ms or 0))
+            return
+        service = context.timer_service()
+        now_ms = service.current_processing_time()
+        if known.gone(now_ms):
+            yield Row(f"{known.department}/{known.task}", None)
+            self._known.clear()
+            self._timer.clear()
+            return
+        yield self._row(known, now_ms)
+        self._set_timer(service)
+
+    def _hear(self, known: TaskKnown, source: str, message: bytes | None, now_ms: int) -> bool:
+        """Returns whether it has to be said at once."""
+        if source == "tasks":
+            known.hear_task(None if message is None else TaskRow.model_validate_json(message), now_ms)
+            return True
+        if message is None:
+            return False
+        if source == "seconds":
+            end_ms = known.hear_second(orjson.loads(message), now_ms, self._settings)
+            self._end_ms = max(end_ms, self._end_ms or 0)
+            self._traffic_at_ms = max(now_ms, self._traffic_at_ms or 0)
+        elif source == "minutes":
+            known.hear_minute(orjson.loads(message), now_ms, self._settings)
+        elif source == "resources":
+            known.hear_resources(ResourceMetricsRow.model_validate_json(message), now_ms)
+        elif source == "replicas":
+            return known.hear_replicas(ReplicasRow.model_validate_json(message), now_ms)
+        else:
+            return known.hear_limit(RateLimitRow.model_validate_json(message), now_ms)
+        return False
+
+    def _row(self, known: TaskKnown, now_ms: int) -> Row:
+        profile = known.profile(now_ms, self._end_ms, self._traffic_at_ms, self._settings)
+        return Row(profile.id, profile.model_dump_json())
+
+    def _set_timer(self, service: Any) -> None:
+        fires_ms = service.current_processing_time() + round(self._settings.renew_seconds * 1000)
+        service.register_processing_time_timer(fires_ms)
+        self._timer.update(fires_ms)
+
+
+def told(tables: Tables) -> str:
+    """All inputs as one: key, input, message, and where it stood."""
+    names = {field.name: getattr(tables, field.name) for field in fields(tables)}
+    return " UNION ALL ".join(
+        f"""
+        SELECT
+          message_key, {text(name)} AS input, message, kafka_partition, kafka_offset,
+          {timestamp_text("kafka_time")} AS seen_at
+        FROM {names[name]} WHERE message_key IS NOT NULL{_only(name)}"""
+        for name in INPUTS
+    )
+
+
+def _only(name: str) -> str:
+    """What is needed of an input, so that nothing else goes to Python. By its text: the row's own level decides."""
+    if name == "seconds":
+        return """ AND POSITION('"level":"replica"' IN DECODE(message, 'UTF-8')) = 0
+          AND POSITION('"level":"department"' IN DECODE(message, 'UTF-8')) = 0"""
+    if name in ("minutes", "resources"):
+        return """ AND POSITION('"level":"department"' IN DECODE(message, 'UTF-8')) = 0"""
+    return ""
+
+
+def build(
+    environment: StreamTableEnvironment, settings: Settings, tables: Tables, *, bounded: bool
+) -> StatementSet:
+    """The whole job over registered tables, ready to execute."""
+    everything = environment.to_data_stream(environment.sql_query(told(tables)))
+    function = Profile(settings.task_profile, settings.kafka.topic_prefix, bounded=bounded)
+    profiles = everything.key_by(lambda row: row[0], Types.STRING()).process(function, MESSAGE)
+    statements = environment.create_statement_set()
+    statements.add_insert(tables.profiles, environment.from_data_stream(profiles))
+    statements.add_insert(tables.dead_letters, environment.from_data_stream(profiles.get_side_output(DEAD)))
+    return statements
+
+
+def main(environment: StreamTableEnvironment, settings: Settings, *, bounded: bool) -> StatementSet:
+    """The job on Kafka: registers the topics as tables, then builds.
+
+    bounded: read what is in the topics now, say each profile once, end.
+    """
+    tables = Tables()
+    kafka: Kafka = settings.kafka
+    for name, source in INPUTS.items():
+        environment.execute_sql(
+            messages_table(
+                getattr(tables, name),
+                kafka,
+                source.topic,
+                settings.task_profile.consumer_group,
+                bounded=bounded,
+                look_back_seconds=source.look_back_seconds,
+                keyed=True,
+            )
+        )
+    environment.execute_sql(messages_sink(tables.profiles, kafka, topics.TASK_PROFILE))
+    environment.execute_sql(dead_letters_table(tables.dead_letters, kafka))
+    return build(environment, settings, tables, bounded=bounded)

@@ -1,0 +1,143 @@
+"""The job task-profile on Flink and the real Kafka, against a reading of the same rows in plain Python."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from tidegate.adapters.kafka import ensure_topics, messages
+from tidegate.jobs import environment, task_profile
+from tidegate.schemas import topics
+from tidegate.schemas.resource_rows import TaskProfile
+from tidegate.schemas.settings import Flink, Kafka, Settings, Stack
+from tidegate.schemas.timestamps import from_epoch_ms, to_text
+from tidegate.schemas.topics import Topic
+
+from tests.limit_rows import replicas_row
+
+START_MS = 1_795_514_400_000
+SECONDS = 90
+TASKS = ("chat", "tags")
+
+
+class Put:
+    """Writes rows as the jobs and adapters do."""
+
+    def __init__(self, kafka: Kafka) -> None:
+        self._kafka = kafka
+        ensure_topics(kafka, topics.ALL_TOPICS)
+        self._producer = Producer({**kafka.client_config(), "enable.idempotence": True})
+
+    def __call__(self, topic: Topic, key: str, row: dict[str, Any] | str | None) -> None:
+        value = json.dumps(row, separators=(",", ":")) if isinstance(row, dict) else row
+        self._producer.produce(self._kafka.topic(topic), value, key)
+
+    def done(self) -> None:
+        assert self._producer.flush(30) == 0
+
+
+def bucket(latency_ms: float) -> int:
+    """Bucket i holds (g^i, g^(i+1)] ms."""
+    return math.ceil(32 * math.log2(latency_ms)) - 1
+
+
+def service_row(task: str, level: str, start_ms: int, latencies: list[float], limited: int) -> dict[str, Any]:
+    """What the job reads of a service-metrics row, and a field that it doesn't know."""
+    buckets: dict[str, int] = {}
+    for latency in latencies:
+        index = str(bucket(latency))
+        buckets[index] = buckets.get(index, 0) + 1
+    return {
+        "span": "1s",
+        "level": level,
+        "department": "vision",
+        "task": task,
+        "version": "v1" if level == "version" else None,
+        "replica": "10.0.0.1:80" if level == "replica" else None,
+        "window_start": to_text(from_epoch_ms(start_ms)),
+        "window_end": to_text(from_epoch_ms(start_ms + 1000)),
+        "requests": len(latencies) + limited,
+        "rate_limited": limited,
+        "errors_5xx": 0,
+        "aborted": 0,
+        "latency_count": len(latencies),
+        "latency_min_ms": min(latencies) if latencies else None,
+        "latency_max_ms": max(latencies) if latencies else None,
+        "histogram": {"scale": 5, "zero": 0, "buckets": buckets},
+        "more": 1,
+    }
+
+
+@pytest.fixture
+def profiles(kafka: Kafka, tmp_path: Path) -> tuple[dict[str, TaskProfile], dict[str, Any], list[Any]]:
+    """Profiles by task, what was put in, and the dead letters."""
+    put, dice = Put(kafka), random.Random(3)
+    seen: dict[str, Any] = {task: [] for task in TASKS}
+    for second in range(SECONDS):
+        for task in TASKS:
+            latencies = [math.exp(dice.gauss(4, 0.6)) for _ in range(dice.randint(0, 20))]
+            limited = dice.randint(0, 3)
+            if task == "tags" and second >= 40:
+                continue  # it is quiet at the end, while the other one isn't
+            seen[task].append((second, latencies, limited))
+            for level in ("replica", "version", "task"):
+                row = service_row(task, level, START_MS + 1000 * second, latencies, limited)
+                put(topics.SERVICE_METRICS_1S, f"vision/{task}", row)
+    put(topics.SERVICE_METRICS_1S, "vision/chat", '{"level":"task","window_end":"soon"}')
+    put(topics.SERVICE_METRICS_1S, "vision/chat", "no row")
+    put(topics.REPLICAS, "vision/chat", replicas_row(START_MS, 3, task="chat").model_dump_json())
+    put.done()
+    settings = Settings(
+        kafka=kafka, stack=Stack(state_dir=tmp_path), flink=Flink(checkpoint_dir=tmp_path / "checkpoints")
+    )
+    where = environment.Where(bounded=True)
+    tables = environment.create(settings, where, task_profile.NAME, task_profile.OPTIONS)
+    task_profile.main(tables, settings, bounded=True).execute().wait()
+    found = {}
+    for message in messages(kafka, topics.TASK_PROFILE):
+        profile = TaskProfile.model_validate_json(message.value() or b"")
+        assert (message.key() or b"").decode() == profile.id
+        assert profile.task not in found, "a bounded run says it once"
+        found[profile.task] = profile
+    letters = [json.loads(message.value() or b"") for message in messages(kafka, topics.DEAD_LETTERS)]
+    return found, seen, letters
+
+
+def nearest_rank(values: list[float], percent: float) -> float:
+    return sorted(values)[max(1, math.ceil(percent / 100 * len(values))) - 1]
+
+
+def test_profiles_are_what_the_rows_say(
+    profiles: tuple[dict[str, TaskProfile], dict[str, Any], list[Any]],
+) -> None:
+    found, seen, letters = profiles
+    assert set(found) == set(TASKS)
+    chat, tags = found["chat"], found["tags"]
+    newest = [one for one in seen["chat"] if one[0] >= SECONDS - 60]
+    requests = sum(len(latencies) + limited for _, latencies, limited in newest)
+    latencies = [latency for _, some, _ in newest for latency in some]
+    assert (chat.traffic_window_seconds, chat.requests) == (60, requests)
+    assert chat.qps == pytest.approx(requests / 60)
+    assert chat.latency_count == len(latencies)
+    assert chat.latency_p50_ms == pytest.approx(nearest_rank(latencies, 50), rel=0.011)
+    assert chat.latency_p99_ms == pytest.approx(nearest_rank(latencies, 99), rel=0.011)
+    assert chat.replicas_ready == 3
+    assert chat.qps_per_replica == pytest.approx(len(latencies) / 60 / 3)
+    recent = [one for one in seen["chat"] if one[0] >= SECONDS - 6]
+    assert chat.qps_recent == pytest.approx(sum(len(some) + limited for _, some, limited in recent) / 6)
+    assert [version.version for version in chat.versions] == ["v1"]
+
+    quiet = [one for one in seen["tags"] if one[0] >= SECONDS - 60]
+    assert tags.requests == sum(len(some) + limited for _, some, limited in quiet) > 0
+    assert tags.replicas_ready is None
+    assert set(tags.stale_inputs) == {"replicas", "limit", "resources", "catalog"}
+
+    assert {letter["topic"] for letter in letters} == {
+        letter["topic"] for letter in letters if letter["topic"].endswith("service-metrics.1s")
+    }
+    assert len(letters) == 2

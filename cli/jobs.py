@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from tidegate.cli.app_context import CommandFailed, Options
 from tidegate.schemas import topics
-from tidegate.schemas.settings import Settings
+from tidegate.schemas.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from tidegate.jobs.environment import Where
@@ -20,6 +20,7 @@ _OUT = {
     "service-metrics": (topics.SERVICE_METRICS_1S, topics.SERVICE_METRICS_1M),
     "replica-changes": (topics.REPLICA_CHANGES,),
     "task-profile": (topics.TASK_PROFILE,),
+    "alerts": (topics.ALERTS,),
 }
 """Each job, and the topics that it is for."""
 JOBS = tuple(_OUT)
@@ -97,6 +98,8 @@ def _statements(settings: Settings, where: Where, job: str) -> Any:
 
     if job == "replica-changes":
         return _replica_changes(settings, where)
+    if job == "alerts":
+        return _alerts(settings, where)
     if job == "task-profile":
         from tidegate.jobs import task_profile
 
@@ -119,6 +122,24 @@ def _replica_changes(settings: Settings, where: Where) -> Any:
         raise CommandFailed(f"what {replica_changes.NAME} said before can't be read: {error}") from error
     tables = environment.create(settings, where, replica_changes.NAME, messages.OPTIONS)
     return replica_changes.main(tables, settings, history, bounded=where.bounded)
+
+
+def _alerts(settings: Settings, where: Where) -> Any:
+    from confluent_kafka import KafkaException
+    from tidegate.adapters import alert_history
+    from tidegate.jobs import alerts, environment
+    from tidegate.schemas import alert_rules
+
+    try:
+        rules = alert_rules.load(settings.alerts.rules or alert_rules.SHIPPED)
+    except alert_rules.RulesError as error:
+        raise SettingsError(str(error)) from error
+    try:
+        history = {} if where.bounded else alert_history.open_alerts(settings.kafka, rules)
+    except KafkaException as error:
+        raise CommandFailed(f"the alerts that haven't ended can't be read: {error}") from error
+    tables = environment.create(settings, where, alerts.NAME, alerts.OPTIONS)
+    return alerts.main(tables, settings, rules, history, bounded=where.bounded)
 
 
 def _wait(result: Any, job: str) -> None:

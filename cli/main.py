@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from tidegate.cli import app_context
+from tidegate.cli.alerts import alerts
 from tidegate.cli.catalog import catalog
 from tidegate.cli.demo import demo
 from tidegate.cli.doctor import doctor
@@ -45,6 +46,7 @@ def _common(
     context.obj = app_context.Options(config=config, assignments=tuple(settings or ()))
 
 
+app.add_typer(alerts, name="alerts")
 app.add_typer(catalog, name="catalog")
 app.command()(demo)
 app.command()(doctor)

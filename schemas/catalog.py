@@ -16,14 +16,13 @@ whole: all that is wrong is told at once, each with its place, and nothing of a 
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from tidegate.schemas import strict_yaml
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
 Text = Annotated[str, Field(pattern=r"\S", max_length=256)]
@@ -136,14 +135,13 @@ def load(path: Path) -> Catalog:
 def parse(text: str, where: str) -> Catalog:
     """The catalog in a YAML text. where: what the messages call it. Raises CatalogError."""
     try:
-        written = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a safe loader)
-    except (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError) as error:
-        # Beside its own errors, PyYAML passes on what a tag's constructor raises: a date that is none, `!!int ""`.
+        written = strict_yaml.parse(text)
+    except strict_yaml.NotYaml as error:
         raise CatalogError(f"{where}: not YAML: {error}") from error
     try:
         file = CatalogFile.model_validate({} if written is None else written)
     except ValidationError as error:
-        raise CatalogError("\n".join(f"{where}: {line}" for line in _explain(error))) from error
+        raise CatalogError("\n".join(f"{where}: {line}" for line in strict_yaml.explain(error))) from error
     tasks: dict[tuple[str, str], Task] = {}
     wrong: list[str] = []
     routes: dict[tuple[str, str], str] = {}
@@ -198,35 +196,3 @@ def _task(department: str, name: str, gateway: str, whole: TaskSettings) -> Task
     return Task(
         **said | {"department": department, "name": name, "gateway": gateway, "route": whole.route or name}
     )
-
-
-def _explain(error: ValidationError) -> Iterator[str]:
-    for item in error.errors(include_url=False, include_context=False):
-        place = ".".join(str(part) for part in item["loc"] if part != "[key]") or "the whole"
-        yield f"{place}: {item['msg']} (is {_shown(item['input'])})"
-
-
-def _shown(value: object) -> str:
-    try:
-        return reprlib.repr(value)
-    except ValueError:  # Python prints no whole number of over 4300 digits
-        return f"a {type(value).__name__} too long to show"
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a key that stands twice is a mistake, and not silently the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is no text; write it in quotes", key_node.start_mark
-                )
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)

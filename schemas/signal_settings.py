@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Seconds = Annotated[float, Field(gt=0)]
+Url = Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
 
 
 class _Group(BaseModel):
@@ -55,8 +56,10 @@ class Alerts(_Group):
 
     consumer_group: str = Field("tidegate-alerts", min_length=1)
     rules: Path | None = Field(None, description="YAML; default: the rules that tidegate ships")
-    alertmanager_url: str | None = Field(None, pattern=r"^https?://[^\s]+$")
-    webhook_url: str | None = Field(None, pattern=r"^https?://[^\s]+$")
+    alertmanager_urls: tuple[Url, ...] = Field((), description="each gets every alert")
+    webhook_url: Url | None = None
+    resend_seconds: Seconds = Field(60, description="a firing alert is sent again so often")
+    max_backoff_seconds: Seconds = 30
 
 
 class Autoscaling(_Group):

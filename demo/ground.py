@@ -23,6 +23,7 @@ FOLDER = "demo"
 GATEWAY = "demo-gateway"
 """What the demo's task catalog calls the gateway."""
 _CATALOG = "catalog.yaml"
+_RULES = "alerts.yaml"
 _SCENARIO = "scenario.json"
 _STATE_DIR_VARIABLE = "TIDEGATE_STACK__STATE_DIR"
 
@@ -49,6 +50,10 @@ class Ground:
     @property
     def catalog_file(self) -> Path:
         return self.folder / _CATALOG
+
+    @property
+    def rules_file(self) -> Path:
+        return self.folder / _RULES
 
     @property
     def access_log(self) -> Path:
@@ -122,6 +127,42 @@ def with_limits(ground: Ground, scenario: Scenario, admin: str) -> Ground:
     return ground
 
 
+def with_alerts(ground: Ground, scenario: Scenario, alertmanager_url: str | None) -> Ground:
+    """The same with alert rules, and who is told; None: nobody but the topic."""
+    rules = yaml.safe_dump(rules_of(scenario), sort_keys=False, width=120)
+    ground.rules_file.write_text(
+        f"# The demo's alert rules; docs/alerts.md says what can stand here.\n{rules}"
+    )
+    urls = () if alertmanager_url is None else (alertmanager_url,)
+    alerts = ground.settings.alerts.model_copy(
+        update={"rules": ground.rules_file, "alertmanager_urls": urls, "resend_seconds": 5.0}
+    )
+    ground = replace(ground, settings=ground.settings.model_copy(update={"alerts": alerts}))
+    ground.config_file.write_text(_toml(ground))
+    return ground
+
+
+def rules_of(scenario: Scenario) -> dict[str, Any]:
+    """One rule, for the tasks whose limit tidegate sets: half of the requests refused, for five seconds."""
+    return {
+        "rules": [
+            {
+                "name": "half-refused",
+                "level": "interface",
+                "source": "service-metrics.1s",
+                "select": {"tasks": [task.name for task in scenario.limited_tasks()]},
+                "when": {"field": "rate_limited_ratio", "op": ">", "value": 0.5},
+                "resolve_value": 0.4,
+                "for_seconds": 5,
+                "keep_firing_seconds": 3,
+                "min_samples": 10,
+                "severity": "warning",
+                "message": "{value:.0%} of the requests of {task} are refused by its rate limit",
+            }
+        ]
+    }
+
+
 def catalog_of(scenario: Scenario) -> dict[str, Any]:
     """The task catalog: the tasks whose limit tidegate sets, with what one replica of each can take."""
     departments: dict[str, Any] = {}
@@ -163,6 +204,7 @@ _WRITTEN = {
     "catalog": ("file",),
     "watcher": ("source", "envoy_admins"),
     "limits": ("target", "envoy_files", "envoy_admins"),
+    "alerts": ("rules", "alertmanager_urls", "resend_seconds"),
 }
 """What the demo sets, beside all of `stack`."""
 

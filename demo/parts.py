@@ -193,6 +193,19 @@ class Controller(_Part):
         return Launch((*self._command, "limit"), place.folder)
 
 
+class AlertSender(_Part):
+    """`tidegate alerts send`."""
+
+    name = "alert-sender"
+
+    def __init__(self, command: tuple[str, ...]) -> None:
+        self._command = command
+
+    def prepare(self, place: Place) -> Launch:
+        """Who is told is in the settings."""
+        return Launch((*self._command, "alerts", "send"), place.folder)
+
+
 class Clients(_Part):
     """The load."""
 

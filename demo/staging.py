@@ -14,7 +14,7 @@ from tidegate.demo import ground as grounds
 from tidegate.demo.director import Director
 from tidegate.demo.failure import DemoFailed
 from tidegate.demo.ground import Ground
-from tidegate.demo.parts import Clients, Controller, Gateway, Indexer, Replicas, Shipper, Watcher
+from tidegate.demo.parts import AlertSender, Clients, Controller, Gateway, Indexer, Replicas, Shipper, Watcher
 from tidegate.demo.scenario import Scenario
 from tidegate.demo.telling import Teller
 from tidegate.demo.traffic import Traffic
@@ -22,16 +22,18 @@ from tidegate.jobs.logic.envoy_limits import Limit, TaskKey
 from tidegate.schemas.settings import Settings
 from tidegate.schemas.topics import ALL_TOPICS
 from tidegate.stack import local_stack, processes, state
+from tidegate.stack.errors import PartMissing
 from tidegate.stack.local import LOGS
+from tidegate.stack.prometheus import ALERTMANAGER, AlertmanagerServer, url
 from tidegate.stack.server import Server
 
-JOBS = ("service-metrics", "replica-changes")
+JOBS = ("service-metrics", "replica-changes", "task-profile", "alerts")
 _LIMITS_SECONDS = 60
 _OTHER_ENVOY = "envoy"
 """The stack's own Envoy, which knows no models; the demo's gateway is another."""
 _STOP_FIRST: Sequence[Sequence[str]] = (
     (Clients.name,),
-    (Watcher.name, Controller.name, Shipper.name, Indexer.name),
+    (Watcher.name, Controller.name, AlertSender.name, Shipper.name, Indexer.name),
     (Gateway.name, Replicas.name),
 )
 
@@ -63,40 +65,42 @@ class Staging:
         """
         teller = self._teller
         with teller.stage(
-            "1/7  Servers: Kafka, Elasticsearch and Flink (the first time they are downloaded)"
+            "1/8  Servers: Kafka, Elasticsearch and Flink (the first time they are downloaded)"
         ):
             self._stack.up([server.name for server in self._stack.status() if server.name != _OTHER_ENVOY])
             ensure_topics(self.settings.kafka, ALL_TOPICS)
         count = len(list(self._scenario.replicas()))
         with teller.stage(
-            f"2/7  Models: {count} replicas of {len(self._scenario.tasks)} tasks of "
+            f"2/8  Models: {count} replicas of {len(self._scenario.tasks)} tasks of "
             f"{len(self._scenario.departments)} departments, small HTTP servers as slow as models"
         ):
             self._start(Replicas(self._scenario, self._ground.scenario_file))
-        with teller.stage(f"3/7  Gateway: Envoy in front of them, writing {self._ground.access_log}"):
+        with teller.stage(f"3/8  Gateway: Envoy in front of them, writing {self._ground.access_log}"):
             listening = Replicas.listening(self._ground.folder / Replicas.name)
             self._start(Gateway(self._ground.settings, self._scenario, listening))
             self._ground = grounds.with_limits(self._ground, self._scenario, self._admin)
+        with teller.stage("4/8  Alertmanager, for what fires"):
+            self._start_alerting()
         rest_address = self.settings.flink.rest_address
-        with teller.stage(f"4/7  Jobs {' and '.join(JOBS)}: into Flink, http://{rest_address}"):
+        with teller.stage(f"5/8  Jobs {', '.join(JOBS)}: into Flink, http://{rest_address}"):
             flink_job.submit(
                 self._ground.command, JOBS, rest_address, self._ground.folder / LOGS, teller.doing
             )
-            teller.detail("both [green]running[/green]")
+            teller.detail("all [green]running[/green]")
         with teller.stage(
-            "5/7  Log shipper (the gateway's log to Kafka) and indexer (Kafka to Elasticsearch)"
+            "6/8  Log shipper (the gateway's log to Kafka) and indexer (Kafka to Elasticsearch)"
         ):
             self._start(Shipper(self._ground.command))
             self._start(Indexer(self._ground.command, self.settings.elasticsearch))
         with teller.stage(
-            "6/7  Watcher (which replicas are ready, to Kafka) and controller (limits into the gateway)"
+            "7/8  Watcher (which replicas are ready, to Kafka) and controller (limits into the gateway)"
         ):
             self._start(Watcher(self._ground.command))
             self._start(Controller(self._ground.command))
             self._await_limits()
         expected = Traffic(self._scenario, self._seconds).expected_requests()
         with teller.stage(
-            f"7/7  Clients: about {expected:,.0f} requests in {self._seconds:.0f} s, rising and falling as "
+            f"8/8  Clients: about {expected:,.0f} requests in {self._seconds:.0f} s, rising and falling as "
             "on a day (Ctrl-C ends the demo)"
         ):
             self._start(Clients(self._ground.scenario_file, self.gateway_port, self._seconds))
@@ -146,6 +150,17 @@ class Staging:
     def _admin(self) -> str:
         """The gateway's admin page."""
         return f"127.0.0.1:{state.read(self._ground.folder).ports[f'{Gateway.name}.admin']}"
+
+    def _start_alerting(self) -> None:
+        """Alertmanager and who sends to it, where this machine has or can get an Alertmanager."""
+        try:
+            self._start(AlertmanagerServer())
+        except PartMissing as error:
+            self._teller.detail(f"[yellow]left out[/yellow]: {error}")
+            self._ground = grounds.with_alerts(self._ground, self._scenario, None)
+            return
+        self._ground = grounds.with_alerts(self._ground, self._scenario, url(self._stack, ALERTMANAGER))
+        self._start(AlertSender(self._ground.command))
 
     def _await_limits(self) -> None:
         """Until the gateway holds a limit of every task that has one from tidegate."""

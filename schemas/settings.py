@@ -248,8 +248,8 @@ class Stack(_Group):
         description="who runs it when root starts it; default: elasticsearch if that user exists, else nobody",
     )
     jobmanager_memory_mib: int = Field(1024, ge=768, description="total process memory")
-    taskmanager_memory_mib: int = Field(1728, ge=1024, description="total process memory")
-    taskmanager_slots: int = Field(4, ge=1)
+    taskmanager_memory_mib: int = Field(2048, ge=1024, description="total process memory")
+    taskmanager_slots: int = Field(6, ge=1, description="one for each job of parallelism 1")
     envoy_flush_ms: int = Field(200, ge=10, le=60_000, description="how often Envoy writes its access log")
     envoy_concurrency: int = Field(1, ge=1, le=64, description="Envoy's worker threads")
     start_timeout_seconds: Seconds = 120

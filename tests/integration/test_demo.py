@@ -128,7 +128,7 @@ def test_tidegate_counted_exactly_the_requests_that_envoy_logged(short_demo: Run
 
 
 def test_its_output_says_what_it_does_and_what_it_measured(short_demo: Run) -> None:
-    for text in ("1/7", "7/7", "newest 10 s", "a second's end to its rows in Kafka", "Where to look next"):
+    for text in ("1/8", "8/8", "newest 10 s", "a second's end to its rows in Kafka", "Where to look next"):
         assert text in short_demo.output
 
 

@@ -41,8 +41,10 @@ class ProfileBoard:
             return
         key = (row.alert_key, to_epoch_ms(row.started_at))
         before = self._alerts.get(key)
-        if row.state == "firing" and (before is None or before.state == "pending"):
-            self._lags_ms[key] = now_ms - to_epoch_ms(row.observed_at)
+        if before is not None and before.observed_at >= row.observed_at:
+            return
+        if row.state == "firing":
+            self._lags_ms.setdefault(key, now_ms - to_epoch_ms(row.observed_at))
         self._alerts[key] = row
 
     def profiles(self) -> list[TaskProfile]:

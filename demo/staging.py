@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 import psutil
+from tidegate.adapters import catalog_topic
 from tidegate.adapters.kafka import ensure_topics
 from tidegate.adapters.limit_target_file import EnvoyFileTarget
 from tidegate.adapters.limit_targets import TargetFailed
@@ -19,6 +21,7 @@ from tidegate.demo.scenario import Scenario
 from tidegate.demo.telling import Teller
 from tidegate.demo.traffic import Traffic
 from tidegate.jobs.logic.envoy_limits import Limit, TaskKey
+from tidegate.schemas import catalog as catalogs
 from tidegate.schemas.settings import Settings
 from tidegate.schemas.topics import ALL_TOPICS
 from tidegate.stack import local_stack, processes, state
@@ -79,6 +82,9 @@ class Staging:
             listening = Replicas.listening(self._ground.folder / Replicas.name)
             self._start(Gateway(self._ground.settings, self._scenario, listening))
             self._ground = grounds.with_limits(self._ground, self._scenario, self._admin)
+            catalog = catalogs.load(self._ground.catalog_file)
+            steps = catalog_topic.plan({}, catalog, datetime.now(UTC))
+            catalog_topic.publish(self.settings.kafka, steps)
         with teller.stage("4/8  Alertmanager, for what fires"):
             self._start_alerting()
         rest_address = self.settings.flink.rest_address

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _OUT = {
     "service-metrics": (topics.SERVICE_METRICS_1S, topics.SERVICE_METRICS_1M),
     "replica-changes": (topics.REPLICA_CHANGES,),
+    "resource-metrics": (topics.RESOURCE_METRICS_10S, topics.RESOURCE_METRICS_1M),
     "task-profile": (topics.TASK_PROFILE,),
     "alerts": (topics.ALERTS,),
 }
@@ -69,7 +70,7 @@ def _prepare(context: typer.Context, job: str) -> Settings:
     options: Options = context.obj
     settings = options.load()
     try:
-        ensure_topics(settings.kafka, topics.ALL_TOPICS)
+        ensure_topics(settings.kafka, (*topics.ALL_TOPICS, topics.PROMETHEUS_METRICS))
     except (KafkaUnavailable, KafkaException) as error:
         raise CommandFailed(str(error)) from error
     return settings
@@ -100,6 +101,11 @@ def _statements(settings: Settings, where: Where, job: str) -> Any:
         return _replica_changes(settings, where)
     if job == "alerts":
         return _alerts(settings, where)
+    if job == "resource-metrics":
+        from tidegate.jobs import resource_metrics
+
+        tables = environment.create(settings, where, job, resource_metrics.OPTIONS)
+        return resource_metrics.main(tables, settings, bounded=where.bounded)
     if job == "task-profile":
         from tidegate.jobs import task_profile
 

@@ -83,11 +83,12 @@ class _HttpServer(UsualFolder):
 
 
 class PrometheusServer(_HttpServer):
-    """Prometheus, with an hour of data in its folder."""
+    """Prometheus, with its data in its folder."""
 
-    def __init__(self, scraping: Scraping, name: str = PROMETHEUS) -> None:
+    def __init__(self, scraping: Scraping, name: str = PROMETHEUS, retention: str = "1h") -> None:
         self.name = name
         self._scraping = scraping
+        self._retention = retention
 
     def prepare(self, place: Place) -> Launch:
         """Write its configuration."""
@@ -98,7 +99,7 @@ class PrometheusServer(_HttpServer):
                 str(programs.prometheus()),
                 f"--config.file={config}",
                 f"--storage.tsdb.path={place.folder / 'data'}",
-                "--storage.tsdb.retention.time=1h",
+                f"--storage.tsdb.retention.time={self._retention}",
                 f"--web.listen-address={HOST}:{place.ports['http']}",
                 "--log.level=warn",
             ),

@@ -1,0 +1,96 @@
+"""A counter's increase in a window, from the samples around it.
+
+Between two consecutive samples the increase is spread evenly over the time between them, and a window gets its share.
+So windows that lie side by side add up to the whole, and no increase is lost or counted twice. As in Prometheus'
+`rate()`: a value that fell is a reset and counts from zero; a series' first sample adds nothing; samples more than five
+minutes apart have nothing to do with each other; a staleness marker ends the series. Where it differs: `rate()` uses
+the samples within its range only and extrapolates to the range's ends; this interpolates with the samples just outside.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+LOOKBACK_MS = 5 * 60_000
+"""Prometheus' default: a sample says nothing for longer."""
+
+Sample = tuple[int, float]
+"""Moment (epoch, ms) and value; NaN: the series ended there."""
+
+
+@dataclass(frozen=True)
+class Increase:
+    """How much a counter grew in a part of a window, and how much of the window is known of."""
+
+    amount: float = 0.0
+    covered_ms: float = 0.0
+
+    def __add__(self, other: Increase) -> Increase:
+        return Increase(self.amount + other.amount, self.covered_ms + other.covered_ms)
+
+    @property
+    def per_second(self) -> float | None:
+        """The rate over what is known; None where nothing is."""
+        return 1000 * self.amount / self.covered_ms if self.covered_ms > 0 else None
+
+
+def insert(samples: list[Sample], sample: Sample) -> bool:
+    """Put a sample in its place. Returns False for one that is there already, or isn't finite (but for NaN)."""
+    if math.isinf(sample[1]):
+        return False
+    index = bisect_left(samples, sample[0], key=lambda one: one[0])
+    if index < len(samples) and samples[index][0] == sample[0]:
+        return False
+    samples.insert(index, sample)
+    return True
+
+
+def increase(samples: Sequence[Sample], start_ms: int, end_ms: int) -> Increase:
+    """The increase between two moments. samples: in order of time."""
+    amount = covered_ms = 0.0
+    for (before_ms, _), (after_ms, _), grown in _steps(samples):
+        overlap_ms = min(after_ms, end_ms) - max(before_ms, start_ms)
+        if overlap_ms > 0:
+            amount += grown * overlap_ms / (after_ms - before_ms)
+            covered_ms += overlap_ms
+    return Increase(amount, covered_ms)
+
+
+def jumps(samples: Sequence[Sample], start_ms: int, end_ms: int) -> float | None:
+    """The increase as it was seen: of the samples within the window, whole. For counts of rare events.
+
+    None where no sample in the window has one before it.
+    """
+    found = [grown for _, (after_ms, _), grown in _steps(samples) if start_ms <= after_ms < end_ms]
+    return sum(found) if found else None
+
+
+def within(samples: Sequence[Sample], start_ms: int, end_ms: int) -> list[float]:
+    """A gauge's values in a window; without one the last that was known before and is no older than LOOKBACK_MS."""
+    found = [value for at_ms, value in samples if start_ms <= at_ms < end_ms and not math.isnan(value)]
+    if found:
+        return found
+    before = [sample for sample in samples if sample[0] < start_ms]
+    if not before or math.isnan(before[-1][1]) or start_ms - before[-1][0] > LOOKBACK_MS:
+        return []
+    if any(start_ms <= at_ms < end_ms for at_ms, _ in samples):
+        return []  # it ended in this window
+    return [before[-1][1]]
+
+
+def trimmed(samples: list[Sample], closed_ms: int) -> list[Sample]:
+    """What later windows need: everything from the last sample before the end of the closed ones."""
+    index = bisect_left(samples, closed_ms, key=lambda one: one[0])
+    return samples[max(0, index - 1) :]
+
+
+def _steps(samples: Sequence[Sample]) -> Iterator[tuple[Sample, Sample, float]]:
+    for before, after in pairwise(samples):
+        if math.isnan(before[1]) or math.isnan(after[1]) or after[0] - before[0] > LOOKBACK_MS:
+            continue
+        grown = after[1] - before[1]
+        yield before, after, grown if grown >= 0 else after[1]

@@ -1,0 +1,344 @@
+"""The job resource-metrics: Prometheus' samples in; what each replica and each task uses in 10 s and a minute out.
+
+    samples     the messages of prometheus.metrics, and who is ready (kubernetes.replicas), as they are
+    Read        the samples that matter, by pod; or dead letters
+    Pods        by pod: its samples into windows (jobs/logic/resource_windows.py), and whose pod it is
+    Tasks       by task: its pods' windows, and the task's (jobs/logic/task_resources.py)
+
+Whose pod it is says the watcher's table, else the pod's own name: a deployment's or a stateful set's, read as a service
+of its name would be.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from pydantic import ValidationError
+from pyflink.common import Row, Types
+from pyflink.datastream import KeyedProcessFunction, OutputTag, ProcessFunction, RuntimeContext
+from pyflink.datastream.state import ValueStateDescriptor
+from tidegate.jobs.kafka_tables import dead_letters_table, messages_sink, messages_table, timestamp_text
+from tidegate.jobs.logic.identity import of_service
+from tidegate.jobs.logic.resource_samples import DESIRED, KINDS, BadSample, ResourceSample, sample_of
+from tidegate.jobs.logic.resource_windows import Closed, Pod, row_of
+from tidegate.jobs.logic.task_resources import TaskWindows
+from tidegate.jobs.messages import DEAD, MESSAGE, dead_letter, error_text
+from tidegate.jobs.task_profile import OPTIONS
+from tidegate.schemas import topics
+from tidegate.schemas.limit_rows import ReplicasRow
+from tidegate.schemas.resource_rows import ResourceMetricsRow
+from tidegate.schemas.settings import AccessLog, Settings
+from tidegate.schemas.signal_settings import ResourceMetrics
+from tidegate.schemas.timestamps import to_epoch_ms
+
+if TYPE_CHECKING:
+    from pyflink.table import StatementSet, StreamTableEnvironment
+
+__all__ = ["NAME", "OPTIONS", "Pods", "Read", "Tables", "Tasks", "build", "main"]
+
+NAME = "resource-metrics"
+_LAST = (1 << 63) - 1
+_AHEAD_MS = 600_000
+"""A sample so far ahead of Kafka's clock is refused: it would close all of its pod's windows."""
+_LOOK_BACK_SECONDS = 120
+_NAMES = tuple(f'"{name}"'.encode() for name in KINDS)
+_OF_SET = re.compile(
+    r"(?P<deployment>.+)-[bcdfghjklmnpqrstvwxz2456789]{1,10}-[bcdfghjklmnpqrstvwxz2456789]{5}|(?P<set>.+)-\d{1,6}"
+)
+"""Pods are named by the replica set of their deployment, or by their stateful set."""
+
+_SAMPLE = Types.ROW(
+    [Types.STRING(), Types.STRING(), Types.STRING(), Types.LONG(), Types.DOUBLE(), Types.LONG()]
+)
+"""Pod's key, metric's name, part, moment in ms, value, when Kafka got it in ms."""
+_IDENTITY = "@task"
+"""In place of a metric's name: `part` is the pod's task."""
+_TOLD = Types.ROW([Types.STRING(), Types.STRING(), Types.STRING()])
+"""Task's key, what it is (a span, or `desired`), a row's text or a number's."""
+_MINUTES = OutputTag("minutes", MESSAGE)
+_AVRO_SCHEMA: dict[str, Any] = {
+    "type": "record",
+    "name": "Metric",
+    "fields": [
+        {"name": "timestamp", "type": "string"},
+        {"name": "value", "type": "string"},
+        {"name": "name", "type": "string"},
+        {"name": "labels", "type": {"type": "map", "values": "string"}},
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Names of the registered tables that the job reads and writes: a test registers others."""
+
+    samples: str = "prometheus_samples"
+    replicas: str = "told_replicas"
+    rows_10s: str = "resource_metrics_10s"
+    rows_1m: str = "resource_metrics_1m"
+    dead_letters: str = "dead_letters"
+
+
+class Read(ProcessFunction):  # type: ignore[misc]
+    """A message as the samples that matter, keyed by pod."""
+
+    def __init__(self, settings: ResourceMetrics, topic: str) -> None:
+        self._avro = settings.format == "avro"
+        self._topic = topic
+        self._schema: Any = None
+
+    def process_element(self, value: Any, context: Any) -> Iterator[Any]:
+        """value: (message, partition, offset, when Kafka got it)."""
+        message, partition, offset, seen_at = value
+        seen_ms = to_epoch_ms(datetime.fromisoformat(seen_at))
+        message = message or b""
+        if not self._avro and not any(name in message for name in _NAMES):
+            return  # most samples are of other metrics
+        try:
+            sample = sample_of(self._parsed(message))
+            if sample is None:
+                return
+            if sample.at_ms > seen_ms + _AHEAD_MS:
+                raise BadSample(f"timestamp: {(sample.at_ms - seen_ms) / 1000:.0f} s ahead of Kafka's clock")
+        except (BadSample, ValueError, EOFError) as error:
+            yield DEAD, dead_letter(str(error), self._topic, NAME, message, partition, offset, seen_at)
+            return
+        yield Row(_key(sample), sample.name, sample.part, sample.at_ms, sample.value, seen_ms)
+
+    def _parsed(self, message: bytes) -> Any:
+        if not self._avro:
+            return orjson.loads(message)
+        import fastavro
+
+        if self._schema is None:
+            self._schema = fastavro.parse_schema(_AVRO_SCHEMA)
+        try:
+            return fastavro.schemaless_reader(io.BytesIO(message), self._schema, None)
+        except Exception as error:  # it raises whatever its parts raise
+            raise BadSample(f"no Avro record of a sample: {error!r}") from error
+
+
+class ReadPods(ProcessFunction):  # type: ignore[misc]
+    """Who is ready, as whose pod each is."""
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+
+    def process_element(self, value: Any, context: Any) -> Iterator[Any]:
+        """value: as of Read."""
+        message, partition, offset, seen_at = value
+        try:
+            row = ReplicasRow.model_validate_json(message or b"")
+        except ValidationError as error:
+            yield DEAD, dead_letter(error_text(error), self._topic, NAME, message, partition, offset, seen_at)
+            return
+        namespace = row.workload.partition("/")[0]
+        if row.source != "kubernetes":
+            return  # only the API's names are pods'
+        for replica in row.replicas:
+            yield Row(f"{namespace}/{replica.name}", _IDENTITY, f"{row.department}/{row.task}", 0, 0.0, 0)
+
+
+class Pods(KeyedProcessFunction):  # type: ignore[misc]
+    """One pod's samples into its windows."""
+
+    def __init__(self, settings: ResourceMetrics, access_log: AccessLog, *, bounded: bool) -> None:
+        self._delay_ms = round(1000 * settings.watermark_delay_seconds)
+        self._access_log = access_log
+        self._bounded = bounded
+        self._pod: Any = None
+        self._task: Any = None
+        self._timer: Any = None
+        self._late: Any = None
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        """Declare the state."""
+        self._pod = runtime_context.get_state(ValueStateDescriptor("pod", Types.PICKLED_BYTE_ARRAY()))
+        self._task = runtime_context.get_state(ValueStateDescriptor("task", Types.STRING()))
+        self._late = runtime_context.get_metrics_group().counter("lateSamples")
+        # When it fires, and how new the pod's samples were when it was set.
+        self._timer = runtime_context.get_state(
+            ValueStateDescriptor("timer", Types.TUPLE([Types.LONG(), Types.LONG()]))
+        )
+
+    def process_element(self, value: Any, context: Any) -> Iterator[Any]:
+        """value: (key, name, part, at_ms, value, seen_ms)."""
+        key, name, part, at_ms, number, _ = value
+        if name == _IDENTITY:
+            if self._task.value() != part:
+                self._task.update(part)
+            return
+        if name == DESIRED:
+            yield Row(self._named(*key.split("//")), "desired", str(number))
+            return
+        pod = self._pod.value() or Pod()
+        late = pod.late
+        pod.hear(ResourceSample("", "", "", name, part, at_ms, number))
+        self._late.inc(pod.late - late)
+        service = context.timer_service()
+        if self._bounded:
+            self._pod.update(pod)
+            service.register_event_time_timer(_LAST)
+            return
+        yield from self._rows(key, list(pod.close(pod.newest_ms - self._delay_ms)))
+        self._pod.update(pod)
+        if self._timer.value() is None:
+            self._set_timer(service, pod)
+
+    def on_timer(self, timestamp: int, context: Any) -> Iterator[Any]:
+        """Where nothing has come since it was set, the pod is gone: what is open is closed, and it is forgotten."""
+        key = context.get_current_key()
+        pod = self._pod.value()
+        if pod is None:
+            return
+        known = self._timer.value()
+        if not self._bounded and known is not None and pod.newest_ms > known[1]:
+            self._set_timer(context.timer_service(), pod)
+            return
+        yield from self._rows(key, list(pod.end()))
+        self._pod.clear()
+        self._timer.clear()
+        self._task.clear()
+
+    def _rows(self, key: str, closed: list[Closed]) -> Iterator[Row]:
+        if not closed:
+            return
+        namespace, _, pod = key.partition("/")
+        task_key = self._task.value() or self._named(namespace, _set_of(pod))
+        department, _, task = task_key.partition("/")
+        for window in closed:
+            yield Row(task_key, window.span, row_of(window, department, task, pod).model_dump_json())
+
+    def _named(self, namespace: str, workload: str) -> str:
+        identity = of_service(namespace, workload, self._access_log)
+        return f"{identity.department}/{identity.task}"
+
+    def _set_timer(self, service: Any, pod: Pod) -> None:
+        fires_ms = service.current_processing_time() + 3 * self._delay_ms + 30_000
+        service.register_processing_time_timer(fires_ms)
+        self._timer.update((fires_ms, pod.newest_ms))
+
+
+class Tasks(KeyedProcessFunction):  # type: ignore[misc]
+    """One task's windows. Its pods' rows are passed on as they come."""
+
+    def __init__(self, settings: ResourceMetrics, *, bounded: bool) -> None:
+        self._wait_ms = round(1000 * settings.watermark_delay_seconds)
+        self._bounded = bounded
+        self._known: Any = None
+        self._timer: Any = None
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        """Declare the state."""
+        self._known = runtime_context.get_state(ValueStateDescriptor("known", Types.PICKLED_BYTE_ARRAY()))
+        self._timer = runtime_context.get_state(ValueStateDescriptor("timer", Types.LONG()))
+
+    def process_element(self, value: Any, context: Any) -> Iterator[Any]:
+        """value: (key, what, text)."""
+        _, what, text = value
+        known = self._known.value() or TaskWindows()
+        if what == "desired":
+            number = float(text)
+            known.desired = int(number) if number >= 0 else None  # NaN: nobody says it any more
+            self._known.update(known)
+            return
+        row = ResourceMetricsRow.model_validate_json(text)
+        yield from _messages([row])
+        # A bounded run reads pod by pod: a task's window is whole at the end only.
+        said = known.hear(row)
+        if said is not None and not self._bounded:
+            yield from _messages([said])
+        if self._bounded:
+            known.told.clear()
+            known.pods.clear()
+            context.timer_service().register_event_time_timer(_LAST)
+        elif known.waiting and self._timer.value() is None:
+            fires_ms = context.timer_service().current_processing_time() + self._wait_ms
+            context.timer_service().register_processing_time_timer(fires_ms)
+            self._timer.update(fires_ms)
+        self._known.update(known)
+
+    def on_timer(self, timestamp: int, context: Any) -> Iterator[Any]:
+        """Not all pods have come, and it has been long enough."""
+        known = self._known.value()
+        self._timer.clear()
+        if known is None:
+            return
+        yield from _messages(known.overdue())
+        self._known.update(known)
+
+
+def build(
+    environment: StreamTableEnvironment, settings: Settings, tables: Tables, *, bounded: bool
+) -> StatementSet:
+    """The whole job over registered tables, ready to execute."""
+    kafka, own = settings.kafka, settings.resource_metrics
+    columns = f"message, kafka_partition, kafka_offset, {timestamp_text('kafka_time')}"
+    samples, pods = (
+        environment.to_data_stream(environment.sql_query(f"SELECT {columns} FROM {table}")).process(
+            function, _SAMPLE
+        )
+        for table, function in (
+            (tables.samples, Read(own, kafka.topic(topics.PROMETHEUS_METRICS))),
+            (tables.replicas, ReadPods(kafka.topic(topics.REPLICAS))),
+        )
+    )
+    told = (
+        samples.union(pods)
+        .key_by(lambda row: row[0], Types.STRING())
+        .process(Pods(own, settings.access_log, bounded=bounded), _TOLD)
+    )
+    rows = told.key_by(lambda row: row[0], Types.STRING()).process(Tasks(own, bounded=bounded), MESSAGE)
+    dead = samples.get_side_output(DEAD).union(pods.get_side_output(DEAD))
+    statements = environment.create_statement_set()
+    statements.add_insert(tables.rows_10s, environment.from_data_stream(rows))
+    statements.add_insert(tables.rows_1m, environment.from_data_stream(rows.get_side_output(_MINUTES)))
+    statements.add_insert(tables.dead_letters, environment.from_data_stream(dead))
+    return statements
+
+
+def main(environment: StreamTableEnvironment, settings: Settings, *, bounded: bool) -> StatementSet:
+    """The job on Kafka: registers the topics as tables, then builds.
+
+    bounded: read what is in the topics now, close every window, end.
+    """
+    tables = Tables()
+    kafka, group = settings.kafka, settings.resource_metrics.consumer_group
+    for name, topic in ((tables.samples, topics.PROMETHEUS_METRICS), (tables.replicas, topics.REPLICAS)):
+        environment.execute_sql(
+            messages_table(name, kafka, topic, group, bounded=bounded, look_back_seconds=_LOOK_BACK_SECONDS)
+        )
+    environment.execute_sql(messages_sink(tables.rows_10s, kafka, topics.RESOURCE_METRICS_10S))
+    environment.execute_sql(messages_sink(tables.rows_1m, kafka, topics.RESOURCE_METRICS_1M))
+    environment.execute_sql(dead_letters_table(tables.dead_letters, kafka))
+    return build(environment, settings, tables, bounded=bounded)
+
+
+def _key(sample: ResourceSample) -> str:
+    """A pod's key; a deployment's has two slashes."""
+    return (
+        f"{sample.namespace}//{sample.deployment}"
+        if sample.deployment
+        else f"{sample.namespace}/{sample.pod}"
+    )
+
+
+def _set_of(pod: str) -> str:
+    """The deployment or stateful set that a pod is of, by its name; the name itself where it says neither."""
+    found = _OF_SET.fullmatch(pod)
+    return (found["deployment"] or found["set"]) if found else pod
+
+
+def _messages(rows: list[ResourceMetricsRow]) -> Iterator[Any]:
+    for row in rows:
+        message = Row(f"{row.department}/{row.task}", row.model_dump_json())
+        if row.span == "1m":
+            yield _MINUTES, message
+        else:
+            yield message

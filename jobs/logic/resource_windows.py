@@ -108,8 +108,11 @@ class Pod:
         if sample.at_ms < self.closed_ms:
             self.late += 1
             return False
-        if not insert(self.series.setdefault((sample.name, sample.part), []), (sample.at_ms, sample.value)):
+        key = (sample.name, sample.part)
+        samples = self.series.get(key, [])
+        if not insert(samples, (sample.at_ms, sample.value)):
             return False
+        self.series[key] = samples
         self.newest_ms = max(self.newest_ms, sample.at_ms)
         return True
 
@@ -141,6 +144,8 @@ class Pod:
 
     def end(self) -> Iterator[Closed]:
         """Nothing more will come: close all."""
+        if not self.series:
+            return
         yield from self.close(self.newest_ms // WINDOW_MS * WINDOW_MS + WINDOW_MS)
         yield from self._close_minute()
 

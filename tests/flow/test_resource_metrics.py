@@ -38,6 +38,7 @@ CPU = "container_cpu_usage_seconds_total"
 MEMORY = "container_memory_working_set_bytes"
 START_S = int(datetime.now(UTC).timestamp()) // 60 * 60 - 1800
 MINUTES = 12
+SUFFIXES = {"steady": "stcbd", "busy": "bsbsb", "patchy": "ptchc"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def pods() -> dict[str, list[Point]]:
     dice = random.Random(4)
     found: dict[str, list[Point]] = {}
     for pod, period in (("steady", 15), ("busy", 10), ("patchy", 15)):
-        name = f"service-chat-7d9f8b6c4-{pod[:5].translate(str.maketrans('aeiouy', 'bcdfgh'))}"
+        name = f"service-chat-7d9f8b6c4-{SUFFIXES[pod]}"
         value, points = 100.0, []
         for at_s in range(START_S, START_S + 60 * MINUTES, period):
             value += period * (0.5 if pod == "steady" else dice.uniform(0, 1.5))
@@ -154,7 +155,7 @@ def test_windows_are_what_numpy_and_prometheus_make_of_the_same_samples(
         json.dumps(raw(Point(CPU, "other-0", START_S, math.inf))).encode(),
     ]
     bad = [
-        f'{{"name": "{CPU}", "labels": {{}}}}'.encode(),
+        f'{{"name": "{CPU}", "labels": {{"container": "model"}}}}'.encode(),
         f'"{CPU}" is no JSON'.encode(),
         json.dumps(raw(Point(CPU, "ahead-0", START_S + 86_400, 1.0))).encode(),
     ]
@@ -179,7 +180,7 @@ def test_windows_are_what_numpy_and_prometheus_make_of_the_same_samples(
                 memory = [
                     point.value for point in of(points, MEMORY) if start_s <= point.at_s < start_s + length
                 ]
-                if memory:
+                if memory and span == "10s":  # a minute's has what its first seconds knew from before
                     assert row is not None
                     assert row.memory_working_set_bytes == max(memory)
                 seen += 1
@@ -226,7 +227,7 @@ def compare_with_prometheus(
                 end="",
             )
         print()  # noqa: T201
-    steady = next(found for pod, found in differences.items() if pod.endswith("stcbd"))
+    steady = next(found for pod, found in differences.items() if pod.endswith(SUFFIXES["steady"]))
     assert len(steady) >= MINUTES - 3
     assert max(steady) < 1e-6, "a counter that grows evenly has one rate, however it is read off"
 

@@ -195,6 +195,13 @@ def test_a_pod_that_was_silent_for_a_day_goes_on_without_a_thousand_empty_window
     assert pod.closed_ms > later
 
 
+def test_a_pod_of_which_nothing_finite_came_has_no_window() -> None:
+    pod = Pod()
+    assert not pod.hear(sample(names.CPU, START_MS, math.inf))
+    assert list(pod.close(START_MS + 60_000)) == []
+    assert list(pod.end()) == []
+
+
 def test_state_does_not_grow() -> None:
     pod = Pod()
     for second in range(0, 7200, 15):

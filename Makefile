@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PACKAGES := schemas artifacts jobs adapters stack demo cli
 
-.PHONY: help setup demo test test-fast lint format bench soak pin clean
+.PHONY: help setup demo test test-slow test-fast lint format bench soak pin clean
 .DEFAULT_GOAL := help
 
 help: ## what each target does
@@ -29,7 +29,10 @@ demo: setup ## a real Envoy with a dozen tasks, and their metrics live in the te
 	@$(BIN)/tidegate demo $(ARGS)
 
 test: setup lint ## everything, on real servers; each of WORKERS has servers of its own
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
+
+test-slow: setup ## what `make test` leaves out: the rest of each fault matrix, and whatever takes minutes
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 test-fast: setup ## what needs no server
 	$(BIN)/python -m pytest tests/unit tests/contract $(ARGS)

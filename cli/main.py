@@ -17,6 +17,7 @@ from tidegate.cli.jobs import run, submit
 from tidegate.cli.limit import limit
 from tidegate.cli.limits import limits
 from tidegate.cli.manager import manager
+from tidegate.cli.profile import profile
 from tidegate.cli.remote_write import remote_write
 from tidegate.cli.replay import replay
 from tidegate.cli.replay_limits import replay_limits
@@ -56,6 +57,7 @@ app.command()(index)
 app.command()(limit)
 app.add_typer(limits, name="limits")
 app.command()(manager)
+app.command()(profile)
 app.command("remote-write")(remote_write)
 app.command()(replay)
 app.command("replay-limits")(replay_limits)

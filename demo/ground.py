@@ -190,6 +190,10 @@ def _settings(settings: Settings, folder: Path) -> Settings:
     defaults = {name: type(getattr(settings, name))() for name in Settings.model_fields}
     any_port = {name: 0 for name in type(settings.stack).model_fields if name.endswith("_port")}
     defaults["stack"] = settings.stack.model_copy(update={**any_port, "state_dir": folder})
+    # Prometheus looks every two seconds here.
+    defaults["resource_metrics"] = defaults["resource_metrics"].model_copy(
+        update={"watermark_delay_seconds": 5.0}
+    )
     defaults["shipper"] = defaults["shipper"].model_copy(
         update={
             "files": (str(Files(folder / Gateway.name).access_log),),
@@ -204,6 +208,7 @@ _WRITTEN = {
     "catalog": ("file",),
     "watcher": ("source", "envoy_admins"),
     "limits": ("target", "envoy_files", "envoy_admins"),
+    "resource_metrics": ("watermark_delay_seconds",),
     "alerts": ("rules", "alertmanager_urls", "resend_seconds"),
 }
 """What the demo sets, beside all of `stack`."""

@@ -17,6 +17,7 @@ from tidegate.demo.scenario import Scenario
 from tidegate.schemas.elasticsearch import INDEX_CONTRACTS
 from tidegate.schemas.settings import Elasticsearch, Settings
 from tidegate.stack.envoy import EnvoyServer
+from tidegate.stack.ports import HOST, answers
 from tidegate.stack.processes import Launch
 from tidegate.stack.server import Place, UsualFolder
 
@@ -204,6 +205,32 @@ class AlertSender(_Part):
     def prepare(self, place: Place) -> Launch:
         """Who is told is in the settings."""
         return Launch((*self._command, "alerts", "send"), place.folder)
+
+
+class RemoteWriter(_Part):
+    """`tidegate remote-write`."""
+
+    name = "remote-write"
+
+    def __init__(self, command: tuple[str, ...]) -> None:
+        self._command = command
+
+    @property
+    def ports(self) -> Mapping[str, int]:
+        """One, for the Prometheus."""
+        return {"http": 0}
+
+    def prepare(self, place: Place) -> Launch:
+        """Which metrics it takes is in the settings."""
+        return Launch((*self._command, "remote-write", "--port", str(place.ports["http"])), place.folder)
+
+    def problem(self, place: Place) -> str | None:
+        """Ready when it listens."""
+        return None if answers(place.ports["http"]) else "it doesn't listen yet"
+
+    def addresses(self, place: Place) -> dict[str, str]:
+        """Where a Prometheus writes to."""
+        return {"url": f"http://{HOST}:{place.ports['http']}/api/v1/write"}
 
 
 class Clients(_Part):

@@ -16,7 +16,17 @@ from tidegate.demo import ground as grounds
 from tidegate.demo.director import Director
 from tidegate.demo.failure import DemoFailed
 from tidegate.demo.ground import Ground
-from tidegate.demo.parts import AlertSender, Clients, Controller, Gateway, Indexer, Replicas, Shipper, Watcher
+from tidegate.demo.parts import (
+    AlertSender,
+    Clients,
+    Controller,
+    Gateway,
+    Indexer,
+    RemoteWriter,
+    Replicas,
+    Shipper,
+    Watcher,
+)
 from tidegate.demo.scenario import Scenario
 from tidegate.demo.telling import Teller
 from tidegate.demo.traffic import Traffic
@@ -24,19 +34,28 @@ from tidegate.jobs.logic.envoy_limits import Limit, TaskKey
 from tidegate.schemas import catalog as catalogs
 from tidegate.schemas.settings import Settings
 from tidegate.schemas.topics import ALL_TOPICS
-from tidegate.stack import local_stack, processes, state
+from tidegate.stack import debian_programs, local_stack, processes, state
 from tidegate.stack.errors import PartMissing
 from tidegate.stack.local import LOGS
-from tidegate.stack.prometheus import ALERTMANAGER, AlertmanagerServer, url
+from tidegate.stack.prometheus import (
+    ALERTMANAGER,
+    PROMETHEUS,
+    AlertmanagerServer,
+    PrometheusServer,
+    Scraping,
+    url,
+)
 from tidegate.stack.server import Server
 
+RESOURCES = "resource-metrics"
 JOBS = ("service-metrics", "replica-changes", "task-profile", "alerts")
 _LIMITS_SECONDS = 60
 _OTHER_ENVOY = "envoy"
 """The stack's own Envoy, which knows no models; the demo's gateway is another."""
 _STOP_FIRST: Sequence[Sequence[str]] = (
     (Clients.name,),
-    (Watcher.name, Controller.name, AlertSender.name, Shipper.name, Indexer.name),
+    (PROMETHEUS,),
+    (Watcher.name, Controller.name, AlertSender.name, RemoteWriter.name, Shipper.name, Indexer.name),
     (Gateway.name, Replicas.name),
 )
 
@@ -85,12 +104,15 @@ class Staging:
             catalog = catalogs.load(self._ground.catalog_file)
             steps = catalog_topic.plan({}, catalog, datetime.now(UTC))
             catalog_topic.publish(self.settings.kafka, steps)
-        with teller.stage("4/8  Alertmanager, for what fires"):
+        jobs = list(JOBS)
+        with teller.stage("4/8  Prometheus, for what the replicas use, and Alertmanager, for what fires"):
             self._start_alerting()
+            if self._start_prometheus():
+                jobs.append(RESOURCES)
         rest_address = self.settings.flink.rest_address
-        with teller.stage(f"5/8  Jobs {', '.join(JOBS)}: into Flink, http://{rest_address}"):
+        with teller.stage(f"5/8  Jobs {', '.join(jobs)}: into Flink, http://{rest_address}"):
             flink_job.submit(
-                self._ground.command, JOBS, rest_address, self._ground.folder / LOGS, teller.doing
+                self._ground.command, jobs, rest_address, self._ground.folder / LOGS, teller.doing
             )
             teller.detail("all [green]running[/green]")
         with teller.stage(
@@ -167,6 +189,19 @@ class Staging:
             return
         self._ground = grounds.with_alerts(self._ground, self._scenario, url(self._stack, ALERTMANAGER))
         self._start(AlertSender(self._ground.command))
+
+    def _start_prometheus(self) -> bool:
+        """Prometheus, and what it writes to. False where this machine has none and can't get one."""
+        usage = Replicas.usage(self._ground.folder / Replicas.name)
+        try:
+            debian_programs.prometheus()
+        except PartMissing as error:
+            self._teller.detail(f"[yellow]left out[/yellow]: {error}")
+            return False
+        self._start(RemoteWriter(self._ground.command))
+        target = url(self._stack, RemoteWriter.name)
+        self._start(PrometheusServer(Scraping({"replicas": [usage]}, [target], interval_seconds=2)))
+        return True
 
     def _await_limits(self) -> None:
         """Until the gateway holds a limit of every task that has one from tidegate."""

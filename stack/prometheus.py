@@ -167,7 +167,7 @@ def add_alertmanager(stack: LocalStack, webhook_url: str | None = None) -> None:
 
 
 def url(stack: LocalStack, name: str) -> str:
-    """Where a Prometheus or Alertmanager of this stack answers. It must be up."""
+    """Where a server of this stack that has a `url` answers. It must be up."""
     (found,) = ((server.addresses or {}).get("url") for server in stack.status() if server.name == name)
     return found or ""
 

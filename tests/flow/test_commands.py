@@ -92,7 +92,11 @@ def test_replayed_files_run_bounded_are_the_oracles_rows(kafka: Kafka, tmp_path:
     assert f"{found.counts['counted']:,} lines" in told
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)],
+    ids=lambda number: number.name,
+)
 def test_an_interrupted_run_ends_at_once_and_leaves_no_process(
     kafka: Kafka, tmp_path: Path, number: signal.Signals
 ) -> None:

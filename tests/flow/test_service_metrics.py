@@ -153,7 +153,7 @@ def test_the_job_writes_the_columns_of_the_contract() -> None:
 
 
 @hypothesis_settings(
-    max_examples=3,
+    max_examples=2,
     deadline=None,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),

@@ -170,7 +170,7 @@ def submits_jobs(folder: Path) -> bool:
     return (folder / "logs" / "submit-replica-changes.log").exists()
 
 
-@pytest.mark.parametrize("moment", [submits_jobs, has_load])
+@pytest.mark.parametrize("moment", [submits_jobs, pytest.param(has_load, marks=pytest.mark.slow)])
 def test_an_interrupted_demo_ends_everything_and_says_so(
     tmp_path: Path, moment: Callable[[Path], bool]
 ) -> None:

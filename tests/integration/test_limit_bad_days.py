@@ -382,7 +382,12 @@ def istio(
 
 @pytest.mark.parametrize(
     ("fault", "told"),
-    [("429", "429"), ("500", "500"), ("silent", "doesn't answer"), ("closed", "doesn't answer")],
+    [
+        ("500", "500"),
+        pytest.param("429", "429", marks=pytest.mark.slow),
+        pytest.param("silent", "doesn't answer", marks=pytest.mark.slow),
+        pytest.param("closed", "doesn't answer", marks=pytest.mark.slow),
+    ],
 )
 def test_an_api_server_in_trouble_keeps_the_last_limit_and_gets_the_newest_cut_afterwards(
     istio: InKubernetes, proxy: KubernetesProxy, fault: Fault, told: str

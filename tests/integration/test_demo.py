@@ -157,6 +157,17 @@ def test_the_gateway_admitted_what_the_replicas_that_stayed_can_take(short_demo:
     assert codes[429] / 5 > 10
 
 
+def test_a_real_prometheus_scrape_and_an_alert_are_in_what_was_known_at_the_end(short_demo: Run) -> None:
+    """The replicas' CPU has gone through Prometheus, remote write, Kafka, windows and profile."""
+    known = short_demo.output.partition("What was known of each task at the end")[2]
+    (line,) = re.findall(r"^  translate +(.*)$", known, re.MULTILINE)
+    ready, qps, _, _, _, _, cpu, _, memory, gpu = line.split()
+    assert ready == "2/4", line
+    assert float(qps) > 0
+    assert (0 < float(cpu) < 60) and (0 < float(memory) < 60) and (0 < float(gpu) <= 100), line
+    assert re.search(r"firing warning half-refused: \d+% of the requests of translate are refused", known)
+
+
 def test_every_part_stays_within_the_memory_meant_for_the_demo(short_demo: Run) -> None:
     assert "GiB, within the 6 GiB" in short_demo.output
 

@@ -47,7 +47,7 @@ def test_the_newest_of_each_task_is_shown_and_what_is_gone_is_not(kafka: Kafka, 
     assert table.return_value == 0, table.output
     (line,) = [line for line in table.output.splitlines() if "vision/chat" in line]
     assert line.split()[1:3] == ["3", "12.3"]
-    assert line.endswith("resources")
+    assert line.rstrip().endswith("resources")
     assert "vision/tags" not in table.output
     assert "the profile of b'vision/bad' can't be read" in table.output
 

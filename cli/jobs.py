@@ -20,7 +20,7 @@ _OUT = {
     "service-metrics": (topics.SERVICE_METRICS_1S, topics.SERVICE_METRICS_1M),
     "replica-changes": (topics.REPLICA_CHANGES,),
     "resource-metrics": (topics.RESOURCE_METRICS_10S, topics.RESOURCE_METRICS_1M),
-    "task-profile": (topics.TASK_PROFILE,),
+    "task-profile": (topics.TASK_PROFILE, topics.AUTOSCALING_SIGNALS),
     "alerts": (topics.ALERTS,),
 }
 """Each job, and the topics that it is for."""

@@ -2,7 +2,7 @@
 
     told        the messages of all inputs with their keys, each named after its topic
     Profile     by task: keeps what is known (jobs/logic/task_profile.py), and says it at once when replicas or limit
-                change, and every few seconds
+                change, and every few seconds; beside it the autoscaling signals (jobs/logic/autoscaling.py)
 
 Rows of a second's replicas are left out in the source: a department's replicas are most of the topic, and the profile
 needs their minutes only.
@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 from pydantic import ValidationError
 from pyflink.common import Row, Types
-from pyflink.datastream import KeyedProcessFunction, RuntimeContext
+from pyflink.datastream import KeyedProcessFunction, OutputTag, RuntimeContext
 from pyflink.datastream.state import ValueStateDescriptor
 from tidegate.jobs.kafka_tables import dead_letters_table, messages_sink, messages_table, text, timestamp_text
+from tidegate.jobs.logic.autoscaling import SignalMemory, decide
 from tidegate.jobs.logic.task_profile import TaskKnown
 from tidegate.jobs.messages import DEAD, MESSAGE, dead_letter, error_text
 from tidegate.jobs.messages import OPTIONS as MESSAGE_OPTIONS
@@ -43,6 +44,17 @@ OPTIONS = {
 }
 _LAST = (1 << 63) - 1
 """A bounded run says each task's profile once, when everything has been read."""
+
+
+SIGNALS = OutputTag("signals", MESSAGE)
+"""The side output of autoscaling signals."""
+
+
+class Scaling(NamedTuple):
+    """What is kept of a task's autoscaling: what the next decision needs, and when signals were written."""
+
+    memory: SignalMemory
+    said_ms: int
 
 
 class Input(NamedTuple):
@@ -73,19 +85,22 @@ class Tables:
     limits: str = "told_limits"
     tasks: str = "told_tasks"
     profiles: str = "task_profiles"
+    signals: str = "autoscaling_signals"
     dead_letters: str = "dead_letters"
 
 
 class Profile(KeyedProcessFunction):  # type: ignore[misc]
     """One task's profile. The newest second of any task is kept for all tasks of this instance."""
 
-    def __init__(self, settings: ProfileSettings, prefix: str, *, bounded: bool) -> None:
-        """prefix: of the topics' names, for dead letters. bounded: say each profile once, at the end."""
-        self._settings = settings
-        self._prefix = prefix
+    def __init__(self, settings: Settings, *, bounded: bool) -> None:
+        """bounded: say each profile once, at the end."""
+        self._settings: ProfileSettings = settings.task_profile
+        self._valid_ms = round(1000 * settings.autoscaling.valid_seconds)
+        self._prefix = settings.kafka.topic_prefix
         self._bounded = bounded
         self._known: Any = None
         self._timer: Any = None
+        self._scaling: Any = None
         self._end_ms: int | None = None
         self._traffic_at_ms: int | None = None
 
@@ -93,6 +108,7 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
         """Declare the state."""
         self._known = runtime_context.get_state(ValueStateDescriptor("known", Types.PICKLED_BYTE_ARRAY()))
         self._timer = runtime_context.get_state(ValueStateDescriptor("timer", Types.LONG()))
+        self._scaling = runtime_context.get_state(ValueStateDescriptor("scaling", Types.PICKLED_BYTE_ARRAY()))
 
     def process_element(self, value: Any, context: Any) -> Iterator[Any]:
         """value: (key, input, message, partition, offset, when Kafka got it)."""
@@ -114,7 +130,7 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
             service.register_event_time_timer(_LAST)
             return
         if changed:
-            yield self._row(known, now_ms)
+            yield from self._rows(known, now_ms)
         if self._timer.value() is None:
             self._set_timer(service)
 
@@ -124,16 +140,19 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
         if known is None:
             return
         if self._bounded:
-            yield self._row(known, max(known.heard_ms, self._traffic_at_ms or 0))
+            yield from self._rows(known, max(known.heard_ms, self._traffic_at_ms or 0))
             return
         service = context.timer_service()
         now_ms = service.current_processing_time()
         if known.gone(now_ms):
-            yield Row(f"{known.department}/{known.task}", None)
+            gone = Row(f"{known.department}/{known.task}", None)
+            yield gone
+            yield SIGNALS, gone
             self._known.clear()
             self._timer.clear()
+            self._scaling.clear()
             return
-        yield self._row(known, now_ms)
+        yield from self._rows(known, now_ms)
         self._set_timer(service)
 
     def _hear(self, known: TaskKnown, source: str, message: bytes | None, now_ms: int) -> bool:
@@ -157,9 +176,28 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
             return known.hear_limit(RateLimitRow.model_validate_json(message), now_ms)
         return False
 
-    def _row(self, known: TaskKnown, now_ms: int) -> Row:
+    def _rows(self, known: TaskKnown, now_ms: int) -> Iterator[Any]:
+        """The profile; of a task with a policy also its signals, when they changed or half of their time is over."""
         profile = known.profile(now_ms, self._end_ms, self._traffic_at_ms, self._settings)
-        return Row(profile.id, profile.model_dump_json())
+        yield Row(profile.id, profile.model_dump_json())
+        policy = known.catalog.autoscaling if known.catalog else None
+        before: Scaling | None = self._scaling.value()
+        if policy is None:
+            if before is not None:
+                yield SIGNALS, Row(profile.id, None)
+                self._scaling.clear()
+            return
+        memory = before.memory if before is not None else SignalMemory()
+        signals, memory = decide(profile, policy, memory, now_ms, self._valid_ms)
+        said_ms = 0 if before is None else before.said_ms
+        if (
+            before is None
+            or memory.revision != before.memory.revision
+            or now_ms - said_ms >= self._valid_ms / 2
+        ):
+            said_ms = now_ms
+            yield SIGNALS, Row(signals.id, signals.model_dump_json())
+        self._scaling.update(Scaling(memory, said_ms))
 
     def _set_timer(self, service: Any) -> None:
         fires_ms = service.current_processing_time() + round(self._settings.renew_seconds * 1000)
@@ -195,10 +233,11 @@ def build(
 ) -> StatementSet:
     """The whole job over registered tables, ready to execute."""
     everything = environment.to_data_stream(environment.sql_query(told(tables)))
-    function = Profile(settings.task_profile, settings.kafka.topic_prefix, bounded=bounded)
+    function = Profile(settings, bounded=bounded)
     profiles = everything.key_by(lambda row: row[0], Types.STRING()).process(function, MESSAGE)
     statements = environment.create_statement_set()
     statements.add_insert(tables.profiles, environment.from_data_stream(profiles))
+    statements.add_insert(tables.signals, environment.from_data_stream(profiles.get_side_output(SIGNALS)))
     statements.add_insert(tables.dead_letters, environment.from_data_stream(profiles.get_side_output(DEAD)))
     return statements
 
@@ -223,5 +262,6 @@ def main(environment: StreamTableEnvironment, settings: Settings, *, bounded: bo
             )
         )
     environment.execute_sql(messages_sink(tables.profiles, kafka, topics.TASK_PROFILE))
+    environment.execute_sql(messages_sink(tables.signals, kafka, topics.AUTOSCALING_SIGNALS))
     environment.execute_sql(dead_letters_table(tables.dead_letters, kafka))
     return build(environment, settings, tables, bounded=bounded)

@@ -23,6 +23,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tidegate.schemas import strict_yaml
+from tidegate.schemas.autoscaling_policy import AutoscalingPolicy
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
 Text = Annotated[str, Field(pattern=r"\S", max_length=256)]
@@ -67,6 +68,7 @@ class TaskSettings(_Entry):
     route: Text | None = Field(None, description="name of its route; else the task's name")
     gateway: Name | None = None
     clients: ClientLimits | None = None
+    autoscaling: AutoscalingPolicy | None = None
 
 
 class Gateway(_Entry):
@@ -108,6 +110,7 @@ class Task:
     owner: str | None
     slo: Slo
     clients: ClientLimits
+    autoscaling: AutoscalingPolicy | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
+from tidegate.schemas.autoscaling_policy import AutoscalingPolicy
 from tidegate.schemas.catalog import ClientLimits, Name, Rate, Slo, Text
 from tidegate.schemas.index_hints import IndexAs
 from tidegate.schemas.rows import Count, Row
@@ -141,6 +142,9 @@ class TaskRow(Row):
     owner: str | None
     slo: Slo
     clients: Annotated[ClientLimits, IndexAs("stored")]
+    autoscaling: Annotated[AutoscalingPolicy | None, IndexAs("stored")] = Field(
+        None, description="how it is scaled; null: by others"
+    )
     published_at: Timestamp
 
 

@@ -52,6 +52,7 @@ class RowCatalog:
             owner=row.owner,
             slo=row.slo,
             clients=row.clients,
+            autoscaling=row.autoscaling,
         )
         for other_key, other in self._tasks.items():
             if other_key != key and (other.gateway, other.route) == (task.gateway, task.route):

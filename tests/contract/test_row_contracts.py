@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from tidegate.schemas import topics
 from tidegate.schemas.access_log import ACCESS_LOG_FORMAT
+from tidegate.schemas.autoscaling_policy import AutoscalingPolicy, Targets
 from tidegate.schemas.elasticsearch import INDEX_CONTRACTS, Features, IndexContract, contract_of, mappings
 from tidegate.schemas.json_schema import DIALECT, file_name, schema_id, topic_schema
 from tidegate.schemas.resource_rows import TaskProfile
@@ -159,6 +160,7 @@ ROWS: dict[Topic, dict[str, Any]] = {
         "route": "chat", "qps_per_replica": 12.0, "headroom": 0.9, "floor_qps": 1.0, "ceiling_qps": None,
         "burst_seconds": 1.0, "owner": None, "slo": {"p99_ms": 800.0, "error_rate": None},
         "clients": {"limit_qps": None, "named": {"batch": 5.0}}, "published_at": MOMENT,
+        "autoscaling": AutoscalingPolicy(max_replicas=9, targets=Targets(qps_per_replica=8)).model_dump(mode="json"),
     },
     topics.CHANGES: {
         "id": "0001", "at": MOMENT, "actor": "ann", "role": "limit", "action": "PUT /v1/tasks/vision/chat",

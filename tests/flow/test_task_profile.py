@@ -12,9 +12,13 @@ import pytest
 from confluent_kafka import Producer
 from tidegate.adapters.kafka import ensure_topics, messages
 from tidegate.jobs import environment, task_profile
+from tidegate.jobs.logic.catalog_rows import rows_of
+from tidegate.schemas import catalog as catalogs
 from tidegate.schemas import topics
+from tidegate.schemas.limit_rows import TaskRow
 from tidegate.schemas.resource_rows import TaskProfile
 from tidegate.schemas.settings import Flink, Kafka, Settings, Stack
+from tidegate.schemas.signal_rows import AutoscalingSignals
 from tidegate.schemas.timestamps import from_epoch_ms, to_text
 from tidegate.schemas.topics import Topic
 
@@ -91,6 +95,7 @@ def profiles(kafka: Kafka, tmp_path: Path) -> tuple[dict[str, TaskProfile], dict
     put(topics.SERVICE_METRICS_1S, "vision/chat", '{"level":"task","window_end":"soon"}')
     put(topics.SERVICE_METRICS_1S, "vision/chat", "no row")
     put(topics.REPLICAS, "vision/chat", replicas_row(START_MS, 3, task="chat").model_dump_json())
+    put(topics.TASKS, "vision/chat", catalog_row().model_dump_json())
     put.done()
     settings = Settings(
         kafka=kafka, stack=Stack(state_dir=tmp_path), flink=Flink(checkpoint_dir=tmp_path / "checkpoints")
@@ -105,7 +110,30 @@ def profiles(kafka: Kafka, tmp_path: Path) -> tuple[dict[str, TaskProfile], dict
         assert profile.task not in found, "a bounded run says it once"
         found[profile.task] = profile
     letters = [json.loads(message.value() or b"") for message in messages(kafka, topics.DEAD_LETTERS)]
+    (signals,) = [
+        AutoscalingSignals.model_validate_json(message.value() or b"")
+        for message in messages(kafka, topics.AUTOSCALING_SIGNALS)
+    ]
+    wanted = math.ceil((found["chat"].qps or 0) / 2 - 1e-9)
+    assert (signals.id, signals.desired_replicas) == ("vision/chat", min(wanted, 3 + 4, 9))
     return found, seen, letters
+
+
+def catalog_row() -> TaskRow:
+    """Chat's entry in the catalog: two requests/s a replica, and nine of them at most."""
+    text = """
+        gateways: {edge: {}}
+        departments:
+          vision:
+            gateway: edge
+            tasks:
+              chat:
+                qps_per_replica: 3
+                owner: team-chat
+                autoscaling: {max_replicas: 9, targets: {qps_per_replica: 2}}
+    """
+    (row,) = rows_of(catalogs.parse(text, "catalog"), from_epoch_ms(START_MS))
+    return row
 
 
 def nearest_rank(values: list[float], percent: float) -> float:
@@ -131,6 +159,7 @@ def test_profiles_are_what_the_rows_say(
     recent = [one for one in seen["chat"] if one[0] >= SECONDS - 6]
     assert chat.qps_recent == pytest.approx(sum(len(some) + limited for _, some, limited in recent) / 6)
     assert [version.version for version in chat.versions] == ["v1"]
+    assert (chat.owner, chat.capacity_qps_per_replica) == ("team-chat", 3)
 
     quiet = [one for one in seen["tags"] if one[0] >= SECONDS - 60]
     assert tags.requests == sum(len(some) + limited for _, some, limited in quiet) > 0

@@ -27,29 +27,29 @@ from tidegate.schemas.topic_rows import TOPIC_ROWS
 
 DAY = date(2026, 11, 24)
 PLAIN = Elasticsearch()
-DIGESTS_OF_VERSION = 1
+DIGESTS_OF_VERSION = 2
 DIGESTS = {
-    "gateway.access-logs": "236761a01d62c37b",
-    "inference.logs": "ac7ede39dd9441d8",
-    "tidegate.service-metrics.1s": "1c5e7fd1483b40f4",
-    "tidegate.service-metrics.1m": "ba594af4662cfa8a",
-    "tidegate.line-counts": "49a3419cb6a46b61",
-    "tidegate.late": "8729e50734939344",
-    "tidegate.dead-letters": "b8cce28ae320fd9a",
-    "kubernetes.replicas": "2973172bdfe7b9d2",
-    "kubernetes.gateways": "ea17ac0c6a22f422",
-    "tidegate.replica-changes": "e6aef8232f4ecc42",
-    "tidegate.rate-limits": "7d7b0a6ad295fda3",
-    "tidegate.rate-limits.current": "29d5332eda160416",
-    "tidegate.limit-controls": "5049bd373b336d7d",
-    "tidegate.tasks": "8858b60950ea67f9",
-    "tidegate.changes": "fa55eafc05c1ec20",
-    "tidegate.resource-metrics.10s": "b40635e03b944390",
-    "tidegate.resource-metrics.1m": "d8ee97cad3382054",
-    "tidegate.task-profile": "12e9f423b09a4065",
-    "tidegate.alerts": "570ec9fb8c44149b",
-    "tidegate.autoscaling-signals": "098918bee79353f3",
-    "tidegate.call-statistics": "9a77d53b2bf8d5b4",
+    "gateway.access-logs": "eb328fcf1b3ed6a3",
+    "inference.logs": "f6c6fe1f52e6dfe6",
+    "tidegate.service-metrics.1s": "2ecf3d0e9c71eec0",
+    "tidegate.service-metrics.1m": "fc0aec7b588a0630",
+    "tidegate.line-counts": "db621c85173c1e1b",
+    "tidegate.late": "63e1c865ba8adace",
+    "tidegate.dead-letters": "66e5ef35cac603fd",
+    "kubernetes.replicas": "6f36d608d46d3395",
+    "kubernetes.gateways": "d5973b6e11b8b66b",
+    "tidegate.replica-changes": "5b0226ffcf9c2651",
+    "tidegate.rate-limits": "3f950a1f768fc5a4",
+    "tidegate.rate-limits.current": "5ef93f3be95dac41",
+    "tidegate.limit-controls": "39d2d919c749b315",
+    "tidegate.tasks": "dda83342bd76e0bd",
+    "tidegate.changes": "e79420cba282fde0",
+    "tidegate.resource-metrics.10s": "303a6c0197d1a23c",
+    "tidegate.resource-metrics.1m": "2e169e6b86c7685f",
+    "tidegate.task-profile": "74bd4e54ca8313bb",
+    "tidegate.alerts": "3e6cf43f483316ba",
+    "tidegate.autoscaling-signals": "8c54bfa2c8769da1",
+    "tidegate.call-statistics": "7d84d64f1add052a",
 }
 """Of each topic's template. One changed? Raise TEMPLATE_VERSION, and write both anew here."""
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from tidegate.cli import app_context
 from tidegate.cli.alerts import alerts
+from tidegate.cli.autoscale import autoscale
 from tidegate.cli.catalog import catalog
 from tidegate.cli.demo import demo
 from tidegate.cli.doctor import doctor
@@ -49,6 +50,7 @@ def _common(
 
 
 app.add_typer(alerts, name="alerts")
+app.command()(autoscale)
 app.add_typer(catalog, name="catalog")
 app.command()(demo)
 app.command()(doctor)

@@ -38,6 +38,10 @@ _ALERTMANAGER = _Program("prometheus-alertmanager", "prometheus-alertmanager", "
 _NODE_EXPORTER = _Program("prometheus-node-exporter", "prometheus-node-exporter", "TIDEGATE_NODE_EXPORTER")
 
 
+VARIABLES = tuple(program.variable for program in (_PROMETHEUS, _PROMTOOL, _ALERTMANAGER, _NODE_EXPORTER))
+"""Each names a program's file, where it isn't on the PATH."""
+
+
 def prometheus() -> Path:
     """Prometheus' program. Raises PartMissing where it can't be had."""
     return _program(_PROMETHEUS)

@@ -19,6 +19,7 @@ from typing import NoReturn
 import pytest
 from tidegate.artifacts.maven import ArtifactUnavailable
 from tidegate.schemas.settings import Elasticsearch, Kafka, Settings, Stack
+from tidegate.stack import debian_programs
 from tidegate.stack import local_stack as stack_of
 from tidegate.stack.errors import PartMissing
 from tidegate.stack.kubernetes_api import API_SERVER, ETCD, add_kubernetes_api
@@ -31,7 +32,8 @@ ELASTICSEARCH_IMAGE = "elasticsearch:8.19.3"
 K3S_IMAGE = "rancher/k3s:v1.34.1-k3s1"
 CONTAINERS_VARIABLE = "TIDEGATE_TEST_CONTAINERS"
 
-for _name in [name for name in os.environ if name.startswith("TIDEGATE_") and name != CONTAINERS_VARIABLE]:
+_KEPT = {CONTAINERS_VARIABLE, *debian_programs.VARIABLES}
+for _name in [name for name in os.environ if name.startswith("TIDEGATE_") and name not in _KEPT]:
     del os.environ[_name]  # the tests' servers are their own, whatever this shell is set to use
 
 

@@ -1,6 +1,6 @@
 """Autoscaling signals as KEDA and Prometheus get them: the real command, the real Kafka, a generated gRPC client.
 
-TIDEGATE_KEDA_PROTO may name KEDA's published externalscaler.proto: then the client is generated from that.
+KEDA_PROTO may name KEDA's published externalscaler.proto: then the client is generated from that.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ from tidegate.schemas.topics import AUTOSCALING_SIGNALS
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
-PROTO = os.environ.get("TIDEGATE_KEDA_PROTO") or str(
-    ROOT / "adapters" / "keda_proto" / "external_scaler.proto"
-)
+PROTO = os.environ.get("KEDA_PROTO") or str(ROOT / "adapters" / "keda_proto" / "external_scaler.proto")
 
 
 def signals(task: str, desired: int | None, valid_seconds: float = 300) -> AutoscalingSignals:

@@ -54,6 +54,7 @@ bench: setup ## the figures, each beside its floor, then the soak; over an hour,
 	$(BIN)/python -m benchmarks.index
 	$(BIN)/python -m benchmarks.closed_loop
 	$(BIN)/python -m benchmarks.limits
+	$(BIN)/python -m benchmarks.task_profile
 	$(BIN)/python -m benchmarks.autoscaling_day
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 

@@ -98,7 +98,7 @@ def day(seed: int) -> list[float]:
 
 
 def hpa_on_cpu() -> Scaler:
-    """HPA v2: each 15 s, 70 % CPU over a minute, tolerance 0.1, 300 s down, four or 100 % a period up. Silence: as it is."""
+    """HPA v2: each 15 s, 70 % CPU over a minute, tolerance 0.1, 300 s down, four or 100 % up. Silence holds."""
     past: list[tuple[int, int]] = []
     grown: list[tuple[int, int]] = []
 

@@ -49,7 +49,8 @@ def put(kafka: Kafka, lines: Sequence[RawLine]) -> list[RawLine]:
     """The lines into the access-log topic, each in its partition, in order. Returns them with the topic's name."""
     ensure_topics(kafka, topics.ALL_TOPICS)
     topic = kafka.topic(topics.ACCESS_LOGS)
-    producer = Producer(kafka.client_config())
+    # A batch that is sent again must not come after later ones: their windows would be closed.
+    producer = Producer({**kafka.client_config(), "enable.idempotence": True})
     refused: list[str] = []
 
     def delivered(error: KafkaError | None, _: Message) -> None:

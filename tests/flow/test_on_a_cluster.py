@@ -66,7 +66,9 @@ class Feed:
     def __init__(self, kafka: Kafka) -> None:
         ensure_topics(kafka, topics.ALL_TOPICS)
         self._topic = kafka.topic(topics.ACCESS_LOGS)
-        self._producer = Producer(kafka.client_config())
+        self._producer = Producer(
+            {**kafka.client_config(), "enable.idempotence": True}
+        )  # in order, whatever is sent again
         self._offsets = [0] * PARTITIONS
         self.placed: list[RawLine] = []
 

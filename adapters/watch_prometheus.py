@@ -15,7 +15,8 @@ from tidegate.adapters.kafka import dead_letter, ensure_topics
 from tidegate.adapters.watch import Told, WatchRow
 from tidegate.adapters.watch_gateways import GatewayFile
 from tidegate.jobs.logic.identity import of_service
-from tidegate.jobs.logic.ready_samples import DEPLOYMENTS, PODS, BadSample, ReadySamples, Sample, sample_of
+from tidegate.jobs.logic.raw_samples import BadSample
+from tidegate.jobs.logic.ready_samples import DEPLOYMENTS, PODS, ReadySamples, Sample, sample_of
 from tidegate.schemas.rows import DeadLetter
 from tidegate.schemas.settings import Settings
 from tidegate.schemas.topics import DEAD_LETTERS, PROMETHEUS_METRICS

@@ -25,7 +25,8 @@ from pyflink.datastream import KeyedProcessFunction, OutputTag, ProcessFunction,
 from pyflink.datastream.state import ValueStateDescriptor
 from tidegate.jobs.kafka_tables import dead_letters_table, messages_sink, messages_table, timestamp_text
 from tidegate.jobs.logic.identity import of_service
-from tidegate.jobs.logic.resource_samples import DESIRED, KINDS, BadSample, ResourceSample, sample_of
+from tidegate.jobs.logic.raw_samples import BadSample
+from tidegate.jobs.logic.resource_samples import DESIRED, KINDS, ResourceSample, sample_of
 from tidegate.jobs.logic.resource_windows import Closed, Pod, row_of
 from tidegate.jobs.logic.task_resources import TaskWindows
 from tidegate.jobs.messages import DEAD, MESSAGE, dead_letter, error_text

@@ -27,13 +27,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from tidegate.schemas import strict_yaml
 from tidegate.schemas.resource_rows import ResourceMetricsRow, TaskProfile
 from tidegate.schemas.rows import LineCount, LineKind, ServiceMetricsRow
 from tidegate.schemas.signal_rows import Severity
+from tidegate.schemas.zones import Zone
 
 SHIPPED = Path(__file__).parent / "alert_rules.yaml"
 """The rules that tidegate ships; docs/runbooks.md has a section for each."""
@@ -187,19 +188,10 @@ class Silence(_Entry):
     end: str | None = Field(
         None, pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="before begin: of the next day"
     )
-    zone: str = "UTC"
+    zone: Zone = "UTC"
     since: str | None = Field(None, description="ISO 8601 with a time zone")
     until: str | None = None
     reason: str = Field(min_length=1, max_length=200)
-
-    @field_validator("zone")
-    @classmethod
-    def _zone_is_known(cls, zone: str) -> str:
-        try:
-            ZoneInfo(zone)
-        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise ValueError(f"{zone!r} is no IANA time zone, such as Europe/Berlin") from error
-        return zone
 
     @field_validator("since", "until")
     @classmethod

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Annotated
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from tidegate.schemas.zones import Zone
 
 Replicas = Annotated[int, Field(ge=0, le=10_000)]
 Target = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
@@ -59,7 +60,7 @@ class Schedule(_Entry):
     name: str = Field(min_length=1, max_length=63)
     begin: str
     end: str
-    zone: str = "UTC"
+    zone: Zone = "UTC"
     min_replicas: Replicas
 
     @field_validator("begin", "end")
@@ -72,15 +73,6 @@ class Schedule(_Entry):
                 f"{text!r} is no cron expression of minute, hour, day, month, weekday: {error}"
             ) from error
         return text
-
-    @field_validator("zone")
-    @classmethod
-    def _zone_is_known(cls, zone: str) -> str:
-        try:
-            ZoneInfo(zone)
-        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise ValueError(f"{zone!r} is no IANA time zone, such as Europe/Berlin") from error
-        return zone
 
     def holds(self, moment: datetime) -> bool:
         """Whether it holds at a moment: it began more recently than it ended."""

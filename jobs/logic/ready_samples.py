@@ -16,12 +16,12 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from tidegate.jobs.logic.identity import Identity
+from tidegate.jobs.logic.raw_samples import BadSample, at_ms_of, labels_of, value_of
 from tidegate.schemas.limit_rows import GatewayRow, Replica, ReplicasRow
-from tidegate.schemas.timestamps import from_epoch_ms, to_epoch_ms
+from tidegate.schemas.timestamps import from_epoch_ms
 
 DEPLOYMENTS = "kube_deployment_status_replicas_ready"
 PODS = "kube_pod_status_ready"
@@ -33,10 +33,6 @@ _DAY_MS = 24 * _HOUR_MS
 
 Workload = tuple[str, str]
 """Namespace and name of a deployment."""
-
-
-class BadSample(ValueError):
-    """A sample that isn't written as the Prometheus adapter writes them. The message says what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +57,7 @@ def sample_of(raw: Any) -> Sample | None:
 
     Raises BadSample.
     """
-    if not isinstance(raw, Mapping) or not isinstance(raw.get("labels"), Mapping):
-        raise BadSample("not an object with labels")
-    labels = raw["labels"]
+    labels = labels_of(raw)
     name = raw.get("name") or labels.get("__name__")
     if name not in (DEPLOYMENTS, PODS) or (name == PODS and labels.get("condition") != "true"):
         return None
@@ -76,7 +70,7 @@ def sample_of(raw: Any) -> Sample | None:
         if found is None:
             return None
         deployment = found["deployment"]
-    at_ms, value = _at_ms(raw), _value(raw)
+    at_ms, value = at_ms_of(raw), _value(raw)
     return None if value is None else Sample(namespace, deployment, pod, value, at_ms)
 
 
@@ -182,20 +176,7 @@ def _label(labels: Mapping[Any, Any], name: str) -> str:
     return value
 
 
-def _value(raw: Mapping[Any, Any]) -> int | None:
+def _value(raw: Mapping[str, Any]) -> int | None:
     """A whole number that isn't negative; None for what is no number (NaN: the series ended, or isn't known)."""
-    try:
-        value = float(raw["value"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadSample(f"value {raw.get('value')!r} is no number") from error
+    value = value_of(raw)
     return int(value) if math.isfinite(value) and value >= 0 else None
-
-
-def _at_ms(raw: Mapping[Any, Any]) -> int:
-    try:
-        at = datetime.fromisoformat(raw["timestamp"])
-        if at.tzinfo is None:
-            raise ValueError("no time zone")
-        return to_epoch_ms(at)
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadSample(f"timestamp {raw.get('timestamp')!r} is none") from error

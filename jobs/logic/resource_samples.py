@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Literal
 
-from tidegate.schemas.timestamps import to_epoch_ms
+from tidegate.jobs.logic.raw_samples import BadSample, at_ms_of, labels_of, value_of
 
 Kind = Literal["counter", "gauge", "events"]
 
@@ -46,10 +45,6 @@ _OF_CONTAINERS = {CPU, THROTTLED, MEMORY, MEMORY_LIMIT, CPU_QUOTA, CPU_PERIOD}
 _OF_GPUS = {GPU, GPU_USED, GPU_FREE, GPU_POWER}
 
 
-class BadSample(ValueError):
-    """A sample that isn't written as the Prometheus adapter writes them. The message says what is wrong."""
-
-
 @dataclass(frozen=True)
 class ResourceSample:
     """One sample of a pod, or of a deployment (pod empty). part: its container, interface or GPU."""
@@ -68,9 +63,7 @@ def sample_of(raw: Any) -> ResourceSample | None:
 
     Raises BadSample.
     """
-    if not isinstance(raw, Mapping) or not isinstance(raw.get("labels"), Mapping):
-        raise BadSample("not an object with labels")
-    labels = raw["labels"]
+    labels = labels_of(raw)
     name = raw.get("name") or labels.get("__name__")
     if name not in KINDS:
         return None
@@ -94,25 +87,8 @@ def sample_of(raw: Any) -> ResourceSample | None:
         str(namespace),
         "" if name == DESIRED else str(pod),
         str(deployment),
-        name,
+        str(name),
         str(part),
-        _at_ms(raw),
-        _value(raw),
+        at_ms_of(raw),
+        value_of(raw),
     )
-
-
-def _value(raw: Mapping[Any, Any]) -> float:
-    try:
-        return float(raw["value"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadSample(f"value {raw.get('value')!r} is no number") from error
-
-
-def _at_ms(raw: Mapping[Any, Any]) -> int:
-    try:
-        at = datetime.fromisoformat(raw["timestamp"])
-        if at.tzinfo is None:
-            raise ValueError("no time zone")
-        return to_epoch_ms(at)
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadSample(f"timestamp {raw.get('timestamp')!r} is none") from error

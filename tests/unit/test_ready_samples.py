@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tidegate.jobs.logic.identity import of_service
-from tidegate.jobs.logic.ready_samples import BadSample, ReadySamples, Sample, sample_of
+from tidegate.jobs.logic.raw_samples import BadSample
+from tidegate.jobs.logic.ready_samples import ReadySamples, Sample, sample_of
 from tidegate.schemas.limit_rows import ReplicasRow
 from tidegate.schemas.settings import AccessLog
 

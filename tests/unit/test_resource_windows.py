@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tidegate.jobs.logic import resource_samples as names
 from tidegate.jobs.logic.counter_rates import LOOKBACK_MS, Sample, increase, insert, jumps, within
-from tidegate.jobs.logic.resource_samples import BadSample, ResourceSample, sample_of
+from tidegate.jobs.logic.raw_samples import BadSample
+from tidegate.jobs.logic.resource_samples import ResourceSample, sample_of
 from tidegate.jobs.logic.resource_windows import Pod, row_of, task_row
 from tidegate.jobs.logic.task_resources import TaskWindows
 from tidegate.schemas.resource_rows import ResourceMetricsRow

@@ -34,7 +34,7 @@ def newest(kafka: Kafka) -> dict[str, AlertRow]:
 
 
 def open_alerts(kafka: Kafka, rules: RulesFile) -> dict[str, list[AlertRow]]:
-    """What hasn't ended, by the key of the messages that it is about: `department/task`, or a count's kind.
+    """What hasn't ended, by the key of the messages that it is about: `department/task`, a department, a count's kind.
 
     Raises KafkaException when the topic can't be read.
     """
@@ -43,7 +43,7 @@ def open_alerts(kafka: Kafka, rules: RulesFile) -> dict[str, list[AlertRow]]:
     for row in newest(kafka).values():
         if row.state == "resolved":
             continue
-        task_key = f"{row.department}/{row.task or ''}"
-        key = kinds.get(row.rule, "counted") if row.department is None else task_key
+        task_key = row.department if row.task is None else f"{row.department}/{row.task}"
+        key = kinds.get(row.rule, "counted") if task_key is None else task_key
         found.setdefault(key, []).append(row)
     return found

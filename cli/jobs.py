@@ -22,6 +22,7 @@ _OUT = {
     "resource-metrics": (topics.RESOURCE_METRICS_10S, topics.RESOURCE_METRICS_1M),
     "task-profile": (topics.TASK_PROFILE, topics.AUTOSCALING_SIGNALS),
     "alerts": (topics.ALERTS,),
+    "call-statistics": (topics.CALL_STATISTICS,),
 }
 """Each job, and the topics that it is for."""
 JOBS = tuple(_OUT)
@@ -101,6 +102,10 @@ def _statements(settings: Settings, where: Where, job: str) -> Any:
         return _replica_changes(settings, where)
     if job == "alerts":
         return _alerts(settings, where)
+    if job == "call-statistics":
+        from tidegate.jobs import call_statistics
+
+        return call_statistics.main(environment.create(settings, where, job), settings, bounded=where.bounded)
     if job == "resource-metrics":
         from tidegate.jobs import resource_metrics
 

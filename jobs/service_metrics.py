@@ -143,17 +143,18 @@ def counted(settings: ServiceMetrics) -> str:
         FROM fates WHERE fate = {_COUNTED}"""
 
 
-def cells() -> str:
-    """Counted lines summed by second, upstream cluster and upstream host.
+def cells(lines: str = "counted", host: str = "upstream_host", unit: str = "SECOND") -> str:
+    """Counted lines summed by second, upstream cluster and upstream host; or by another column in the host's place.
 
     Grouped by the texts as they stand in the line: to read them once a cell is a hundred times cheaper than once
     a line.
     """
+    group = host if host == "upstream_host" else f"{host} AS upstream_host"
     return f"""
         SELECT
           window_time AS cell_time,
           upstream_cluster,
-          upstream_host,
+          {group},
           COUNT(*) AS requests,
           COUNT(latency_us) AS latency_count,
           SUM(latency_us) AS latency_sum_us,
@@ -171,8 +172,8 @@ def cells() -> str:
           SUM(bytes_received) AS bytes_received,
           SUM(bytes_sent) AS bytes_sent,
           SUM(apdex_halves) AS apdex_halves
-        FROM TABLE(TUMBLE(TABLE counted, DESCRIPTOR(event_time), INTERVAL '1' SECOND))
-        GROUP BY window_start, window_end, window_time, upstream_cluster, upstream_host"""
+        FROM TABLE(TUMBLE(TABLE {lines}, DESCRIPTOR(event_time), INTERVAL '1' {unit}))
+        GROUP BY window_start, window_end, window_time, upstream_cluster, {host}"""
 
 
 def attributed(settings: AccessLog) -> str:

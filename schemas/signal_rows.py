@@ -14,6 +14,9 @@ Severity = Literal["info", "warning", "critical"]
 CallSpan = Literal["1h", "1d"]
 CallLevel = Literal["department", "task", "client"]
 
+UNKNOWN_CLIENT = "__unknown__"
+"""Of a call that names no client."""
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -75,7 +78,6 @@ class CallStatisticsRow(Row):
     level: CallLevel
     window_start: Timestamp
     window_end: Timestamp = Field(description="exclusive")
-    complete: bool = Field(description="false: the window is still open, and the row will be written again")
     department: str
     task: str | None
     client: str | None = Field(description="x-client-id; null above level client; __unknown__ without one")

@@ -22,6 +22,7 @@ from tidegate.cli.profile import profile
 from tidegate.cli.remote_write import remote_write
 from tidegate.cli.replay import replay
 from tidegate.cli.replay_limits import replay_limits
+from tidegate.cli.report import report
 from tidegate.cli.schemas import schemas
 from tidegate.cli.ship import ship
 from tidegate.cli.stack import down, status, up
@@ -63,6 +64,7 @@ app.command()(profile)
 app.command("remote-write")(remote_write)
 app.command()(replay)
 app.command("replay-limits")(replay_limits)
+app.command()(report)
 app.command()(run)
 app.command()(schemas)
 app.command()(ship)

@@ -52,7 +52,7 @@ def indexed(elasticsearch: Elasticsearch) -> int:
 def test_a_killed_elasticsearch_that_comes_back_misses_nothing(kafka: Kafka, own_stack: LocalStack) -> None:
     count = 9000
     elasticsearch = own_stack.settings.elasticsearch
-    settings = settings_of(kafka, elasticsearch, bulk_documents=10)
+    settings = settings_of(kafka, elasticsearch, bulk_documents=20)
     produce(kafka, ROWS_TOPIC, [row(number) for number in range(count)])
 
     with running(settings, ROWS_TOPIC) as indexer:

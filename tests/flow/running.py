@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import Consumer, KafkaError, Message, Producer
 from tidegate.adapters import line_counts
-from tidegate.adapters.kafka import ensure_topics, messages
+from tidegate.adapters.kafka import ensure_topics, messages, partition_range
 from tidegate.jobs import environment, service_metrics
 from tidegate.schemas import topics
 from tidegate.schemas.rows import DeadLetter, ServiceMetricsRow
@@ -26,6 +26,7 @@ from tests.oracle import (
     recompute,
     unlawful_lateness,
 )
+from tests.waiting import until
 
 TIMEOUT_SECONDS = 30.0
 
@@ -66,7 +67,20 @@ def put(kafka: Kafka, lines: Sequence[RawLine]) -> list[RawLine]:
         producer.poll(0)
     assert producer.flush(TIMEOUT_SECONDS) == 0
     assert refused == []
+    # A bounded run ends where the topic ends when it starts: the broker must say so to everybody by then.
+    until(lambda: _held(kafka, topic) >= len(placed), "the topic holds all lines")
     return placed
+
+
+def _held(kafka: Kafka, topic: str) -> int:
+    """How many messages a topic holds, as a new client is told."""
+    consumer = Consumer({**kafka.client_config(), "group.id": "tidegate-tests"})
+    try:
+        partitions = consumer.list_topics(topic, timeout=TIMEOUT_SECONDS).topics[topic].partitions
+        ranges = [partition_range(consumer, topic, partition, TIMEOUT_SECONDS) for partition in partitions]
+        return sum(high - low for low, high in ranges)
+    finally:
+        consumer.close()
 
 
 def run_bounded(settings: Settings) -> Written:

@@ -76,7 +76,7 @@ def test_every_kind_of_line_ends_where_the_contract_says(settings: Settings) -> 
 
 def test_a_line_after_its_second_has_closed_goes_whole_to_the_late_topic(settings: Settings) -> None:
     # The watermark moves ten times a second of real time, so the late line must come well behind in the topic.
-    filler = [line(start_time=at(100 + i / 1000), duration=1) for i in range(40_000)]
+    filler = [line(start_time=at(100 + i / 2000), duration=1) for i in range(80_000)]
     late = line(start_time=at(50), duration=1)
     placed = put(settings.kafka, raw_lines([*filler, late], timestamp_ms=RECEIVED_MS))
 

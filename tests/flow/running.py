@@ -9,12 +9,13 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer
 from tidegate.adapters import line_counts
-from tidegate.adapters.kafka import ensure_topics, messages, partition_range
+from tidegate.adapters.kafka import messages, partition_range
 from tidegate.jobs import environment, service_metrics
 from tidegate.schemas import topics
 from tidegate.schemas.rows import DeadLetter, ServiceMetricsRow
 from tidegate.schemas.settings import Kafka, Settings
 
+from tests.kept_topics import make_topics
 from tests.oracle import (
     OracleSettings,
     Position,
@@ -48,7 +49,7 @@ class Written:
 
 def put(kafka: Kafka, lines: Sequence[RawLine]) -> list[RawLine]:
     """The lines into the access-log topic, each in its partition, in order. Returns them with the topic's name."""
-    ensure_topics(kafka, topics.ALL_TOPICS)
+    make_topics(kafka)
     topic = kafka.topic(topics.ACCESS_LOGS)
     # A batch that is sent again must not come after later ones: their windows would be closed.
     producer = Producer({**kafka.client_config(), "enable.idempotence": True})

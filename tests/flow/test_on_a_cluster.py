@@ -9,7 +9,6 @@ from pathlib import Path
 
 from confluent_kafka import Producer
 from tidegate.adapters import line_counts
-from tidegate.adapters.kafka import ensure_topics
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Elasticsearch, Flink, Kafka, Settings
 from tidegate.stack.local import LocalStack
@@ -17,6 +16,7 @@ from tidegate.stack.local import LocalStack
 from tests.flow.cluster import submitted
 from tests.flow.running import problems, written
 from tests.integration.indexing import documents, index_all, settings_of
+from tests.kept_topics import make_topics
 from tests.lines import at, cluster, line
 from tests.oracle import OracleSettings, Position, RawLine, recompute
 from tests.strategies import T0_MS
@@ -64,7 +64,7 @@ class Feed:
     """Writes lines to the partitions in turn, and knows where each of them stands."""
 
     def __init__(self, kafka: Kafka) -> None:
-        ensure_topics(kafka, topics.ALL_TOPICS)
+        make_topics(kafka)
         self._topic = kafka.topic(topics.ACCESS_LOGS)
         self._producer = Producer(
             {**kafka.client_config(), "enable.idempotence": True}

@@ -16,5 +16,6 @@ def make_topics(kafka: Kafka) -> None:
         ConfigResource(ResourceType.TOPIC, kafka.topic(topic), incremental_configs=[for_ever])
         for topic in ALL_TOPICS
     ]
-    for altered in AdminClient(kafka.client_config()).incremental_alter_configs(resources).values():
+    admin = AdminClient(kafka.client_config())  # it must outlive its answers
+    for altered in admin.incremental_alter_configs(resources).values():
         altered.result(30)

@@ -4,18 +4,26 @@
     client_lines       with the client that each names (x-client-id)
     cells              counted lines by minute x cluster x client: what follows are some thousand rows a minute
     attributed         cells with the gateway's decision read as department and task
-    last_clients       by minute and task, the last client that keeps its name
-    cells_1m           the same, with the clients past a task's number folded into __overflow__
-    rows_1h, rows_1d   the minutes summed by hour and by day (UTC), once each is over
+    calls              these, by client, with what a row is made from
+    clients_1m         summed by minute, task and client
+    last_clients_1m    by minute and task, the last client that keeps its name
+    folded_1m          clients_1m, with the clients past a task's number named __overflow__
+    clients_SPAN, last_clients_SPAN, folded_SPAN
+                       the same of these minutes, in windows that grow (CUMULATE) until they are whole: names are
+                       bounded in each row's own window
+    rows_SPAN          their three levels: an hour is written each five minutes, a day each hour, with the same id;
+                       a client only when its window is over
 
-An hour is the exact merge of its minutes, a day of its hours, a task of its clients. A scan of its own: a client's
-cell has little to do with a replica's, and the metrics' hot path stays as it is.
+An hour is the exact merge of its minutes, a day of its hours, a task of its clients. A client that keeps its name in a
+window has kept it in each minute of it, since among fewer names its place is no later one: to fold by the minute first
+changes no row, and bounds the state. A scan of its own: a client's cell has little to do with a replica's, and the
+metrics' hot path stays as it is.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tidegate.jobs import service_metrics
 from tidegate.jobs.kafka_tables import sink, text, timestamp_text
@@ -33,8 +41,18 @@ NAME = "call-statistics"
 _CLIENT = r"^[A-Za-z0-9._@:/-]{1,128}\z"
 
 
-SPANS = {"1h": "HOUR", "1d": "DAY"}
-"""A window's length, as a unit of SQL intervals."""
+class Span(NamedTuple):
+    """A window's length, and how often it is written while it is open, as SQL intervals; its length in minutes."""
+
+    length: str
+    renewal: str
+    minutes: int
+
+
+SPANS = {
+    "1h": Span("INTERVAL '1' HOUR", "INTERVAL '5' MINUTE", 60),
+    "1d": Span("INTERVAL '1' DAY", "INTERVAL '1' HOUR", 1440),
+}
 
 
 @dataclass(frozen=True)
@@ -51,12 +69,11 @@ def build(environment: StreamTableEnvironment, settings: Settings, tables: Table
         ("fates", service_metrics.fates(tables.access_lines, settings.service_metrics)),
         ("counted", service_metrics.counted(settings.service_metrics)),
         ("client_lines", client_lines()),
-        ("cells", service_metrics.cells("client_lines", "client", "MINUTE")),
+        ("cells", service_metrics.cells("client_lines", "caller", "MINUTE")),
         ("attributed", service_metrics.attributed(settings.access_log)),
-        ("last_clients", last_clients(settings.call_statistics)),
-        ("cells_1m", cells_1m()),
-        ("rows_1h", rows("1h")),
-        ("rows_1d", rows("1d")),
+        ("calls", calls()),
+        *(step for span in ("1m", *SPANS) for step in _steps(span, settings.call_statistics)),
+        *((f"rows_{span}", rows(span)) for span in SPANS),
     ):
         environment.create_temporary_view(name, environment.sql_query(query))
     statements = environment.create_statement_set()
@@ -75,63 +92,81 @@ def main(environment: StreamTableEnvironment, settings: Settings, *, bounded: bo
         update={"consumer_group": settings.call_statistics.consumer_group}
     )
     environment.execute_sql(
-        service_metrics.access_lines_table(tables.access_lines, settings.kafka, own, bounded=bounded)
+        service_metrics.access_lines_table(
+            tables.access_lines, settings.kafka, own, bounded=bounded, client=True
+        )
     )
     environment.execute_sql(rows_table(tables.rows, settings.kafka))
     return build(environment, settings, tables)
 
 
 def client_lines() -> str:
-    """Counted lines with their client: a label that callers choose, so only a name of a known form is kept."""
+    """Counted lines with who called: a label that callers choose, so only a name of a known form is kept."""
     return f"""
         SELECT
           *,
           CASE
-            WHEN named IS NULL OR named IN ('', '-') THEN '{UNKNOWN_CLIENT}'
-            WHEN REGEXP(named, '{_CLIENT}') THEN named
+            WHEN client IS NULL THEN '{UNKNOWN_CLIENT}'
+            WHEN REGEXP(client, '{_CLIENT}') THEN client
             ELSE '{OVERFLOW}'
-          END AS client
-        FROM (SELECT *, JSON_VALUE(DECODE(line, 'UTF-8'), '$.client') AS named FROM counted)"""
+          END AS caller
+        FROM counted"""
 
 
-def last_clients(settings: CallStatistics) -> str:
-    """By minute and task, the last client that keeps its name: in the order of names, as many as are allowed."""
+def calls() -> str:
+    """The cells by client, which stands there in the place of the replica."""
+    return f"SELECT cell_time, department, task, replica AS client, {', '.join(_SUMS)} FROM attributed"
+
+
+def clients_of(window: str, histogram: str) -> str:
+    """What each client called in a window so far. histogram: the function that merges them there."""
     return f"""
-        SELECT window_start, window_end, department, task, replica AS client
+        SELECT
+          window_start, window_end, window_time AS cell_time, department, task, client,
+          {_list(_SUMS | {"histogram": f"{histogram}(histogram)"})}
+        FROM TABLE({window})
+        GROUP BY window_start, window_end, window_time, department, task, client"""
+
+
+def last_clients(clients: str, settings: CallStatistics) -> str:
+    """By window and task, the last client that keeps its name: in the order of names, as many as are allowed.
+
+    No row where a task has fewer. By name and not by arrival or size, so that a replay folds the same clients.
+    __overflow__ comes last and takes nobody's place; it isn't filtered before, which would sum all once more.
+    """
+    return f"""
+        SELECT window_start, window_end, cell_time, department, task, client
         FROM (
           SELECT
             *,
-            ROW_NUMBER() OVER (PARTITION BY window_start, window_end, department, task ORDER BY replica) AS nth
-          FROM (
-            SELECT window_start, window_end, department, task, replica
-            FROM TABLE(TUMBLE(TABLE attributed, DESCRIPTOR(cell_time), INTERVAL '1' MINUTE))
-            WHERE replica <> '{OVERFLOW}'
-            GROUP BY window_start, window_end, department, task, replica
-          )
-        ) WHERE nth = {settings.max_clients_per_task}"""
+            ROW_NUMBER() OVER (
+              PARTITION BY window_start, window_end, department, task
+              ORDER BY CASE WHEN client = '{OVERFLOW}' THEN 1 ELSE 0 END, client
+            ) AS nth
+          FROM {clients}
+        ) WHERE nth = {settings.max_clients_per_task} AND client <> '{OVERFLOW}'"""
 
 
-def cells_1m() -> str:
-    """The cells of a minute, with the clients past the last one in __overflow__."""
+def folded(clients: str, last: str) -> str:
+    """What clients called, with those past the last one named __overflow__: as many rows as before."""
+    columns = ("window_start", "window_end", "cell_time", "department", "task", *_SUMS)
     return f"""
         SELECT
-          cell.cell_time,
-          cell.department,
-          cell.task,
-          CASE WHEN cell.replica > last_client.client THEN '{OVERFLOW}' ELSE cell.replica END AS client,
-          {", ".join(f"cell.{column}" for column in SUMS)}
-        FROM (
-          SELECT * FROM TABLE(TUMBLE(TABLE attributed, DESCRIPTOR(cell_time), INTERVAL '1' MINUTE))
-        ) AS cell
-        LEFT JOIN last_clients AS last_client
-        ON cell.window_start = last_client.window_start AND cell.window_end = last_client.window_end
-          AND cell.department = last_client.department AND cell.task = last_client.task"""
+          {", ".join(f"calls.{column}" for column in columns)},
+          CASE WHEN calls.client > last_client.client THEN '{OVERFLOW}' ELSE calls.client END AS client
+        FROM {clients} AS calls
+        LEFT JOIN {last} AS last_client
+        ON calls.window_start = last_client.window_start AND calls.window_end = last_client.window_end
+          AND calls.department = last_client.department AND calls.task = last_client.task"""
 
 
 def rows(span: str) -> str:
-    """The rows of one span, in the contract's columns (schemas.signal_rows.CallStatisticsRow)."""
+    """The rows of one span, in the contract's columns (schemas.signal_rows.CallStatisticsRow).
+
+    A client that has a name in an open window may have none in the end, and its row would stay: so clients wait.
+    """
     columns = ", ".join(f"{expression} AS `{column}`" for column, expression in _columns(span).items())
-    sums = SUMS | {"histogram": "HISTOGRAM_SUMMARY(histogram, latency_min_us, latency_max_us)"}
+    sums = _SUMS | {"histogram": "HISTOGRAM_SUMMARY(histogram, latency_min_us, latency_max_us)"}
     return f"""
         SELECT {columns}
         FROM (
@@ -143,12 +178,12 @@ def rows(span: str) -> str:
               window_start, window_end, department, task, client,
               GROUPING(task) AS whole_task, GROUPING(client) AS whole_client,
               COUNT(DISTINCT client) AS clients_seen,
-              {", ".join(f"{aggregate} AS {column}" for column, aggregate in sums.items())}
-            FROM TABLE(TUMBLE(TABLE cells_1m, DESCRIPTOR(cell_time), INTERVAL '1' {SPANS[span]}))
+              {_list(sums)}
+            FROM folded_{span}
             GROUP BY window_start, window_end, GROUPING SETS (
               (department), (department, task), (department, task, client))
           )
-        )"""
+        ) WHERE level <> 'client' OR {_complete(span)}"""
 
 
 ROW_TYPES = {
@@ -157,6 +192,7 @@ ROW_TYPES = {
     "level": "STRING",
     "window_start": "STRING",
     "window_end": "STRING",
+    "complete": "BOOLEAN",
     "department": "STRING",
     "task": "STRING",
     "client": "STRING",
@@ -195,6 +231,49 @@ def rows_table(name: str, kafka: Kafka) -> str:
         )"""
 
 
+_SUMS = {
+    column: SUMS[column]
+    for column in (
+        "requests",
+        "latency_count",
+        "latency_sum_us",
+        "latency_min_us",
+        "latency_max_us",
+        "histogram",
+        "errors_4xx",
+        "errors_5xx",
+        "aborted",
+        "rate_limited",
+        "bytes_received",
+        "bytes_sent",
+    )
+}
+"""What a row is made from, and how several make one."""
+
+
+def _list(sums: dict[str, str]) -> str:
+    return ", ".join(f"{aggregate} AS {column}" for column, aggregate in sums.items())
+
+
+def _steps(span: str, settings: CallStatistics) -> tuple[tuple[str, str], ...]:
+    if span == "1m":
+        window = "TUMBLE(TABLE calls, DESCRIPTOR(cell_time), INTERVAL '1' MINUTE)"
+        clients = clients_of(window, "HISTOGRAM_MERGE")
+    else:
+        minutes = f"SELECT cell_time, department, task, client, {', '.join(_SUMS)} FROM folded_1m"
+        window = f"CUMULATE(({minutes}), DESCRIPTOR(cell_time), {SPANS[span].renewal}, {SPANS[span].length})"
+        clients = clients_of(window, "SLICED_HISTOGRAM_MERGE")
+    return (
+        (f"clients_{span}", clients),
+        (f"last_clients_{span}", last_clients(f"clients_{span}", settings)),
+        (f"folded_{span}", folded(f"clients_{span}", f"last_clients_{span}")),
+    )
+
+
+def _complete(span: str) -> str:
+    return f"TIMESTAMPDIFF(MINUTE, window_start, window_end) = {SPANS[span].minutes}"
+
+
 def _columns(span: str) -> dict[str, str]:
     start = "CAST(UNIX_TIMESTAMP(DATE_FORMAT(window_start, 'yyyy-MM-dd HH:mm:ss')) AS BIGINT)"
     identity = "level || '|' || department || '|' || COALESCE(task, '') || '|' || COALESCE(client, '')"
@@ -215,6 +294,7 @@ def _columns(span: str) -> dict[str, str]:
         "level": "level",
         "window_start": timestamp_text("window_start"),
         "window_end": timestamp_text("window_end"),
+        "complete": _complete(span),
         "department": "department",
         "task": "task",
         "client": "client",

@@ -23,6 +23,7 @@ _RELEASE = "17"
 FUNCTIONS = {
     "HISTOGRAM_OF": "io.tidegate.flink.HistogramOf",
     "HISTOGRAM_MERGE": "io.tidegate.flink.HistogramMerge",
+    "SLICED_HISTOGRAM_MERGE": "io.tidegate.flink.SlicedHistogramMerge",
     "HISTOGRAM_SUMMARY": "io.tidegate.flink.HistogramSummary",
     "FLAG_COUNTS": "io.tidegate.flink.FlagCounts",
     "FLAG_COUNTS_MERGE": "io.tidegate.flink.FlagCountsMerge",

@@ -352,8 +352,13 @@ def line_counts(topic: str) -> str:
 # Tables
 
 
-def access_lines_table(name: str, kafka: Kafka, settings: ServiceMetrics, *, bounded: bool) -> str:
-    """The topic of access-log lines as a table whose columns are what AccessLogLine.java decodes."""
+def access_lines_table(
+    name: str, kafka: Kafka, settings: ServiceMetrics, *, bounded: bool, client: bool = False
+) -> str:
+    """The topic of access-log lines as a table whose columns are what AccessLogLine.java decodes.
+
+    client: with the client that a line names, which is decoded only then.
+    """
     delay = _interval(settings.watermark_delay_seconds)
     # In a bounded run no partition is silent, it is at its end; a wait would only make slow reads look silent.
     idle = (
@@ -378,6 +383,7 @@ def access_lines_table(name: str, kafka: Kafka, settings: ServiceMetrics, *, bou
           response_flags STRING,
           bytes_received BIGINT,
           bytes_sent BIGINT,
+          {"client STRING," if client else ""}
           kafka_partition INT METADATA FROM 'partition' VIRTUAL,
           kafka_offset BIGINT METADATA FROM 'offset' VIRTUAL,
           kafka_time TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,

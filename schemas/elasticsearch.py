@@ -17,7 +17,7 @@ from tidegate.schemas.settings import Elasticsearch
 from tidegate.schemas.topic_rows import TOPIC_ROWS
 from tidegate.schemas.topics import Topic
 
-TEMPLATE_VERSION = 2
+TEMPLATE_VERSION = 3
 """Grows with every change of what the templates say; a test holds the templates' digest to it."""
 
 TEMPLATE_PRIORITY = 500

@@ -77,7 +77,10 @@ class CallStatisticsRow(Row):
     span: CallSpan
     level: CallLevel
     window_start: Timestamp
-    window_end: Timestamp = Field(description="exclusive")
+    window_end: Timestamp = Field(description="exclusive; of an open window: until when it is counted")
+    complete: bool = Field(
+        description="false: the window is open, and the row will be written again; clients wait"
+    )
     department: str
     task: str | None
     client: str | None = Field(description="x-client-id; null above level client; __unknown__ without one")

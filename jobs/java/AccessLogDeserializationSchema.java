@@ -11,15 +11,17 @@ public final class AccessLogDeserializationSchema implements DeserializationSche
     private static final byte[] NO_VALUE = new byte[0];
 
     private final TypeInformation<RowData> produced;
+    private final boolean withClient;
     private transient AccessLogLine reader;
 
-    AccessLogDeserializationSchema(TypeInformation<RowData> produced) {
+    AccessLogDeserializationSchema(TypeInformation<RowData> produced, boolean withClient) {
         this.produced = produced;
+        this.withClient = withClient;
     }
 
     @Override
     public void open(InitializationContext context) {
-        reader = new AccessLogLine();
+        reader = new AccessLogLine(withClient);
     }
 
     @Override

@@ -42,13 +42,14 @@ public final class AccessLogFormatFactory implements DeserializationFormatFactor
             public DeserializationSchema<RowData> createRuntimeDecoder(
                     DynamicTableSource.Context context, DataType physicalType) {
                 List<String> columns = ((RowType) physicalType.getLogicalType()).getFieldNames();
-                if (!columns.equals(AccessLogLine.COLUMNS)) {
+                boolean withClient = columns.equals(AccessLogLine.columnsWithClient());
+                if (!withClient && !columns.equals(AccessLogLine.COLUMNS)) {
                     throw new ValidationException(
                             "format tidegate-access-log: the columns must be "
-                                    + AccessLogLine.COLUMNS + " in this order, not " + columns);
+                                    + AccessLogLine.COLUMNS + " in this order, and may end with client; not " + columns);
                 }
                 TypeInformation<RowData> produced = context.createTypeInformation(physicalType);
-                return new AccessLogDeserializationSchema(produced);
+                return new AccessLogDeserializationSchema(produced, withClient);
             }
 
             @Override

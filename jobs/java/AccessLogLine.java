@@ -1,5 +1,6 @@
 package io.tidegate.flink;
 
+import java.util.ArrayList;
 import java.util.List;
 import org.apache.flink.table.data.GenericRowData;
 import org.apache.flink.table.data.RowData;
@@ -30,6 +31,9 @@ final class AccessLogLine {
                     "bytes_received",
                     "bytes_sent");
 
+    /** The column that a table may have after these: it is read only then. */
+    static final String CLIENT = "client";
+
     /** Values of the column kind. */
     static final byte REQUEST = 0;
 
@@ -49,12 +53,25 @@ final class AccessLogLine {
     private static final TimestampData NO_EVENT_TIME = TimestampData.fromEpochMillis(0);
 
     private final Texts texts = new Texts();
-    private final FlatLineReader flat = new FlatLineReader(texts);
-    private final JsonLineReader json = new JsonLineReader(texts);
+    private final FlatLineReader flat;
+    private final JsonLineReader json;
+    private final boolean withClient;
     private final LineFields fields = new LineFields();
     private final StartTime startTime = new StartTime();
 
     private TimestampData closesAt = NO_EVENT_TIME;
+
+    AccessLogLine(boolean withClient) {
+        this.withClient = withClient;
+        flat = new FlatLineReader(texts, withClient);
+        json = new JsonLineReader(texts, withClient);
+    }
+
+    static List<String> columnsWithClient() {
+        List<String> columns = new ArrayList<>(COLUMNS);
+        columns.add(CLIENT);
+        return columns;
+    }
 
     /** The line's row; never null, never an exception. */
     RowData read(byte[] line) {
@@ -84,11 +101,14 @@ final class AccessLogLine {
         row.setField(10, known(fields.flags));
         row.setField(11, Math.max(0, fields.bytesReceived));
         row.setField(12, Math.max(0, fields.bytesSent));
+        if (withClient) {
+            row.setField(13, known(fields.client));
+        }
         return row;
     }
 
     private GenericRowData row(byte[] line, byte kind, String reason, TimestampData eventTime) {
-        GenericRowData row = new GenericRowData(COLUMNS.size());
+        GenericRowData row = new GenericRowData(withClient ? COLUMNS.size() + 1 : COLUMNS.size());
         row.setField(0, line);
         row.setField(1, kind);
         row.setField(2, reason == null ? null : BinaryStringData.fromString(reason));

@@ -40,6 +40,7 @@ final class FlatLineReader {
     private static final int UPSTREAM_CLUSTER = 9;
     private static final int UPSTREAM_HOST = 10;
     private static final int ACCESS_LOG_TYPE = 11;
+    private static final int CLIENT = 12;
 
     private static final Map<String, Integer> FIELDS =
             Map.ofEntries(
@@ -53,7 +54,8 @@ final class FlatLineReader {
                     Map.entry("response_code_details", RESPONSE_CODE_DETAILS),
                     Map.entry("upstream_cluster", UPSTREAM_CLUSTER),
                     Map.entry("upstream_host", UPSTREAM_HOST),
-                    Map.entry("access_log_type", ACCESS_LOG_TYPE));
+                    Map.entry("access_log_type", ACCESS_LOG_TYPE),
+                    Map.entry("client", CLIENT));
 
     /** The keys of the line before, each with the quote that ends it, and their fields. */
     private final byte[][] keys = new byte[MAX_KEYS][];
@@ -61,6 +63,7 @@ final class FlatLineReader {
     private final int[] fieldOfKey = new int[MAX_KEYS];
 
     private final Texts texts;
+    private final boolean withClient;
 
     // The line at hand.
     private byte[] line;
@@ -69,8 +72,9 @@ final class FlatLineReader {
     /** Whether a skipped text had bytes of other than ASCII. */
     private boolean beyondAscii;
 
-    FlatLineReader(Texts texts) {
+    FlatLineReader(Texts texts, boolean withClient) {
         this.texts = texts;
+        this.withClient = withClient;
     }
 
     /** Fills the fields, and says true; or refuses the line: then the fields hold anything. */
@@ -129,7 +133,8 @@ final class FlatLineReader {
         if (end == REFUSED || end - from > MAX_KEY_BYTES) {
             return null;
         }
-        fieldOfKey[nth] = FIELDS.getOrDefault(ascii(from, end), OTHER);
+        int field = FIELDS.getOrDefault(ascii(from, end), OTHER);
+        fieldOfKey[nth] = field == CLIENT && !withClient ? OTHER : field;
         keys[nth] = Arrays.copyOfRange(line, from, end + 1);
         return keys[nth];
     }
@@ -194,6 +199,9 @@ final class FlatLineReader {
                 break;
             case ACCESS_LOG_TYPE:
                 fields.setLogType(text);
+                break;
+            case CLIENT:
+                fields.client = text;
                 break;
             default:
                 break;

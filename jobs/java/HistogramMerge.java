@@ -8,7 +8,7 @@ import org.apache.flink.table.functions.AggregateFunction;
  * <p>It has no merge method on purpose: with one, Flink would sum twice, before the exchange and after it, which pays
  * for lines and not for cells, of which there are too few a group.
  */
-public final class HistogramMerge extends AggregateFunction<byte[], Histogram> {
+public class HistogramMerge extends AggregateFunction<byte[], Histogram> {
 
     private static final long serialVersionUID = 1L;
 

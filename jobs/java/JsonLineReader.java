@@ -31,9 +31,11 @@ final class JsonLineReader {
 
     private final JsonFactory json = new JsonFactory();
     private final Texts texts;
+    private final boolean withClient;
 
-    JsonLineReader(Texts texts) {
+    JsonLineReader(Texts texts, boolean withClient) {
         this.texts = texts;
+        this.withClient = withClient;
     }
 
     /** Fills the fields; returns what is wrong with the line as JSON, or null. */
@@ -86,6 +88,9 @@ final class JsonLineReader {
                         break;
                     case "access_log_type":
                         fields.setLogType(kept(parser, value));
+                        break;
+                    case "client":
+                        fields.client = withClient ? kept(parser, value) : null;
                         break;
                     default:
                         break;

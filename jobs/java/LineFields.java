@@ -29,11 +29,14 @@ final class LineFields {
     boolean limitedByDetails;
     boolean periodic;
 
-    /** These three are null where the value is absent or no text. */
+    /** These four are null where the value is absent or no text. */
     Texts.Text flags;
 
     Texts.Text cluster;
     Texts.Text host;
+
+    /** Read only where it is asked for: callers choose it, and may send ever new ones. */
+    Texts.Text client;
 
     void clear() {
         startTime = null;
@@ -48,6 +51,7 @@ final class LineFields {
         flags = null;
         cluster = null;
         host = null;
+        client = null;
     }
 
     /** Sets periodic by the line's access_log_type, which may be null. */

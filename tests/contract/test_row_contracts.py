@@ -192,7 +192,7 @@ ROWS: dict[Topic, dict[str, Any]] = {
     },
     topics.CALL_STATISTICS: {
         "id": f"1h|client|vision|chat|batch|{START_MS}", "span": "1h", "level": "client",
-        "window_start": MOMENT, "window_end": MOMENT, "department": "vision", "task": "chat",
+        "window_start": MOMENT, "window_end": MOMENT, "complete": True, "department": "vision", "task": "chat",
         "client": "batch", "clients_seen": 1, "requests": 4, "errors_4xx": 1, "errors_5xx": 0, "aborted": 0,
         "rate_limited": 1, "error_rate": 0.0, "bytes_received": 4, "bytes_sent": 4, "latency_count": 2,
         "latency_avg_ms": 15.0, "latency_max_ms": 20.0, "latency_p50_ms": 10.0, "latency_p99_ms": 20.0,

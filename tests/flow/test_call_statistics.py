@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,14 @@ from tests.oracle import Position, RawLine
 
 START = datetime(2026, 11, 24, 22, 0, tzinfo=UTC)
 """Two hours before midnight: the lines fill three hours of two days."""
-CLIENTS = ("batch", "search", "web", None, "-", "bad name!", "a/b:c@d")
-ALLOWED = 4
+CLIENTS = ("batch", "search", "web", None, "-", " ", 7, "bad name!", 'we"b', "Zürich", "x" * 129, "a/b:c@d")
+TASKS = ("chat", "rank")
+UNKNOWN = (None, "-", " ", 7)
+BAD = ("bad name!", 'we"b', "Zürich", "x" * 129)
+ALLOWED = 3
+"""Fewer than there are names."""
+SPANS = {"1h": (timedelta(hours=1), timedelta(minutes=5)), "1d": (timedelta(days=1), timedelta(hours=1))}
+"""A window's length, and how often it is written."""
 
 
 def lines() -> list[dict[str, Any]]:
@@ -38,7 +44,7 @@ def lines() -> list[dict[str, Any]]:
                 {
                     "start": START + timedelta(minutes=minute, milliseconds=dice.randint(0, 59_000)),
                     "duration": dice.randint(1, 900),
-                    "task": dice.choice(["chat", "rank"]),
+                    "task": dice.choice(TASKS),
                     "client": dice.choice(CLIENTS),
                     "status": status,
                     "bytes": dice.randint(0, 10_000),
@@ -63,41 +69,49 @@ def text_of(one: dict[str, Any]) -> str:
     )
 
 
-def named(client: str | None) -> str:
-    if client in (None, "-"):
+def named(client: str | int | None) -> str:
+    if client in UNKNOWN:
         return "__unknown__"
-    return "__overflow__" if client == "bad name!" else str(client)
+    return "__overflow__" if client in BAD else str(client)
 
 
-def expected(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Rows by id: every line into its hour and day, at three levels, by the contract."""
-    minutes: dict[tuple[datetime, str], set[str]] = defaultdict(set)
-    ended = [(one["start"] + timedelta(milliseconds=one["duration"]), one) for one in found]
-    for end, one in ended:
-        minute = end.replace(second=0, microsecond=0)
-        if named(one["client"]) != "__overflow__":
-            minutes[minute, one["task"]].add(named(one["client"]))
+def expected(found: list[dict[str, Any]]) -> dict[tuple[str, datetime], dict[str, Any]]:
+    """Rows by id and by until when they count: every line into what is written of its hour and day from then on."""
+    windows: dict[tuple[str, datetime, datetime], list[dict[str, Any]]] = defaultdict(list)
+    for one in found:
+        event = one["start"] + timedelta(milliseconds=one["duration"])
+        for span, (length, step) in SPANS.items():
+            start = event.replace(minute=0, second=0, microsecond=0)
+            start = start if span == "1h" else start.replace(hour=0)
+            end = start + step * ((event - start) // step + 1)
+            while end <= start + length:
+                windows[span, start, end].append(one)
+                end += step
+    rows = {}
+    for (span, start, end), some in windows.items():
+        for task in (None, "chat", "rank"):
+            of_task = [one for one in some if task in (None, one["task"])]
+            groups = by_client(of_task) if task and end == start + SPANS[span][0] else {}
+            if of_task:
+                level = "task" if task else "department"
+                clients = set().union(*(by_client([o for o in of_task if o["task"] == t]) for t in TASKS))
+                rows[identified(span, level, task, None, start), end] = row_of(of_task, len(clients))
+            for client, its in groups.items():
+                rows[identified(span, "client", task, client, start), end] = row_of(its, 1)
+    return rows
+
+
+def by_client(of_task: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """One task's lines of one window, the clients past the allowed ones in __overflow__."""
+    kept = sorted({named(one["client"]) for one in of_task} - {"__overflow__"})[:ALLOWED]
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    clients: dict[str, set[str]] = defaultdict(set)
-    for end, one in ended:
-        minute = end.replace(second=0, microsecond=0)
-        kept = sorted(minutes[minute, one["task"]])[:ALLOWED]
-        client = named(one["client"])
-        client = client if client in kept else "__overflow__"
-        for span, start in (
-            ("1h", end.replace(minute=0, second=0, microsecond=0)),
-            ("1d", end.replace(hour=0, minute=0, second=0, microsecond=0)),
-        ):
-            start_ms = round(start.timestamp() * 1000)
-            for level, task, who in (
-                ("department", None, None),
-                ("task", one["task"], None),
-                ("client", one["task"], client),
-            ):
-                identifier = CallStatisticsRow.id_of(span, level, "vision", task, who, start_ms)
-                groups[identifier].append(one)
-                clients[identifier].add(client)
-    return {identifier: row_of(some, len(clients[identifier])) for identifier, some in groups.items()}
+    for one in of_task:
+        groups[named(one["client"]) if named(one["client"]) in kept else "__overflow__"].append(one)
+    return groups
+
+
+def identified(span: str, level: str, task: str | None, client: str | None, start: datetime) -> str:
+    return CallStatisticsRow.id_of(span, level, "vision", task, client, round(start.timestamp() * 1000))
 
 
 def row_of(some: list[dict[str, Any]], clients: int) -> dict[str, Any]:
@@ -125,7 +139,9 @@ def settings(kafka: Kafka, tmp_path: Path) -> Settings:
     )
 
 
-def test_hours_and_days_are_what_the_lines_say_and_an_hour_is_its_minutes(settings: Settings) -> None:
+def test_hours_and_days_are_what_the_lines_say_whenever_they_are_written_and_an_hour_is_its_minutes(
+    settings: Settings,
+) -> None:
     found = lines()
     received_ms = round((START + timedelta(hours=4)).timestamp() * 1000)
     put(
@@ -139,22 +155,29 @@ def test_hours_and_days_are_what_the_lines_say_and_an_hour_is_its_minutes(settin
     tables = environment.create(settings, where, call_statistics.NAME)
     call_statistics.main(tables, settings, bounded=True).execute().wait()
 
-    newest: dict[str, CallStatisticsRow] = {}
-    for message in messages(settings.kafka, topics.CALL_STATISTICS):
-        row = CallStatisticsRow.model_validate_json(message.value() or b"")
-        assert row.id not in newest, "each is written once, when it is over"
-        newest[row.id] = row
+    written = [
+        CallStatisticsRow.model_validate_json(message.value() or b"")
+        for message in messages(settings.kafka, topics.CALL_STATISTICS)
+    ]
     wanted = expected(found)
-    assert newest.keys() == wanted.keys()
-    for identifier, row in newest.items():
-        want = wanted[identifier]
+    assert len(written) == len(wanted), "each is written once for each moment until when it counts"
+    newest: dict[str, CallStatisticsRow] = {}
+    for row in written:
+        want = wanted[row.id, row.window_end]
         for name in want.keys() - {"p99"}:
-            assert getattr(row, name) == want[name], (identifier, name)
+            assert getattr(row, name) == want[name], (row.id, row.window_end, name)
         if want["p99"] is None:
             assert row.latency_p99_ms is None
         else:
-            assert row.latency_p99_ms == pytest.approx(want["p99"], rel=0.011), identifier
-    assert any("__overflow__" in identifier for identifier in newest)
+            assert row.latency_p99_ms == pytest.approx(want["p99"], rel=0.011), row.id
+        assert row.complete == (row.window_end - row.window_start == SPANS[row.span][0])
+        assert row.id not in newest or newest[row.id].window_end < row.window_end, "the last one counts most"
+        newest[row.id] = row
+    assert all(row.complete for row in newest.values()), "a bounded run closes every window"
+    named_rows = Counter(
+        (row.span, row.window_start, row.task) for row in newest.values() if row.level == "client"
+    )
+    assert set(named_rows.values()) == {ALLOWED + 1}, "as many names as are allowed, and the others together"
 
     an_hour_is_its_minutes(settings, newest)
 
@@ -180,9 +203,22 @@ def an_hour_is_its_minutes(settings: Settings, newest: dict[str, CallStatisticsR
             dict(row.histogram.buckets),
         )
         for row in newest.values()
-        if row.span == "1h" and row.level != "client"
+        if row.span == "1h" and row.level != "client" and row.complete
     }
     assert own == hours
+
+
+def test_the_lines_are_aggregated_once_and_each_window_once(settings: Settings) -> None:
+    """The planner would do it once for each use of a view that it can prune or filter in another way."""
+    tables = environment.create(settings, environment.Where(bounded=True), call_statistics.NAME)
+    plan = call_statistics.main(tables, settings, bounded=True).explain()
+    executed = plan.partition("== Optimized Execution Plan ==")[2]
+    assert executed.count("TableSourceScan") == 1
+    assert executed.count("GlobalWindowAggregate(groupBy=[upstream_cluster, upstream_host]") == 1
+    assert executed.count("window=[TUMBLE(time_col=[cell_time]") == 1
+    assert executed.count(
+        "GlobalWindowAggregate(groupBy=[department, task, client], window=[CUMULATE("
+    ) == len(SPANS)
 
 
 def test_the_job_writes_the_columns_of_the_contract() -> None:

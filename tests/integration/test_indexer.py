@@ -17,8 +17,10 @@ from tidegate.schemas.raw_lines import ACCESS_LOG_NUMBERS, ACCESS_LOG_TIME
 from tidegate.schemas.rows import DeadLetter
 from tidegate.schemas.settings import Elasticsearch, Kafka, Settings
 
+from tests.call_rows import calls_row
 from tests.integration.elasticsearch_proxy import Fault, proxy_to
 from tests.integration.indexing import (
+    DAY_MS,
     ROWS_TOPIC,
     client_of,
     committed,
@@ -51,6 +53,23 @@ def test_a_row_that_is_written_twice_is_one_document_in_its_last_form(
         row(1)["id"]: 11,
         row(2)["id"]: 22,
     }
+
+
+def test_an_open_hours_row_is_replaced_by_each_newer_one(kafka: Kafka, elasticsearch: Elasticsearch) -> None:
+    contract = contract_of("tidegate.call-statistics")
+    hour = calls_row(at=DAY_MS, requests=4)
+    written = [
+        hour
+        | {"requests": number, "window_end": f"2026-11-24T10:{5 * number:02d}:00.000Z", "complete": False}
+        for number in (1, 2)
+    ]
+    settings = settings_of(kafka, elasticsearch)
+    produce(kafka, contract.topic.name, written, partition=0)
+    index_all(settings, contract.topic.name)
+    assert documents(elasticsearch, contract.topic.name) == {hour["id"]: written[-1]}
+    produce(kafka, contract.topic.name, [hour], partition=0)
+    index_all(settings, contract.topic.name)
+    assert documents(elasticsearch, contract.topic.name) == {hour["id"]: hour}
 
 
 def test_an_index_that_is_rebuilt_from_its_topic_equals_the_first(

@@ -27,29 +27,29 @@ from tidegate.schemas.topic_rows import TOPIC_ROWS
 
 DAY = date(2026, 11, 24)
 PLAIN = Elasticsearch()
-DIGESTS_OF_VERSION = 2
+DIGESTS_OF_VERSION = 3
 DIGESTS = {
-    "gateway.access-logs": "eb328fcf1b3ed6a3",
-    "inference.logs": "f6c6fe1f52e6dfe6",
-    "tidegate.service-metrics.1s": "2ecf3d0e9c71eec0",
-    "tidegate.service-metrics.1m": "fc0aec7b588a0630",
-    "tidegate.line-counts": "db621c85173c1e1b",
-    "tidegate.late": "63e1c865ba8adace",
-    "tidegate.dead-letters": "66e5ef35cac603fd",
-    "kubernetes.replicas": "6f36d608d46d3395",
-    "kubernetes.gateways": "d5973b6e11b8b66b",
-    "tidegate.replica-changes": "5b0226ffcf9c2651",
-    "tidegate.rate-limits": "3f950a1f768fc5a4",
-    "tidegate.rate-limits.current": "5ef93f3be95dac41",
-    "tidegate.limit-controls": "39d2d919c749b315",
-    "tidegate.tasks": "dda83342bd76e0bd",
-    "tidegate.changes": "e79420cba282fde0",
-    "tidegate.resource-metrics.10s": "303a6c0197d1a23c",
-    "tidegate.resource-metrics.1m": "2e169e6b86c7685f",
-    "tidegate.task-profile": "74bd4e54ca8313bb",
-    "tidegate.alerts": "3e6cf43f483316ba",
-    "tidegate.autoscaling-signals": "8c54bfa2c8769da1",
-    "tidegate.call-statistics": "32b4bb4d753e7dc7",
+    "gateway.access-logs": "53dfd739c2abd77f",
+    "inference.logs": "67409f446cc9a0d2",
+    "tidegate.service-metrics.1s": "1df3171ef4bc0e61",
+    "tidegate.service-metrics.1m": "091d8e882f279ae5",
+    "tidegate.line-counts": "9a8fb2a98f4a06b9",
+    "tidegate.late": "740b24784080eed1",
+    "tidegate.dead-letters": "fa118e9066bd7580",
+    "kubernetes.replicas": "0c5d9e98c8990ad5",
+    "kubernetes.gateways": "94a3df23e0aed8e9",
+    "tidegate.replica-changes": "7e27297f62f77618",
+    "tidegate.rate-limits": "f09992df2da5dca3",
+    "tidegate.rate-limits.current": "83038c809e537023",
+    "tidegate.limit-controls": "a8ea5d72e11e7fb9",
+    "tidegate.tasks": "3b3d978a19713160",
+    "tidegate.changes": "e3c6ec538b2ddd09",
+    "tidegate.resource-metrics.10s": "07279fdc8b0d5f8b",
+    "tidegate.resource-metrics.1m": "d1e824434f819218",
+    "tidegate.task-profile": "4de324426820d894",
+    "tidegate.alerts": "5bd334a359827178",
+    "tidegate.autoscaling-signals": "e2c012aff62687cf",
+    "tidegate.call-statistics": "9ac5873cb166525f",
 }
 """Of each topic's template. One changed? Raise TEMPLATE_VERSION, and write both anew here."""
 

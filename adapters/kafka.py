@@ -143,6 +143,8 @@ def _new_topic(kafka: Kafka, topic: Topic) -> NewTopic:
         config["retention.ms"] = str(int(topic.retention_hours * 3_600_000))
     if topic.whole_hours is not None:
         config["min.compaction.lag.ms"] = str(int(topic.whole_hours * 3_600_000))
+    if topic.broker_time:
+        config["message.timestamp.type"] = "LogAppendTime"
     return NewTopic(
         kafka.topic(topic),
         num_partitions=topic.partitions or kafka.partitions,

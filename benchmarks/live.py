@@ -83,22 +83,22 @@ def servers(*names: str) -> Iterator[LocalStack]:
 
 
 @contextmanager
-def running_job(*more_servers: str) -> Iterator[Running]:
-    """Kafka, Flink and these servers, with the job service-metrics on them."""
+def running_job(*more_servers: str, jobs: Sequence[str] = (service_metrics.NAME,)) -> Iterator[Running]:
+    """Kafka, Flink and these servers, with these jobs on them."""
     with servers("kafka", *more_servers, "flink-jobmanager", "flink-taskmanager") as stack:
         config = stack.state_dir / CONFIG_FILE
         command = (sys.executable, "-m", "tidegate.cli.main", "--config", str(config))
         running = Running(stack, stack.settings, command)
-        _submit(running)
+        _submit(running, jobs)
         yield running
 
 
-def _submit(running: Running) -> None:
+def _submit(running: Running, jobs: Sequence[str]) -> None:
     """As a user does: by `tidegate submit`."""
     try:
         flink_job.submit(
             running.command,
-            (service_metrics.NAME,),
+            jobs,
             running.settings.flink.rest_address,
             running.stack.state_dir / "logs",
         )

@@ -15,7 +15,7 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -27,6 +27,7 @@ from tidegate.adapters.kafka import ensure_topics
 from tidegate.jobs import environment, service_metrics
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Kafka, Settings, Stack
+from tidegate.schemas.topics import Topic
 from tidegate.stack import local_stack
 
 from benchmarks.lines import BLOCK_LINES, Shape, batches
@@ -40,7 +41,7 @@ _FLOOR_COLUMNS = """
 
 @dataclass(frozen=True)
 class Run:
-    """One bounded run. cpu_seconds: of Flink's JVM, all threads."""
+    """One bounded run. cpu_seconds: of Flink's JVM, all threads, and of this process, where Python functions run."""
 
     lines: int
     seconds: float
@@ -59,8 +60,8 @@ class Run:
         return f"{self.lines:12,} lines  {self.speed:9,.0f} lines/s  {cpu_us:5.2f} us of CPU a line"
 
 
-def fill(kafka: Kafka, lines: Iterator[Sequence[bytes]]) -> int:
-    """These batches of lines into the access-log topic; how many lines they were."""
+def fill(kafka: Kafka, topic: Topic, messages: Iterable[tuple[str | None, bytes]]) -> int:
+    """These messages, each with its key, into a topic; how many they were."""
     producer = Producer(
         {
             **kafka.client_config(),
@@ -70,20 +71,18 @@ def fill(kafka: Kafka, lines: Iterator[Sequence[bytes]]) -> int:
             "queue.buffering.max.messages": 1_000_000,
         }
     )
-    topic = kafka.topic(topics.ACCESS_LOGS)
+    name = kafka.topic(topic)
     filled = 0
-    for batch in lines:
-        filled += len(batch)
-        for line in batch:
-            while True:
-                try:
-                    producer.produce(topic, line)
-                    break
-                except BufferError:
-                    producer.poll(0.1)
-        producer.poll(0)
+    for key, message in messages:
+        filled += 1
+        while True:
+            try:
+                producer.produce(name, message, key)
+                break
+            except BufferError:
+                producer.poll(0.1)
     if producer.flush(120):
-        raise SystemExit("not all lines reached Kafka")
+        raise SystemExit(f"not all messages reached {name}")
     return filled
 
 
@@ -110,10 +109,15 @@ def job(settings: Settings, lines: int) -> Run:
 def measured(lines: int, start: Callable[[], Any]) -> Run:
     """A Flink job from its submission to its end."""
     jvm = next(child for child in psutil.Process().children(recursive=True) if _is_pyflinks(child))
-    before, began = jvm.cpu_times(), time.perf_counter()
+    both = (jvm, psutil.Process())
+    before, began = _cpu_seconds(both), time.perf_counter()
     start().wait()
-    seconds, after = time.perf_counter() - began, jvm.cpu_times()
-    return Run(lines, seconds, after.user + after.system - before.user - before.system)
+    seconds = time.perf_counter() - began
+    return Run(lines, seconds, _cpu_seconds(both) - before)
+
+
+def _cpu_seconds(processes: Iterable[psutil.Process]) -> float:
+    return sum(times.user + times.system for times in (one.cpu_times() for one in processes))
 
 
 def _is_pyflinks(process: psutil.Process) -> bool:
@@ -136,7 +140,8 @@ def main() -> None:
             runs: dict[str, list[Run]] = {"floor": [], "job": []}
             in_topic = 0
             for part in (islice(lines, arguments.lines // 3 // BLOCK_LINES), lines):
-                in_topic += fill(settings.kafka, part)
+                keyless = ((None, line) for batch in part for line in batch)
+                in_topic += fill(settings.kafka, topics.ACCESS_LOGS, keyless)
                 for name, work in (("floor", floor), ("job", job)):
                     run = work(settings, in_topic)
                     runs[name].append(run)

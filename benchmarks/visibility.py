@@ -224,16 +224,16 @@ def report(measured: Measured, settings: Settings) -> None:
     floor = requests.floor(delay)
     kafka = requests.until(measured.rows.second_read_ms)
     elasticsearch = requests.until(measured.found_ms)
-    print(f"{'seconds':44} {'p50':>7} {'p95':>7} {'p99':>7} {'max':>7}")
-    _figures(f"floor: the second's end and {delay:g} s more", floor)
-    _figures("a request's end to its row in Kafka", kafka)
-    _figures("  beyond the floor", kafka - floor)
-    _figures("a request's end to a search that finds it", elasticsearch)
-    _figures("  beyond the floor", elasticsearch - floor)
+    print(f"{'seconds':52} {'p50':>7} {'p95':>7} {'p99':>7} {'max':>7}")
+    figures(f"floor: the second's end and {delay:g} s more", floor)
+    figures("a request's end to its row in Kafka", kafka)
+    figures("  beyond the floor", kafka - floor)
+    figures("a request's end to a search that finds it", elasticsearch)
+    figures("  beyond the floor", elasticsearch - floor)
     _course(measured, requests, kafka, elasticsearch)
     minutes = _minutes(measured)
     ages = [(read - start) / 1000 - 60 for starts in minutes.values() for start, read in starts]
-    _figures(f"a minute's end to its rows in Kafka ({len(minutes)} min)", np.array(ages or [np.inf]))
+    figures(f"a minute's end to its rows in Kafka ({len(minutes)} min)", np.array(ages or [np.inf]))
     print(f"load average: {measured.loads[0]:.1f} at first, at most {max(measured.loads):.1f}")
     print(f"the gateway was at most {max(second.behind_ms for second in measured.seconds):.0f} ms behind")
     _target("Kafka p95", _percentile(kafka, 95), KAFKA_TARGET_SECONDS, KAFKA_AIM_SECONDS)
@@ -264,9 +264,10 @@ def _percentile(values: Floats, percent: float) -> float:
     return float(np.percentile(values, percent, method="inverted_cdf"))
 
 
-def _figures(name: str, values: Floats) -> None:
+def figures(name: str, values: Floats) -> None:
+    """Print a line of percentiles."""
     shown = " ".join(f"{_percentile(values, percent):7.2f}" for percent in (50, 95, 99, 100))
-    print(f"{name:44} {shown}")
+    print(f"{name:52} {shown}")
 
 
 def _target(name: str, seconds: float, target: float, aim: float | None = None) -> None:

@@ -12,6 +12,7 @@ from tidegate.cli.app_context import DONE, CommandFailed, Options
 from tidegate.cli.failures import failures
 from tidegate.cli.limits_display import entry_line, heading, limits_table, print_table
 from tidegate.cli.limits_words import age, override, pause, resume
+from tidegate.cli.stopping import stopping
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,8 +74,7 @@ def show(
             print_table(limits_table(mine))
             typer.echo()
         begin = datetime.now(UTC) - age("--since", since or DEFAULT_SINCE)
-        _print_timeline(settings, key, begin, follow=follow, json=json)
-    return DONE
+        return _print_timeline(settings, key, begin, follow=follow, json=json)
 
 
 @limits.command()
@@ -154,7 +154,7 @@ def _print_limits(rows: list[RateLimitRow], *, json: bool) -> None:
         typer.echo("no limits: `tidegate limit` has decided none yet", err=True)
 
 
-def _print_timeline(settings: Settings, key: TaskKey, begin: datetime, *, follow: bool, json: bool) -> None:
+def _print_timeline(settings: Settings, key: TaskKey, begin: datetime, *, follow: bool, json: bool) -> int:
     from tidegate.adapters.limit_timeline import TimelineReader
     from tidegate.jobs.logic.limit_timeline import Follower, timeline
 
@@ -171,14 +171,18 @@ def _print_timeline(settings: Settings, key: TaskKey, begin: datetime, *, follow
             _print_entries(entries, json=json)
             if not entries:
                 typer.echo(f"nothing happened to {key} since then", err=True)
-            return
-        for known_to in reader.follow(record):
-            _print_entries(follower.new(timeline(record, begin, known_to, ended=False)), json=json)
-            sys.stdout.flush()
-            if known_to - begin > 2 * FOLLOWED:
-                begin = known_to - FOLLOWED
-                record.forget_before(begin)
-                follower.forget_before(begin)
+            return DONE
+        with stopping() as received:
+            for known_to in reader.follow(record):
+                _print_entries(follower.new(timeline(record, begin, known_to, ended=False)), json=json)
+                sys.stdout.flush()
+                if received.stop.is_set():
+                    break
+                if known_to - begin > 2 * FOLLOWED:
+                    begin = known_to - FOLLOWED
+                    record.forget_before(begin)
+                    follower.forget_before(begin)
+        return received.exit_code
     finally:
         reader.close()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tidegate.cli.app_context import DONE, Options
 from tidegate.cli.failures import failures
+from tidegate.cli.stopping import stopping
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,20 +78,18 @@ def windows(
     with failures(settings):
         reader = WindowReader(settings.kafka, span.value)
         try:
-            coming = reader.follow(wanted) if follow else iter(())
             earlier = (
                 reader.since(wanted, begin)
                 if begin is not None
                 else reader.newest(wanted, last or DEFAULT_LAST)
             )
             _print(earlier, json=json, follow=follow)
-            for row in coming:
-                _print_one(row, json=json)
+            code = _print_coming(reader.follow(wanted), json=json) if follow else DONE
         finally:
             reader.close()
         if reader.unreadable:
             typer.echo(f"{reader.unreadable} messages are no service-metrics rows", err=True)
-    return DONE
+    return code
 
 
 def read_age(text: str) -> timedelta:
@@ -169,6 +168,16 @@ def _print(rows: list[ServiceMetricsRow], *, json: bool, follow: bool) -> None:
         console.print(table, soft_wrap=True)
     else:
         typer.echo("no rows match", err=True)
+
+
+def _print_coming(coming: Iterable[ServiceMetricsRow | None], *, json: bool) -> int:
+    """Until it is ended; the exit code."""
+    with stopping() as received:
+        for row in coming:
+            _print_one(row, json=json)
+            if received.stop.is_set():
+                break
+    return received.exit_code
 
 
 def _print_one(row: ServiceMetricsRow | None, *, json: bool) -> None:

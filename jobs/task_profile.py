@@ -242,18 +242,15 @@ def build(
     return statements
 
 
-def main(environment: StreamTableEnvironment, settings: Settings, *, bounded: bool) -> StatementSet:
-    """The job on Kafka: registers the topics as tables, then builds.
-
-    bounded: read what is in the topics now, say each profile once, end.
-    """
-    tables = Tables()
-    kafka: Kafka = settings.kafka
+def register_inputs(
+    environment: StreamTableEnvironment, settings: Settings, tables: Tables, *, bounded: bool
+) -> None:
+    """The topics that are read as tables. bounded: what is in them now."""
     for name, source in INPUTS.items():
         environment.execute_sql(
             messages_table(
                 getattr(tables, name),
-                kafka,
+                settings.kafka,
                 source.topic,
                 settings.task_profile.consumer_group,
                 bounded=bounded,
@@ -261,6 +258,16 @@ def main(environment: StreamTableEnvironment, settings: Settings, *, bounded: bo
                 keyed=True,
             )
         )
+
+
+def main(environment: StreamTableEnvironment, settings: Settings, *, bounded: bool) -> StatementSet:
+    """The job on Kafka: registers the topics as tables, then builds.
+
+    bounded: read what is in the topics now, say each profile once, end.
+    """
+    tables = Tables()
+    kafka: Kafka = settings.kafka
+    register_inputs(environment, settings, tables, bounded=bounded)
     environment.execute_sql(messages_sink(tables.profiles, kafka, topics.TASK_PROFILE))
     environment.execute_sql(messages_sink(tables.signals, kafka, topics.AUTOSCALING_SIGNALS))
     environment.execute_sql(dead_letters_table(tables.dead_letters, kafka))

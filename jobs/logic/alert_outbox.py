@@ -25,10 +25,14 @@ class Outbox:
     _fired: set[str] = field(default_factory=set)
 
     def put(self, row: AlertRow) -> None:
-        """Take in a row. Pending and silenced ones are for people who look; an end goes where the beginning went."""
+        """Take in a row. Pending and silenced ones are for people who look; an end goes where the beginning went.
+
+        What is silenced while it fires isn't sent again until the silence is over.
+        """
         if row.state == "pending" or (row.state == "resolved" and row.fired_at is None):
             return
         if row.silenced and not (row.state == "resolved" and row.alert_key in self._fired):
+            self._rows.pop(row.alert_key, None)
             return
         self._rows[row.alert_key] = row
 

@@ -22,7 +22,6 @@ from confluent_kafka import Producer
 from tidegate.adapters import alert_sender
 from tidegate.adapters.alert_targets import Alertmanager, SendFailed, Webhook
 from tidegate.adapters.kafka import ensure_topics
-from tidegate.jobs.logic.alert_outbox import Outbox
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Kafka, Settings, Stack
 from tidegate.schemas.signal_rows import AlertRow
@@ -205,18 +204,6 @@ def test_who_does_not_answer_and_who_refuses_are_told_apart(receiver: Receiver) 
             webhook.send([now_row("firing")], datetime.now(UTC))
         assert failed.value.lasting is lasting
         assert "secret-token" not in str(failed.value)
-
-
-def test_a_flapping_series_is_few_messages() -> None:
-    """What is sent for an alert that is told of each second for ten minutes: once at first, then each minute."""
-    outbox, sent = Outbox(60_000), 0
-    for second in range(600):
-        now_ms = 1_795_514_400_000 + 1000 * second
-        outbox.put(alert("firing", observed_at=datetime.fromtimestamp(now_ms / 1000, UTC)))
-        due = outbox.due(now_ms)
-        outbox.sent(due, now_ms)
-        sent += len(due)
-    assert sent == 10
 
 
 def command(kafka: Kafka, tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:

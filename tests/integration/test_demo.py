@@ -137,7 +137,7 @@ def test_the_limit_followed_the_replicas_that_left_and_the_summary_says_how_soon
     assert cut is not None, short_demo.output
     seen, settled, decided, applied, before, after = map(float, cut.groups())
     assert seen <= settled <= decided <= applied
-    assert settled - seen >= 2.0, "a lower count settles after two seconds"
+    assert round(settled - seen, 1) >= 1.9, "a lower count settles after two seconds, each shown to a tenth"
     assert (before, after) == (pytest.approx(100, abs=10), pytest.approx(100, abs=10))
 
 

@@ -25,6 +25,7 @@ from tidegate.adapters.kafka import messages
 from tidegate.adapters.remote_write_proto import remote_write_pb2, remote_write_v2_pb2
 from tidegate.schemas.settings import Kafka, Settings, Stack
 from tidegate.schemas.topics import PROMETHEUS_METRICS
+from tidegate.stack import local_stack
 from tidegate.stack.local import LocalStack
 from tidegate.stack.prometheus import PROMETHEUS, Scraping, add_prometheus, url
 
@@ -32,6 +33,7 @@ from tests.conftest import up
 from tests.waiting import until
 
 START_MS = 1_795_514_400_000
+CPU = "container_cpu_usage_seconds_total"
 V1 = "application/x-protobuf"
 V2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request"
 
@@ -131,7 +133,7 @@ def request_v1(series: list[dict[str, str]], samples: int = 1) -> bytes:
 
 
 def cpu(pod: str = "chat-0", **labels: str) -> dict[str, str]:
-    return {"__name__": "container_cpu_usage_seconds_total", "namespace": "vision", "pod": pod, **labels}
+    return {"__name__": CPU, "namespace": "vision", "pod": pod, **labels}
 
 
 def written(kafka: Kafka) -> list[dict[str, Any]]:
@@ -161,12 +163,12 @@ def test_what_a_real_prometheus_scrapes_is_in_kafka_as_prometheus_itself_has_it(
         add_prometheus(stack, scraping)
         up(stack, PROMETHEUS)
         until(lambda: exporter.scrapes >= 8, "scrapes")
-        until(lambda: len(of(written(kafka), "container_cpu_usage_seconds_total")) >= 6, "samples in Kafka")
+        until(lambda: len(of(written(kafka), CPU)) >= 6, "samples in Kafka")
         found = written(kafka)
         client = PrometheusConnect(url(stack, PROMETHEUS))
-        (series,) = client.custom_query("container_cpu_usage_seconds_total[5m]")
+        (series,) = client.custom_query(f"{CPU}[5m]")
     own = {(round(float(at) * 1000), float(value)) for at, value in series["values"]}
-    mine = of(found, "container_cpu_usage_seconds_total")
+    mine = of(found, CPU)
     assert len(mine) >= 6
     for sample in mine:
         assert (epoch_ms(sample["timestamp"]), float(sample["value"])) in own
@@ -175,6 +177,51 @@ def test_what_a_real_prometheus_scrapes_is_in_kafka_as_prometheus_itself_has_it(
         }
     assert {sample["value"] for sample in of(found, "container_memory_working_set_bytes")} == {"NaN"}
     assert of(found, "go_goroutines") == []
+
+
+@pytest.mark.slow
+def test_what_a_real_prometheus_scrapes_while_kafka_is_away_is_in_kafka_afterwards(
+    exporter: Exporter, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    stack = local_stack(Settings(stack=Stack(state_dir=state, start_timeout_seconds=240)))
+    try:
+        kafka = up(stack, "kafka").kafka
+        with command(kafka, tmp_path, timeout_seconds=1, retry_after_seconds=1) as address:
+            add_prometheus(stack, Scraping({"cadvisor": [exporter.address]}, [address], interval_seconds=0.5))
+            up(stack, PROMETHEUS)
+            until(lambda: len(of(written(kafka), CPU)) >= 4, "samples in Kafka")
+            stack.kill("kafka")
+            until(lambda: refusals(address) >= 2, "Prometheus is refused")
+            missed = exporter.scrapes
+            until(lambda: exporter.scrapes >= missed + 10, "scrapes that can't be written")
+            up(stack, "kafka")
+            back = exporter.scrapes + 4
+            client = PrometheusConnect(url(stack, PROMETHEUS))
+
+            def own() -> list[tuple[int, float]]:
+                (series,) = client.custom_query(f"{CPU}[5m]")
+                return [(round(float(at) * 1000), float(value)) for at, value in series["values"]]
+
+            until(lambda: len(own()) >= back - 1, "scrapes after the outage")
+            wanted = [one for one in own() if one[1] <= 0.25 * back]
+
+            def all_there() -> bool:
+                mine = {(epoch_ms(one["timestamp"]), float(one["value"])) for one in of(written(kafka), CPU)}
+                return mine >= set(wanted)
+
+            until(all_there, "every sample in Kafka")
+            assert len(wanted) >= missed + 10
+    finally:
+        stack.down(purge=True)
+
+
+def refusals(address: str) -> float:
+    """How often the command has answered 503."""
+    metrics = address.replace("/api/v1/write", "/metrics")
+    with urllib.request.urlopen(metrics, timeout=10) as answer:  # noqa: S310 (loopback, http)
+        found = re.search(rb'requests_total\{status="503"\} (\S+)', answer.read())
+    return float(found[1]) if found else 0.0
 
 
 def of(samples: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:

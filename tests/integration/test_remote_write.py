@@ -220,7 +220,7 @@ def refusals(address: str) -> float:
     """How often the command has answered 503."""
     metrics = address.replace("/api/v1/write", "/metrics")
     with urllib.request.urlopen(metrics, timeout=10) as answer:  # noqa: S310 (loopback, http)
-        found = re.search(rb'requests_total\{status="503"\} (\S+)', answer.read())
+        found = re.search(rb'requests_total\{code="503"\} (\S+)', answer.read())
     return float(found[1]) if found else 0.0
 
 

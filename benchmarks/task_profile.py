@@ -3,8 +3,8 @@
     python -m benchmarks.task_profile [--tasks N] [--seconds N]
 
 The floor parses the same rows and does nothing with them. What is measured is the pure part, and once more with the
-state packed and unpacked for each row (the worst case: the job keeps 20,000 states unpacked). Flink's own way to Python
-is not in it.
+state packed and unpacked for each row, as it would be were the traffic part of Flink's state. Flink's own way to Python
+is not in it: see benchmarks.window_jobs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import orjson
-from tidegate.jobs.logic.task_profile import TaskKnown
+from tidegate.jobs.logic.task_profile import SecondsHeard, TaskKnown
 from tidegate.schemas.signal_settings import ProfileSettings
 from tidegate.schemas.timestamps import from_epoch_ms, to_text
 
@@ -83,7 +83,7 @@ def main() -> None:
     end_ms = START_MS + 1000 * chosen.seconds
     began = time.perf_counter()
     for one in known.values():
-        one.profile(end_ms, end_ms, end_ms, SETTINGS).model_dump_json()
+        one.profile(end_ms, SecondsHeard(START_MS, end_ms, end_ms), SETTINGS).model_dump_json()
     profiles = chosen.tasks / (time.perf_counter() - began)
     print(f"{len(rows):,} rows of {chosen.tasks:,} tasks, {len(rows[0][1])} bytes each")
     print(f"floor, parsed only:             {floor:12,.0f} rows/s")

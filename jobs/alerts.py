@@ -3,6 +3,9 @@
     told        the messages of the topics that the rules look at, with their keys
     Evaluate    by message key: keeps each alert's state (jobs/logic/alert_evaluation.py)
 
+As in task-profile the state is in memory. Flink's is written when an alert is told of, with each minute that a burn
+rate counts, and else once a minute: after a restart, what was well for less than that has to be well a little longer.
+
 The rules are read when the job is submitted, and are part of it: other rules are another submission, which goes on with
 the alerts that are in the topic.
 """
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "OPTIONS", "Evaluate", "build", "main", "sources_of"]
 
 NAME = "alerts"
+_KEPT_FOR_MS = 60_000
 _LOOK_MS = 30_000
 """How often it is looked whether rows have stopped."""
 
@@ -69,8 +73,17 @@ class Tables:
         return self.inputs + source.replace("-", "_").replace(".", "_")
 
 
+@dataclass
+class _Key:
+    """One message key in memory. timer: one is set. kept_ms: when Flink's state was written, by the rows' clock."""
+
+    known: Evaluation
+    timer: bool = False
+    kept_ms: int = 0
+
+
 class Evaluate(KeyedProcessFunction):  # type: ignore[misc]
-    """The alerts of one message key."""
+    """The alerts of this instance's message keys."""
 
     def __init__(
         self, rules: RulesFile, prefix: str, history: Mapping[str, Sequence[AlertRow]], *, bounded: bool
@@ -82,46 +95,60 @@ class Evaluate(KeyedProcessFunction):  # type: ignore[misc]
         self._history = {key: [row.model_dump_json() for row in rows] for key, rows in history.items()}
         self._bounded = bounded
         self._parsed: RulesFile | None = None
-        self._known: Any = None
-        self._timer: Any = None
+        self._kept: Any = None
+        self._keys: dict[str, _Key] = {}
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        """Declare the state."""
+        """Declare the state: (Evaluation, whether a timer is set)."""
         self._parsed = RulesFile.model_validate_json(self._rules)
-        self._known = runtime_context.get_state(ValueStateDescriptor("known", Types.PICKLED_BYTE_ARRAY()))
-        self._timer = runtime_context.get_state(ValueStateDescriptor("timer", Types.LONG()))
+        self._kept = runtime_context.get_state(ValueStateDescriptor("kept", Types.PICKLED_BYTE_ARRAY()))
+        self._keys = {}
 
     def process_element(self, value: Any, context: Any) -> Iterator[Any]:
         """value: (key, source, message, partition, offset, when Kafka got it)."""
         key, source, message, partition, offset, seen_at = value
         if message is None:
             return
-        known = self._known.value() or self._begun(key)
+        one = self._key(key)
         seen_ms = to_epoch_ms(datetime.fromisoformat(seen_at))
         try:
             # Whole before anything is kept: a row that can't be read changes nothing.
-            rows = list(known.hear(self._rules_now, source, orjson.loads(message), seen_ms))
+            rows = list(one.known.hear(self._rules_now, source, orjson.loads(message), seen_ms))
         except (ValueError, KeyError, TypeError) as error:
             topic = INPUTS[source].topic.full_name(self._prefix)
             reason = f"no row: {error!r}"
             yield DEAD, dead_letter(reason, topic, NAME, message, partition, offset, seen_at)
             return
-        self._known.update(known)
         yield from map(_message, rows)
-        if not self._bounded and not known.idle and self._timer.value() is None:
-            self._set_timer(context.timer_service())
+        must_keep = bool(rows) or (source == "service-metrics.1m" and bool(self._rules_now.burn_rates))
+        if not self._bounded and not one.timer and not one.known.idle:
+            self._set_timer(one, context.timer_service())
+            must_keep = True
+        if must_keep or seen_ms - one.kept_ms >= _KEPT_FOR_MS:
+            self._keep(one, seen_ms)
 
     def on_timer(self, timestamp: int, context: Any) -> Iterator[Any]:
         """Look whether its rows have stopped."""
-        known = self._known.value()
-        self._timer.clear()
-        if known is None:
-            return
+        one = self._key(context.get_current_key())
         service = context.timer_service()
-        yield from map(_message, list(known.expire(self._rules_now, service.current_processing_time())))
-        self._known.update(known)
-        if not known.idle:
-            self._set_timer(service)
+        now_ms = service.current_processing_time()
+        yield from map(_message, list(one.known.expire(self._rules_now, now_ms)))
+        one.timer = False
+        if not one.known.idle:
+            self._set_timer(one, service)
+        self._keep(one, now_ms)
+
+    def _key(self, key: str) -> _Key:
+        """From memory; or from the state, after a restart; or begun."""
+        one = self._keys.get(key)
+        if one is None:
+            kept = self._kept.value()
+            one = self._keys[key] = _Key(self._begun(key)) if kept is None else _Key(*kept)
+        return one
+
+    def _keep(self, one: _Key, now_ms: int) -> None:
+        self._kept.update((one.known, one.timer))
+        one.kept_ms = now_ms
 
     @property
     def _rules_now(self) -> RulesFile:
@@ -135,10 +162,9 @@ class Evaluate(KeyedProcessFunction):  # type: ignore[misc]
             known.restore(AlertRow.model_validate_json(row))
         return known
 
-    def _set_timer(self, service: Any) -> None:
-        fires_ms = service.current_processing_time() + _LOOK_MS
-        service.register_processing_time_timer(fires_ms)
-        self._timer.update(fires_ms)
+    def _set_timer(self, one: _Key, service: Any) -> None:
+        service.register_processing_time_timer(service.current_processing_time() + _LOOK_MS)
+        one.timer = True
 
 
 def sources_of(rules: RulesFile) -> list[str]:

@@ -6,6 +6,9 @@
 
 Rows of a second's replicas are left out in the source: a department's replicas are most of the topic, and the profile
 needs their minutes only.
+
+What is known is in this process' memory. Flink's state has what must survive a restart, and is written when that
+changes, not with each row: a write of a Python function waits for the JVM's answer, which is most of a millisecond.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from pyflink.datastream import KeyedProcessFunction, OutputTag, RuntimeContext
 from pyflink.datastream.state import ValueStateDescriptor
 from tidegate.jobs.kafka_tables import dead_letters_table, messages_sink, messages_table, text, timestamp_text
 from tidegate.jobs.logic.autoscaling import SignalMemory, decide
-from tidegate.jobs.logic.task_profile import TaskKnown
+from tidegate.jobs.logic.task_profile import SecondsHeard, TaskKnown
 from tidegate.jobs.messages import DEAD, MESSAGE, dead_letter, error_text
 from tidegate.jobs.messages import OPTIONS as MESSAGE_OPTIONS
 from tidegate.schemas import topics
@@ -37,11 +40,9 @@ if TYPE_CHECKING:
     from pyflink.table import StatementSet, StreamTableEnvironment
 
 NAME = "task-profile"
-OPTIONS = {
-    **MESSAGE_OPTIONS,
-    # A task's state is read and written with each of its rows: as many as this are kept unpacked.
-    "python.state.cache.size": "20000",
-}
+OPTIONS = MESSAGE_OPTIONS
+_KEPT_FOR_MS = 60_000
+"""What is not worth a write of its own is written this often: learned capacity, an autoscaler's past."""
 _LAST = (1 << 63) - 1
 """A bounded run says each task's profile once, when everything has been read."""
 
@@ -55,6 +56,15 @@ class Scaling(NamedTuple):
 
     memory: SignalMemory
     said_ms: int
+
+
+@dataclass
+class _Task:
+    """One task in memory. kept_ms: when Flink's state was written."""
+
+    known: TaskKnown
+    scaling: Scaling | None = None
+    kept_ms: int = 0
 
 
 class Input(NamedTuple):
@@ -90,7 +100,7 @@ class Tables:
 
 
 class Profile(KeyedProcessFunction):  # type: ignore[misc]
-    """One task's profile. The newest second of any task is kept for all tasks of this instance."""
+    """The profiles of this instance's tasks. A task that has state has a timer."""
 
     def __init__(self, settings: Settings, *, bounded: bool) -> None:
         """bounded: say each profile once, at the end."""
@@ -98,17 +108,14 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
         self._valid_ms = round(1000 * settings.autoscaling.valid_seconds)
         self._prefix = settings.kafka.topic_prefix
         self._bounded = bounded
-        self._known: Any = None
-        self._timer: Any = None
-        self._scaling: Any = None
-        self._end_ms: int | None = None
-        self._traffic_at_ms: int | None = None
+        self._kept: Any = None
+        self._tasks: dict[str, _Task] = {}
+        self._seconds = SecondsHeard()
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        """Declare the state."""
-        self._known = runtime_context.get_state(ValueStateDescriptor("known", Types.PICKLED_BYTE_ARRAY()))
-        self._timer = runtime_context.get_state(ValueStateDescriptor("timer", Types.LONG()))
-        self._scaling = runtime_context.get_state(ValueStateDescriptor("scaling", Types.PICKLED_BYTE_ARRAY()))
+        """Declare the state: (TaskKnown without traffic, Scaling or None)."""
+        self._kept = runtime_context.get_state(ValueStateDescriptor("kept", Types.PICKLED_BYTE_ARRAY()))
+        self._tasks, self._seconds = {}, SecondsHeard()
 
     def process_element(self, value: Any, context: Any) -> Iterator[Any]:
         """value: (key, input, message, partition, offset, when Kafka got it)."""
@@ -116,56 +123,72 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
         service = context.timer_service()
         seen_ms = to_epoch_ms(datetime.fromisoformat(seen_at))
         now_ms = seen_ms if self._bounded else service.current_processing_time()
-        department, _, task = key.partition("/")
-        known = self._known.value() or TaskKnown(department, task)
+        task = self._task(key)
+        is_new = task is None
+        if task is None:
+            department, _, name = key.partition("/")
+            task = _Task(TaskKnown(department, name))
         try:
-            changed = self._hear(known, source, message, now_ms)
+            changed = self._hear(task.known, source, message, now_ms)
         except (ValidationError, ValueError, KeyError, TypeError) as error:
             reason = error_text(error) if isinstance(error, ValidationError) else f"no row: {error!r}"
             topic = INPUTS[source].topic.full_name(self._prefix)
             yield DEAD, dead_letter(reason, topic, NAME, message, partition, offset, seen_at)
             return
-        self._known.update(known)
-        if self._bounded:
-            service.register_event_time_timer(_LAST)
-            return
-        if changed:
-            yield from self._rows(known, now_ms)
-        if self._timer.value() is None:
-            self._set_timer(service)
+        if is_new:
+            self._tasks[key] = task
+            self._keep(task, now_ms)
+            if self._bounded:
+                service.register_event_time_timer(_LAST)
+            else:
+                self._set_timer(service)
+        if changed and not self._bounded:
+            yield from self._rows(task, now_ms)
+            self._keep(task, now_ms)
 
     def on_timer(self, timestamp: int, context: Any) -> Iterator[Any]:
         """It is time to say it again."""
-        known = self._known.value()
-        if known is None:
+        key = context.get_current_key()
+        task = self._task(key)
+        if task is None:
             return
         if self._bounded:
-            yield from self._rows(known, max(known.heard_ms, self._traffic_at_ms or 0))
+            yield from self._rows(task, max(task.known.heard_ms, self._seconds.at_ms or 0))
             return
         service = context.timer_service()
         now_ms = service.current_processing_time()
-        if known.gone(now_ms):
-            gone = Row(f"{known.department}/{known.task}", None)
+        if task.known.gone(now_ms):
+            gone = Row(key, None)
             yield gone
             yield SIGNALS, gone
-            self._known.clear()
-            self._timer.clear()
-            self._scaling.clear()
+            del self._tasks[key]
+            self._kept.clear()
             return
-        yield from self._rows(known, now_ms)
+        yield from self._rows(task, now_ms)
+        if now_ms - task.kept_ms >= _KEPT_FOR_MS:
+            self._keep(task, now_ms)
         self._set_timer(service)
 
+    def _task(self, key: str) -> _Task | None:
+        """From memory, or from the state, after a restart."""
+        task = self._tasks.get(key)
+        if task is None and (kept := self._kept.value()) is not None:
+            task = self._tasks[key] = _Task(*kept)
+        return task
+
+    def _keep(self, task: _Task, now_ms: int) -> None:
+        self._kept.update((task.known.kept(), task.scaling))
+        task.kept_ms = now_ms
+
     def _hear(self, known: TaskKnown, source: str, message: bytes | None, now_ms: int) -> bool:
-        """Returns whether it has to be said at once."""
+        """Returns whether it has to be said, and kept, at once."""
         if source == "tasks":
             known.hear_task(None if message is None else TaskRow.model_validate_json(message), now_ms)
             return True
         if message is None:
             return False
         if source == "seconds":
-            end_ms = known.hear_second(orjson.loads(message), now_ms, self._settings)
-            self._end_ms = max(end_ms, self._end_ms or 0)
-            self._traffic_at_ms = max(now_ms, self._traffic_at_ms or 0)
+            self._seconds.hear(known.hear_second(orjson.loads(message), now_ms, self._settings), now_ms)
         elif source == "minutes":
             known.hear_minute(orjson.loads(message), now_ms, self._settings)
         elif source == "resources":
@@ -176,33 +199,32 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
             return known.hear_limit(RateLimitRow.model_validate_json(message), now_ms)
         return False
 
-    def _rows(self, known: TaskKnown, now_ms: int) -> Iterator[Any]:
+    def _rows(self, task: _Task, now_ms: int) -> Iterator[Any]:
         """The profile; of a task with a policy also its signals, when they changed or half of their time is over."""
-        profile = known.profile(now_ms, self._end_ms, self._traffic_at_ms, self._settings)
+        profile = task.known.profile(now_ms, self._seconds, self._settings)
         yield Row(profile.id, profile.model_dump_json())
-        policy = known.catalog.autoscaling if known.catalog else None
-        before: Scaling | None = self._scaling.value()
+        policy = task.known.catalog.autoscaling if task.known.catalog else None
+        before = task.scaling
         if policy is None:
             if before is not None:
                 yield SIGNALS, Row(profile.id, None)
-                self._scaling.clear()
+                task.scaling = None
+                self._keep(task, now_ms)
             return
         memory = before.memory if before is not None else SignalMemory()
         signals, memory = decide(profile, policy, memory, now_ms, self._valid_ms)
         said_ms = 0 if before is None else before.said_ms
-        if (
-            before is None
-            or memory.revision != before.memory.revision
-            or now_ms - said_ms >= self._valid_ms / 2
-        ):
+        decided = before is None or memory.revision != before.memory.revision
+        if decided or now_ms - said_ms >= self._valid_ms / 2:
             said_ms = now_ms
             yield SIGNALS, Row(signals.id, signals.model_dump_json())
-        self._scaling.update(Scaling(memory, said_ms))
+        task.scaling = Scaling(memory, said_ms)
+        if decided:
+            self._keep(task, now_ms)
 
     def _set_timer(self, service: Any) -> None:
         fires_ms = service.current_processing_time() + round(self._settings.renew_seconds * 1000)
         service.register_processing_time_timer(fires_ms)
-        self._timer.update(fires_ms)
 
 
 def told(tables: Tables) -> str:

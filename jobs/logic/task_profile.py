@@ -8,12 +8,16 @@
 Traffic is kept in slots of SLOT_SECONDS, aligned to the epoch. Time has two clocks: `end_ms` is that of the service
 metrics (the end of the newest second of any task), which says which slots are the newest; `now_ms` is this machine's,
 by which an input is stale when nothing of it came for so long. So sources whose clocks differ by minutes harm nothing.
+
+A checkpoint holds what `kept` gives, which is all but the traffic: that is written anew each second, and would be most
+of a checkpoint's cost. After a restart the traffic's window begins with the first second that is heard, and
+`traffic_window_seconds` says how long it is by then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -35,6 +39,8 @@ SLOT_SECONDS = 5
 _SLOT_MS = SLOT_SECONDS * 1000
 _KEPT_MS = 180_000
 """A resource window comes half a minute late, and is set beside the requests of the same seconds."""
+_LEAST = 4
+"""After a restart a fourth of the traffic's window has to be known before it is told."""
 _ENOUGH_OF_A_REPLICA = 20
 """Requests in a minute: below it a replica's p99 says little."""
 DAY_MS = 24 * 3_600_000
@@ -76,6 +82,25 @@ class Slot:
         return self.failed / self.requests if self.requests else 0.0
 
 
+@dataclass
+class SecondsHeard:
+    """Which seconds of any task have been heard here. first_end_ms, end_ms: the first one's end, the newest one's.
+
+    at_ms: when the newest one came, by this machine's clock. None: none has come yet.
+    """
+
+    first_end_ms: int | None = None
+    end_ms: int | None = None
+    at_ms: int | None = None
+
+    def hear(self, end_ms: int, now_ms: int) -> None:
+        """A second's row has come."""
+        if self.first_end_ms is None:
+            self.first_end_ms = end_ms
+        self.end_ms = max(end_ms, self.end_ms or 0)
+        self.at_ms = max(now_ms, self.at_ms or 0)
+
+
 @dataclass(frozen=True)
 class Heard:
     """The newest row of an input, and when it came by this machine's clock."""
@@ -86,7 +111,10 @@ class Heard:
 
 @dataclass
 class TaskKnown:
-    """One task. Everything is mutable: it is updated some thousand times a second."""
+    """One task. Everything is mutable: it is updated some thousand times a second.
+
+    restored: it comes from a checkpoint, so its traffic is known from the first second on that is heard after it.
+    """
 
     department: str
     task: str
@@ -101,6 +129,11 @@ class TaskKnown:
     resources: Heard | None = None
     catalog: TaskRow | None = None
     heard_ms: int = 0
+    restored: bool = False
+
+    def kept(self) -> TaskKnown:
+        """What a checkpoint holds of it: all but the traffic."""
+        return replace(self, slots={}, versions={}, seconds={}, minute_ms=0, replica_p99_ms={}, restored=True)
 
     def hear_second(self, row: Mapping[str, Any], now_ms: int, settings: ProfileSettings) -> int:
         """Take in a second's row of level task or version. Returns the second's end (epoch, ms).
@@ -178,12 +211,14 @@ class TaskKnown:
         """Nothing was heard for a day, and the catalog doesn't know it."""
         return self.catalog is None and now_ms - self.heard_ms > DAY_MS
 
-    def profile(
-        self, now_ms: int, end_ms: int | None, traffic_at_ms: int | None, settings: ProfileSettings
-    ) -> TaskProfile:
-        """The row. end_ms: of the newest second of any task; traffic_at_ms: when that came. None: none has come yet."""
+    def profile(self, now_ms: int, heard: SecondsHeard, settings: ProfileSettings) -> TaskProfile:
+        """The row. heard: the seconds of all tasks."""
+        end_ms, first_ms = heard.end_ms, self._traffic_since_ms(heard, settings)
+        traffic = _freshness(end_ms, heard.at_ms, now_ms, settings.traffic_stale_seconds)
+        if first_ms is None:
+            traffic = traffic.model_copy(update={"stale": True})
         freshness = {
-            "traffic": _freshness(end_ms, traffic_at_ms, now_ms, settings.traffic_stale_seconds),
+            "traffic": traffic,
             "replicas": _heard(self.replicas, "observed_at", now_ms, settings.replicas_stale_seconds),
             # A limit and a catalog's entry hold until another one comes.
             "limit": _heard(self.limit, "decided_at", now_ms, None),
@@ -215,10 +250,24 @@ class TaskKnown:
         if not freshness["limit"].stale and self.limit is not None:
             fields |= {"limit_qps": self.limit.row.limit_qps, "limit_state": self.limit.row.state}
         if not freshness["resources"].stale and self.resources is not None:
-            fields |= self._of_resources(self.resources.row)
-        if not freshness["traffic"].stale and end_ms is not None:
-            fields |= self._of_traffic(end_ms, fields, settings)
+            fields |= self._of_resources(self.resources.row, self._since_ms(heard))
+        if not traffic.stale and end_ms is not None and first_ms is not None:
+            fields |= self._of_traffic(first_ms, end_ms, fields, settings)
         return TaskProfile(**fields)
+
+    def _since_ms(self, heard: SecondsHeard) -> int:
+        """The slot from which on this task's traffic is known whole."""
+        if not self.restored or heard.first_end_ms is None:
+            return 0
+        return -(-heard.first_end_ms // _SLOT_MS) * _SLOT_MS
+
+    def _traffic_since_ms(self, heard: SecondsHeard, settings: ProfileSettings) -> int | None:
+        """Where the traffic's window begins; None while it is too short to say anything."""
+        if heard.end_ms is None:
+            return None
+        first_ms = max(_first_slot(heard.end_ms, settings), self._since_ms(heard))
+        enough_ms = 1000 * settings.traffic_window_seconds // _LEAST
+        return first_ms if not self.restored or heard.end_ms - first_ms >= enough_ms else None
 
     def _of_catalog(self) -> dict[str, Any]:
         task = self.catalog
@@ -240,7 +289,7 @@ class TaskKnown:
             "sustained_at": from_epoch_ms(learned.held_until_ms),
         }
 
-    def _of_resources(self, row: ResourceMetricsRow) -> dict[str, Any]:
+    def _of_resources(self, row: ResourceMetricsRow, traffic_since_ms: int) -> dict[str, Any]:
         names = (
             "replicas_desired",
             "cpu_cores",
@@ -255,12 +304,13 @@ class TaskKnown:
         start_ms, window_end_ms = to_epoch_ms(row.window_start), to_epoch_ms(row.window_end)
         starts = range(start_ms, window_end_ms, _SLOT_MS)
         admitted = sum(self.slots[start].admitted for start in starts if start in self.slots)
-        if row.cpu_cores is not None and admitted:
+        if row.cpu_cores is not None and admitted and start_ms >= traffic_since_ms:
             fields["cpu_seconds_per_request"] = row.cpu_cores * (window_end_ms - start_ms) / 1000 / admitted
         return fields
 
-    def _of_traffic(self, end_ms: int, known: Mapping[str, Any], settings: ProfileSettings) -> dict[str, Any]:
-        first_ms = _first_slot(end_ms, settings)
+    def _of_traffic(
+        self, first_ms: int, end_ms: int, known: Mapping[str, Any], settings: ProfileSettings
+    ) -> dict[str, Any]:
         seconds = max(1, round((end_ms - first_ms) / 1000))
         whole = _sum(self.slots, first_ms)
         admitted_qps = whole.admitted / seconds

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tidegate.jobs.logic.latency import Latencies
 from tidegate.jobs.logic.slowest_replica import slowest
 from tidegate.jobs.logic.sustained_capacity import MINUTE_MS, Learned, Minute, Promise, learn
-from tidegate.jobs.logic.task_profile import DAY_MS, TaskKnown
+from tidegate.jobs.logic.task_profile import DAY_MS, SecondsHeard, TaskKnown
 from tidegate.schemas.resource_rows import ResourceMetricsRow, TaskProfile
 from tidegate.schemas.signal_settings import ProfileSettings
 from tidegate.schemas.timestamps import from_epoch_ms, to_text
@@ -62,7 +62,7 @@ def profile(known: TaskKnown, second: int, heard: int | None = None) -> TaskProf
     """At a second of both clocks; heard: when the newest second of any task came."""
     now_ms = START_MS + 1000 * second
     at_ms = now_ms if heard is None else START_MS + 1000 * heard
-    return known.profile(now_ms, at_ms, at_ms, SETTINGS)
+    return known.profile(now_ms, SecondsHeard(at_ms, at_ms, at_ms), SETTINGS)
 
 
 @given(st.lists(st.lists(st.floats(0.1, 60_000), min_size=1, max_size=40), min_size=1, max_size=8))
@@ -218,3 +218,36 @@ def test_state_does_not_grow_with_time_or_versions() -> None:
     assert len(known.slots) <= 180 // 5 + 1
     assert len(known.seconds) <= 7
     assert len(known.versions) <= 2
+
+
+@given(st.integers(0, 130), st.integers(1, 120))
+def test_after_a_restart_the_traffic_is_that_of_the_seconds_heard_since(before: int, after: int) -> None:
+    known, heard = TaskKnown("vision", "chat"), SecondsHeard()
+    for second in range(before):
+        known.hear_second(row(START_MS + 1000 * second, [10.0] * (second % 7)), START_MS, SETTINGS)
+    known = known.kept()
+    end = before + after
+    for second in range(before, end):
+        one = row(START_MS + 1000 * second, [10.0] * (second % 7))
+        heard.hear(known.hear_second(one, START_MS, SETTINGS), START_MS + 1000 * end)
+    said = known.profile(START_MS + 1000 * end, heard, SETTINGS)
+    # Of the first second of all, another task's row may have come before the restart; slots have five seconds.
+    first = max(-(-(before + 1) // 5) * 5, -(-(end - 60) // 5) * 5)
+    if end - first < 15:
+        assert said.requests is None
+        assert "traffic" in said.stale_inputs
+        return
+    assert said.traffic_window_seconds == end - first
+    assert said.requests == sum(second % 7 for second in range(first, end))
+    assert said.qps == pytest.approx((said.requests or 0) / (end - first))
+
+
+def test_what_a_restart_keeps_is_all_but_the_traffic() -> None:
+    known = TaskKnown("vision", "chat")
+    known.hear_second(row(START_MS, [10.0]), START_MS, SETTINGS)
+    known.hear_replicas(replicas_row(START_MS, 3, task="chat"), START_MS)
+    kept = known.kept()
+    assert (kept.slots, kept.seconds, kept.versions) == ({}, {}, {})
+    assert kept.replicas == known.replicas
+    assert not kept.hear_replicas(replicas_row(START_MS + 1, 3, task="chat"), START_MS)
+    assert known.slots, "the one in memory is left alone"

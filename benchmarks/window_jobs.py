@@ -1,9 +1,10 @@
-"""How fast the job task-profile is on Flink, against only reading: `python -m benchmarks.task_profile_flink`.
+"""How fast task-profile and alerts are on Flink, against only reading: `python -m benchmarks.window_jobs`.
 
 Starts a Kafka for itself and writes rows of 2,000 tasks of five replicas into it, as service-metrics does: for each
 second and task a row of the task, of its version and of each replica. Flink's local cluster reads them to the end,
-parallelism 1, one core for Java and one for Python. The first floor reads and filters the topic as the job does and
-writes to nowhere; the second hands what is left to a Python function that does nothing; the job is the whole job.
+parallelism 1, one core for Java and one for Python. The first floor reads and filters the topic as task-profile does
+and writes to nowhere; the second hands what is left to a Python function that does nothing; the jobs are whole. alerts
+has four rules, all of them on each task's seconds: the shipped ones look at far fewer rows.
 
 Each runs over a third of the seconds, then over all: the difference is what further rows cost, without start-up.
 """
@@ -20,8 +21,8 @@ from typing import TYPE_CHECKING
 import orjson
 from pyflink.common import Row, Types
 from tidegate.adapters.kafka import ensure_topics
-from tidegate.jobs import environment, task_profile
-from tidegate.schemas import topics
+from tidegate.jobs import alerts, environment, task_profile
+from tidegate.schemas import alert_rules, topics
 from tidegate.schemas.settings import Kafka, Settings, Stack
 from tidegate.schemas.timestamps import from_epoch_ms, to_text
 from tidegate.stack import local_stack
@@ -34,6 +35,20 @@ if TYPE_CHECKING:
 
 REPLICAS = 5
 _BOUNDED = environment.Where(bounded=True)
+_RULES = """
+rules:
+""" + "\n".join(
+    f"""
+  - name: {field.replace("_", "-")}
+    level: interface
+    source: service-metrics.1s
+    when: {{field: {field}, op: ">", value: 1.0e+9}}
+    for_seconds: 10
+    severity: warning
+    message: "{{department}}/{{task}}: {{value}}"
+"""
+    for field in ("qps", "latency_p99_ms", "error_rate", "rate_limited_ratio")
+)
 _START, _END = b'"@start@"', b'"@end@"'
 
 
@@ -86,10 +101,17 @@ def through_python(settings: Settings, count: int) -> Run:
     return measured(count, statements.execute)
 
 
-def job(settings: Settings, count: int) -> Run:
-    """The whole job."""
+def profiles(settings: Settings, count: int) -> Run:
+    """The whole job task-profile."""
     tables = environment.create(settings, _BOUNDED, task_profile.NAME, task_profile.OPTIONS)
     return measured(count, task_profile.main(tables, settings, bounded=True).execute)
+
+
+def alerting(settings: Settings, count: int) -> Run:
+    """The whole job alerts, with four rules."""
+    tables = environment.create(settings, _BOUNDED, alerts.NAME, alerts.OPTIONS)
+    rules = alert_rules.parse(_RULES, "rules")
+    return measured(count, alerts.main(tables, settings, rules, {}, bounded=True).execute)
 
 
 def _reading(settings: Settings, name: str) -> StreamTableEnvironment:
@@ -102,7 +124,7 @@ def main() -> None:
     """Print each run, and the job's speed as a part of the floors'."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tasks", type=int, default=2000)
-    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--seconds", type=int, default=90)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as folder:
         given = Settings(kafka=Kafka(partitions=1), stack=Stack(state_dir=Path(folder)))
@@ -110,11 +132,13 @@ def main() -> None:
             stack.up(["kafka"])
             settings = stack.settings
             ensure_topics(settings.kafka, topics.ALL_TOPICS)
+            fill(settings.kafka, topics.SERVICE_METRICS_1S, rows(chosen.tasks, range(-1, 0)))
+            read_only(settings, 0)  # a cold JVM and a cold disk are nobody's
             runs: dict[str, list[Run]] = {}
             in_topic, first = 0, chosen.seconds // 3
             for seconds in (range(first), range(first, chosen.seconds)):
                 in_topic += fill(settings.kafka, topics.SERVICE_METRICS_1S, rows(chosen.tasks, seconds))
-                for work in (read_only, through_python, job):
+                for work in (read_only, through_python, profiles, alerting):
                     run = work(settings, in_topic)
                     runs.setdefault(work.__name__, []).append(run)
                     print(f"{run}  {work.__name__:14}  load {os.getloadavg()[0]:.1f}", flush=True)
@@ -125,7 +149,8 @@ def main() -> None:
         print(f"{run}  {name:14}  further rows, {part:.2f} of only reading")
     need = chosen.tasks * (2 + REPLICAS)
     print(f"{chosen.tasks:,} tasks of {REPLICAS} replicas write {need:,} rows/s: ", end="")
-    print(f"the job takes {further['job'].speed / need:.1f} times as many")
+    print(f"task-profile takes {further['profiles'].speed / need:.1f} times as many, ", end="")
+    print(f"alerts {further['alerting'].speed / need:.1f} times")
 
 
 if __name__ == "__main__":

@@ -103,6 +103,10 @@ class Watcher:
         if name not in waiting:
             waiting[name] = (ready, now_ms)
 
+    def close(self) -> None:
+        """Send what is on its way."""
+        self._producer.flush(10)
+
 
 def measure(running: Running, shape: Shape, seconds: int) -> tuple[list[SentSecond], Profiles]:
     """What was sent, and what the profiles said."""
@@ -121,6 +125,7 @@ def measure(running: Running, shape: Shape, seconds: int) -> tuple[list[SentSeco
                 if value := message.value():
                     profiles.add(TaskProfile.model_validate_json(value))
             sent += gateway.sent()
+    watcher.close()
     running.check()
     return sent, profiles
 

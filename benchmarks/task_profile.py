@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 
 import orjson
-from tidegate.jobs.logic.task_profile import SecondsHeard, TaskKnown
+from tidegate.jobs.logic.task_profile import TaskKnown
+from tidegate.jobs.logic.task_traffic import SecondsHeard
 from tidegate.schemas.signal_settings import ProfileSettings
 from tidegate.schemas.timestamps import from_epoch_ms, to_text
 
@@ -81,9 +82,11 @@ def main() -> None:
     floor = timed(rows, lambda _, message: orjson.loads(message))
     heard, repacked = timed(rows, hear), timed(rows, hear_packed)
     end_ms = START_MS + 1000 * chosen.seconds
+    seconds = SecondsHeard(settle_ms=0)
+    seconds.hear(end_ms, end_ms)
     began = time.perf_counter()
     for one in known.values():
-        one.profile(end_ms, SecondsHeard(START_MS, end_ms, end_ms), SETTINGS).model_dump_json()
+        one.profile(end_ms, seconds, SETTINGS).model_dump_json()
     profiles = chosen.tasks / (time.perf_counter() - began)
     print(f"{len(rows):,} rows of {chosen.tasks:,} tasks, {len(rows[0][1])} bytes each")
     print(f"floor, parsed only:             {floor:12,.0f} rows/s")

@@ -25,7 +25,8 @@ from pyflink.datastream import KeyedProcessFunction, OutputTag, RuntimeContext
 from pyflink.datastream.state import ValueStateDescriptor
 from tidegate.jobs.kafka_tables import dead_letters_table, messages_sink, messages_table, text, timestamp_text
 from tidegate.jobs.logic.autoscaling import SignalMemory, decide
-from tidegate.jobs.logic.task_profile import SecondsHeard, TaskKnown
+from tidegate.jobs.logic.task_profile import TaskKnown
+from tidegate.jobs.logic.task_traffic import SETTLE_MS, SecondsHeard
 from tidegate.jobs.messages import DEAD, MESSAGE, dead_letter, error_text
 from tidegate.jobs.messages import OPTIONS as MESSAGE_OPTIONS
 from tidegate.schemas import topics
@@ -110,12 +111,12 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
         self._bounded = bounded
         self._kept: Any = None
         self._tasks: dict[str, _Task] = {}
-        self._seconds = SecondsHeard()
+        self._seconds = self._none_heard()
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Declare the state: (TaskKnown without traffic, Scaling or None)."""
         self._kept = runtime_context.get_state(ValueStateDescriptor("kept", Types.PICKLED_BYTE_ARRAY()))
-        self._tasks, self._seconds = {}, SecondsHeard()
+        self._tasks, self._seconds = {}, self._none_heard()
 
     def process_element(self, value: Any, context: Any) -> Iterator[Any]:
         """value: (key, input, message, partition, offset, when Kafka got it)."""
@@ -168,6 +169,9 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
         if now_ms - task.kept_ms >= _KEPT_FOR_MS:
             self._keep(task, now_ms)
         self._set_timer(service)
+
+    def _none_heard(self) -> SecondsHeard:
+        return SecondsHeard(0 if self._bounded else SETTLE_MS)
 
     def _task(self, key: str) -> _Task | None:
         """From memory, or from the state, after a restart."""

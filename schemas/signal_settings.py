@@ -86,7 +86,7 @@ class ProfileSettings(_Group):
     """The job task-profile."""
 
     consumer_group: str = Field("tidegate-task-profile", min_length=1)
-    renew_seconds: Seconds = Field(5, description="every task's row at least this often")
+    renew_seconds: Seconds = Field(4, description="every task's row at least this often")
     traffic_window_seconds: int = Field(
         60, ge=10, le=600, multiple_of=5, description="what qps, p50, p99 and the error rate are over"
     )

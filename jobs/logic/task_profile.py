@@ -5,9 +5,9 @@
     hear_replicas, hear_limit, hear_resources, hear_task
     profile         all of it, as a row
 
-Traffic is kept in slots of SLOT_SECONDS, aligned to the epoch. Time has two clocks: `end_ms` is that of the service
-metrics (the end of the newest second of any task), which says which slots are the newest; `now_ms` is this machine's,
-by which an input is stale when nothing of it came for so long. So sources whose clocks differ by minutes harm nothing.
+Time has two clocks: that of the service metrics, by which a window ends with the newest second of any task that is
+whole, and this machine's, `now_ms`, by which an input is stale when nothing of it came for so long. So sources whose
+clocks differ by minutes harm nothing.
 
 A checkpoint holds what `kept` gives, which is all but the traffic: that is written anew each second, and would be most
 of a checkpoint's cost. After a restart the traffic's window begins with the first second that is heard, and
@@ -21,9 +21,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from tidegate.jobs.logic.latency import Latencies
 from tidegate.jobs.logic.slowest_replica import slowest
 from tidegate.jobs.logic.sustained_capacity import MINUTE_MS, Learned, Minute, Promise, learn
+from tidegate.jobs.logic.task_traffic import SLOT_MS, SecondsHeard, Traffic
 from tidegate.schemas.limit_rows import RateLimitRow, ReplicasRow, TaskRow
 from tidegate.schemas.resource_rows import (
     Freshness,
@@ -35,8 +35,6 @@ from tidegate.schemas.resource_rows import (
 from tidegate.schemas.signal_settings import ProfileSettings
 from tidegate.schemas.timestamps import from_epoch_ms, to_epoch_ms
 
-SLOT_SECONDS = 5
-_SLOT_MS = SLOT_SECONDS * 1000
 _KEPT_MS = 180_000
 """A resource window comes half a minute late, and is set beside the requests of the same seconds."""
 _LEAST = 4
@@ -44,61 +42,6 @@ _LEAST = 4
 _ENOUGH_OF_A_REPLICA = 20
 """Requests in a minute: below it a replica's p99 says little."""
 DAY_MS = 24 * 3_600_000
-
-
-@dataclass
-class Slot:
-    """The requests of some seconds. reached: those that were not rate limited."""
-
-    requests: int = 0
-    limited: int = 0
-    failed: int = 0
-    latencies: Latencies = field(default_factory=Latencies)
-
-    def add_row(self, row: Mapping[str, Any]) -> None:
-        """Those of a service-metrics row, as parsed JSON."""
-        # All is read before anything is added: of a row that lacks a field nothing counts.
-        requests, limited, failed = row["requests"], row["rate_limited"], row["errors_5xx"] + row["aborted"]
-        self.latencies.add_row(row)
-        self.requests += requests
-        self.limited += limited
-        self.failed += failed
-
-    def add(self, other: Slot) -> None:
-        """Those of another."""
-        self.requests += other.requests
-        self.limited += other.limited
-        self.failed += other.failed
-        self.latencies.add(other.latencies)
-
-    @property
-    def admitted(self) -> int:
-        """Requests that were not rate limited."""
-        return self.requests - self.limited
-
-    @property
-    def error_rate(self) -> float:
-        """Failed and aborted ones of all; 0 without any."""
-        return self.failed / self.requests if self.requests else 0.0
-
-
-@dataclass
-class SecondsHeard:
-    """Which seconds of any task have been heard here. first_end_ms, end_ms: the first one's end, the newest one's.
-
-    at_ms: when the newest one came, by this machine's clock. None: none has come yet.
-    """
-
-    first_end_ms: int | None = None
-    end_ms: int | None = None
-    at_ms: int | None = None
-
-    def hear(self, end_ms: int, now_ms: int) -> None:
-        """A second's row has come."""
-        if self.first_end_ms is None:
-            self.first_end_ms = end_ms
-        self.end_ms = max(end_ms, self.end_ms or 0)
-        self.at_ms = max(now_ms, self.at_ms or 0)
 
 
 @dataclass(frozen=True)
@@ -118,8 +61,8 @@ class TaskKnown:
 
     department: str
     task: str
-    slots: dict[int, Slot] = field(default_factory=dict)
-    versions: dict[str, dict[int, Slot]] = field(default_factory=dict)
+    traffic: Traffic = field(default_factory=Traffic)
+    versions: dict[str, Traffic] = field(default_factory=dict)
     seconds: dict[int, int] = field(default_factory=dict)
     minute_ms: int = 0
     replica_p99_ms: dict[str, float] = field(default_factory=dict)
@@ -133,7 +76,9 @@ class TaskKnown:
 
     def kept(self) -> TaskKnown:
         """What a checkpoint holds of it: all but the traffic."""
-        return replace(self, slots={}, versions={}, seconds={}, minute_ms=0, replica_p99_ms={}, restored=True)
+        return replace(
+            self, traffic=Traffic(), versions={}, seconds={}, minute_ms=0, replica_p99_ms={}, restored=True
+        )
 
     def hear_second(self, row: Mapping[str, Any], now_ms: int, settings: ProfileSettings) -> int:
         """Take in a second's row of level task or version. Returns the second's end (epoch, ms).
@@ -142,13 +87,12 @@ class TaskKnown:
         """
         end_ms = _end_ms(row)
         start_ms = end_ms - 1000
-        slot = start_ms // _SLOT_MS * _SLOT_MS
         if row["level"] == "task":
-            self.slots.setdefault(slot, Slot()).add_row(row)
+            self.traffic.add_row(start_ms, row)
             self.seconds[start_ms] = row["requests"]
             self._forget(end_ms, settings)
         elif row["level"] == "version":
-            self.versions.setdefault(row["version"], {}).setdefault(slot, Slot()).add_row(row)
+            self.versions.setdefault(row["version"], Traffic()).add_row(start_ms, row)
         self.heard_ms = now_ms
         return end_ms
 
@@ -213,7 +157,8 @@ class TaskKnown:
 
     def profile(self, now_ms: int, heard: SecondsHeard, settings: ProfileSettings) -> TaskProfile:
         """The row. heard: the seconds of all tasks."""
-        end_ms, first_ms = heard.end_ms, self._traffic_since_ms(heard, settings)
+        end_ms = heard.whole_ms(now_ms)
+        first_ms = None if end_ms is None else self._traffic_since_ms(end_ms, heard, settings)
         traffic = _freshness(end_ms, heard.at_ms, now_ms, settings.traffic_stale_seconds)
         if first_ms is None:
             traffic = traffic.model_copy(update={"stale": True})
@@ -259,15 +204,13 @@ class TaskKnown:
         """The slot from which on this task's traffic is known whole."""
         if not self.restored or heard.first_end_ms is None:
             return 0
-        return -(-heard.first_end_ms // _SLOT_MS) * _SLOT_MS
+        return -(-heard.first_end_ms // SLOT_MS) * SLOT_MS
 
-    def _traffic_since_ms(self, heard: SecondsHeard, settings: ProfileSettings) -> int | None:
+    def _traffic_since_ms(self, end_ms: int, heard: SecondsHeard, settings: ProfileSettings) -> int | None:
         """Where the traffic's window begins; None while it is too short to say anything."""
-        if heard.end_ms is None:
-            return None
-        first_ms = max(_first_slot(heard.end_ms, settings), self._since_ms(heard))
+        first_ms = max(_first_slot(end_ms, settings), self._since_ms(heard))
         enough_ms = 1000 * settings.traffic_window_seconds // _LEAST
-        return first_ms if not self.restored or heard.end_ms - first_ms >= enough_ms else None
+        return first_ms if not self.restored or end_ms - first_ms >= enough_ms else None
 
     def _of_catalog(self) -> dict[str, Any]:
         task = self.catalog
@@ -302,8 +245,7 @@ class TaskKnown:
         )
         fields = {name: getattr(row, name) for name in names}
         start_ms, window_end_ms = to_epoch_ms(row.window_start), to_epoch_ms(row.window_end)
-        starts = range(start_ms, window_end_ms, _SLOT_MS)
-        admitted = sum(self.slots[start].admitted for start in starts if start in self.slots)
+        admitted = self.traffic.between(start_ms, window_end_ms).admitted
         if row.cpu_cores is not None and admitted and start_ms >= traffic_since_ms:
             fields["cpu_seconds_per_request"] = row.cpu_cores * (window_end_ms - start_ms) / 1000 / admitted
         return fields
@@ -312,10 +254,10 @@ class TaskKnown:
         self, first_ms: int, end_ms: int, known: Mapping[str, Any], settings: ProfileSettings
     ) -> dict[str, Any]:
         seconds = max(1, round((end_ms - first_ms) / 1000))
-        whole = _sum(self.slots, first_ms)
+        whole = self.traffic.between(first_ms, end_ms)
         admitted_qps = whole.admitted / seconds
         recent_ms = settings.panic_window_seconds * 1000
-        recent = sum(count for start, count in self.seconds.items() if start >= end_ms - recent_ms)
+        recent = sum(count for start, count in self.seconds.items() if end_ms - recent_ms <= start < end_ms)
         ready, limit_qps = known["replicas_ready"], known["limit_qps"]
         return {
             "traffic_window_seconds": seconds,
@@ -329,19 +271,19 @@ class TaskKnown:
             "error_rate": whole.error_rate if whole.requests else None,
             "rate_limited_ratio": whole.limited / whole.requests if whole.requests else None,
             "limit_used_ratio": admitted_qps / limit_qps if limit_qps else None,
-            "versions": tuple(self._versions(first_ms, seconds)),
+            "versions": tuple(self._versions(first_ms, end_ms)),
             "slowest_replica": self._slowest(end_ms),
         }
 
-    def _versions(self, first_ms: int, seconds: int) -> list[VersionProfile]:
+    def _versions(self, first_ms: int, end_ms: int) -> list[VersionProfile]:
         found = []
-        for version, slots in sorted(self.versions.items()):
-            whole = _sum(slots, first_ms)
+        for version, traffic in sorted(self.versions.items()):
+            whole = traffic.between(first_ms, end_ms)
             if whole.requests:
                 found.append(
                     VersionProfile(
                         version=version,
-                        qps=whole.requests / seconds,
+                        qps=whole.requests * 1000 / (end_ms - first_ms),
                         latency_p99_ms=whole.latencies.percentile_ms(99),
                         error_rate=whole.error_rate,
                     )
@@ -358,16 +300,13 @@ class TaskKnown:
 
     def _forget(self, end_ms: int, settings: ProfileSettings) -> None:
         """What no window needs any more."""
-        oldest_ms = end_ms - max(_KEPT_MS, 1000 * settings.traffic_window_seconds + _SLOT_MS)
-        recent_ms = end_ms - 1000 * settings.panic_window_seconds
-        self.slots = {start: slot for start, slot in self.slots.items() if start >= oldest_ms}
+        window_ms = 1000 * settings.traffic_window_seconds
+        self.traffic.forget(end_ms, max(_KEPT_MS, window_ms + 2 * SLOT_MS))
+        recent_ms = end_ms - 1000 * settings.panic_window_seconds - 2 * SLOT_MS
         self.seconds = {start: count for start, count in self.seconds.items() if start >= recent_ms}
-        for version, slots in list(self.versions.items()):
-            first_ms = _first_slot(end_ms, settings)
-            kept = {start: slot for start, slot in slots.items() if start >= first_ms}
-            if kept:
-                self.versions[version] = kept
-            else:
+        for version, traffic in list(self.versions.items()):
+            traffic.forget(end_ms, window_ms + 2 * SLOT_MS)
+            if traffic.empty:
                 del self.versions[version]
 
 
@@ -378,15 +317,7 @@ def _end_ms(row: Mapping[str, Any]) -> int:
 def _first_slot(end_ms: int, settings: ProfileSettings) -> int:
     """The first slot of the traffic window that ends at end_ms: whole slots, at most traffic_window_seconds."""
     since_ms = end_ms - 1000 * settings.traffic_window_seconds
-    return -(-since_ms // _SLOT_MS) * _SLOT_MS
-
-
-def _sum(slots: Mapping[int, Slot], first_ms: int) -> Slot:
-    whole = Slot()
-    for start, slot in slots.items():
-        if start >= first_ms:
-            whole.add(slot)
-    return whole
+    return -(-since_ms // SLOT_MS) * SLOT_MS
 
 
 def _heard(heard: Heard | None, moment: str, now_ms: int, stale_seconds: float | None) -> Freshness:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pyflink.table import StatementSet
 from tidegate.adapters import replica_history
-from tidegate.jobs import environment, messages, replica_changes, service_metrics
+from tidegate.jobs import environment, messages, replica_changes, service_metrics, task_profile
 from tidegate.schemas.settings import Settings
 
 from tests.waiting import until
@@ -86,6 +86,15 @@ def replica_changes_submitted(settings: Settings, rest_address: str) -> Iterator
     tables = environment.create(settings, where, replica_changes.NAME, messages.OPTIONS)
     history = replica_history.newest(settings.kafka)
     with _running(replica_changes.main(tables, settings, history, bounded=False), rest_address) as job:
+        yield job
+
+
+@contextmanager
+def task_profile_submitted(settings: Settings, rest_address: str) -> Iterator[Job]:
+    """The job task-profile on the cluster until the block ends."""
+    where = environment.Where(cluster=rest_address)
+    tables = environment.create(settings, where, task_profile.NAME, task_profile.OPTIONS)
+    with _running(task_profile.main(tables, settings, bounded=False), rest_address) as job:
         yield job
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import random
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,15 @@ from tidegate.schemas.limit_rows import TaskRow
 from tidegate.schemas.resource_rows import TaskProfile
 from tidegate.schemas.settings import Flink, Kafka, Settings, Stack
 from tidegate.schemas.signal_rows import AutoscalingSignals
-from tidegate.schemas.timestamps import from_epoch_ms, to_text
+from tidegate.schemas.timestamps import from_epoch_ms, to_epoch_ms, to_text
 from tidegate.schemas.topics import Topic
+from tidegate.stack.local import LocalStack
 
+from tests.flow.cluster import task_profile_submitted
 from tests.limit_rows import replicas_row
+from tests.waiting import until
 
+TASK_MANAGER = "flink-taskmanager"
 START_MS = 1_795_514_400_000
 SECONDS = 90
 TASKS = ("chat", "tags")
@@ -170,3 +176,76 @@ def test_profiles_are_what_the_rows_say(
         letter["topic"] for letter in letters if letter["topic"].endswith("service-metrics.1s")
     }
     assert len(letters) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_after_a_crash_it_goes_on_with_what_it_knew_and_counts_traffic_anew(
+    kafka: Kafka, local_stack: LocalStack, flink_cluster: str, tmp_path: Path
+) -> None:
+    settings = Settings(
+        kafka=kafka,
+        flink=Flink(
+            checkpoint_dir=tmp_path,
+            checkpoint_interval_seconds=1,
+            restart_initial_backoff_seconds=0.5,
+            restart_max_backoff_seconds=2,
+        ),
+    )
+    put, second, sent = Put(kafka), round(time.time()) - 30, 0
+
+    def go_on() -> None:
+        """A request a second, up to now: rows of each second, once."""
+        nonlocal second, sent
+        while second < time.time() - 1:
+            put(
+                topics.SERVICE_METRICS_1S,
+                "vision/chat",
+                service_row("chat", "task", 1000 * second, [50.0], 0),
+            )
+            second, sent = second + 1, sent + 1
+        put.done()
+        time.sleep(0.2)
+
+    def newest() -> dict[str, TaskProfile]:
+        rows = [
+            TaskProfile.model_validate_json(message.value() or b"")
+            for message in messages(kafka, topics.TASK_PROFILE)
+        ]
+        return {row.task: row for row in rows}
+
+    def chat_is(condition: Callable[[TaskProfile], bool], what: str) -> TaskProfile:
+        until(lambda: "chat" in newest() and condition(newest()["chat"]), what, step=go_on)
+        return newest()["chat"]
+
+    # `tags` has no traffic at all: nothing but its timer says it again.
+    put(topics.REPLICAS, "vision/tags", replicas_row(1000 * second, 2, task="tags").model_dump_json())
+    put(topics.REPLICAS, "vision/chat", replicas_row(1000 * second, 3, task="chat").model_dump_json())
+    put(topics.TASKS, "vision/chat", catalog_row().model_dump_json())
+    with task_profile_submitted(settings, flink_cluster) as job:
+        before = chat_is(lambda row: row.qps == 1 and row.traffic_window_seconds >= 30, "traffic before")
+        assert (before.replicas_ready, before.owner) == (3, "team-chat")
+        job.wait_for_checkpoint()
+        local_stack.kill(TASK_MANAGER)
+        local_stack.up([TASK_MANAGER])
+        until(lambda: job.restored() >= 1 and job.is_running(), "it goes on", step=go_on)
+        again = round(time.time() * 1000)
+        put(topics.REPLICAS, "vision/chat", replicas_row(again, 3, task="chat").model_dump_json())
+        unknown = chat_is(
+            lambda row: to_epoch_ms(row.computed_at) > again and "traffic" in row.stale_inputs,
+            "its traffic is not known",
+        )
+        assert (unknown.qps, unknown.owner, unknown.capacity_qps_per_replica) == (None, "team-chat", 3)
+        after = chat_is(
+            lambda row: to_epoch_ms(row.computed_at) > again and row.qps is not None,
+            "traffic after the crash",
+        )
+        assert (after.qps, after.requests) == (1, after.traffic_window_seconds)
+        assert 15 <= after.traffic_window_seconds < 60
+        until(
+            lambda: (
+                to_epoch_ms(newest()["tags"].computed_at) > again and newest()["tags"].replicas_ready == 2
+            ),
+            "the quiet task is told of, with what was known",
+            step=go_on,
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import statistics
 from typing import Any
 
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from tidegate.jobs.logic.latency import Latencies
 from tidegate.jobs.logic.slowest_replica import slowest
 from tidegate.jobs.logic.sustained_capacity import MINUTE_MS, Learned, Minute, Promise, learn
-from tidegate.jobs.logic.task_profile import DAY_MS, SecondsHeard, TaskKnown
+from tidegate.jobs.logic.task_profile import DAY_MS, TaskKnown
+from tidegate.jobs.logic.task_traffic import SecondsHeard, Traffic
 from tidegate.schemas.resource_rows import ResourceMetricsRow, TaskProfile
 from tidegate.schemas.signal_settings import ProfileSettings
 from tidegate.schemas.timestamps import from_epoch_ms, to_text
@@ -62,7 +64,9 @@ def profile(known: TaskKnown, second: int, heard: int | None = None) -> TaskProf
     """At a second of both clocks; heard: when the newest second of any task came."""
     now_ms = START_MS + 1000 * second
     at_ms = now_ms if heard is None else START_MS + 1000 * heard
-    return known.profile(now_ms, SecondsHeard(at_ms, at_ms, at_ms), SETTINGS)
+    seconds = SecondsHeard(settle_ms=0)
+    seconds.hear(at_ms, at_ms)
+    return known.profile(now_ms, seconds, SETTINGS)
 
 
 @given(st.lists(st.lists(st.floats(0.1, 60_000), min_size=1, max_size=40), min_size=1, max_size=8))
@@ -215,14 +219,14 @@ def test_state_does_not_grow_with_time_or_versions() -> None:
         known.hear_second(row(start_ms, [10.0]), start_ms, SETTINGS)
         version = row(start_ms, [10.0], level="version", version=f"v{second // 100}")
         known.hear_second(version, start_ms, SETTINGS)
-    assert len(known.slots) <= 180 // 5 + 1
-    assert len(known.seconds) <= 7
+    assert len(known.traffic.slots) + len(known.traffic.singles) <= 180 // 5 + 1 + 5
+    assert len(known.seconds) <= 17
     assert len(known.versions) <= 2
 
 
 @given(st.integers(0, 130), st.integers(1, 120))
 def test_after_a_restart_the_traffic_is_that_of_the_seconds_heard_since(before: int, after: int) -> None:
-    known, heard = TaskKnown("vision", "chat"), SecondsHeard()
+    known, heard = TaskKnown("vision", "chat"), SecondsHeard(settle_ms=0)
     for second in range(before):
         known.hear_second(row(START_MS + 1000 * second, [10.0] * (second % 7)), START_MS, SETTINGS)
     known = known.kept()
@@ -247,7 +251,41 @@ def test_what_a_restart_keeps_is_all_but_the_traffic() -> None:
     known.hear_second(row(START_MS, [10.0]), START_MS, SETTINGS)
     known.hear_replicas(replicas_row(START_MS, 3, task="chat"), START_MS)
     kept = known.kept()
-    assert (kept.slots, kept.seconds, kept.versions) == ({}, {}, {})
+    assert (kept.traffic.empty, kept.seconds, kept.versions) == (True, {}, {})
     assert kept.replicas == known.replicas
     assert not kept.hear_replicas(replicas_row(START_MS + 1, 3, task="chat"), START_MS)
-    assert known.slots, "the one in memory is left alone"
+    assert not known.traffic.empty, "the one in memory is left alone"
+
+
+@given(st.lists(st.tuples(st.integers(0, 119), st.integers(0, 9)), max_size=60), st.randoms())
+def test_a_second_counts_once_in_any_order_however_often_its_row_comes(
+    seconds: list[tuple[int, int]], dice: random.Random
+) -> None:
+    once = dict(seconds)
+    rows = [(start, row(START_MS + 1000 * start, [10.0] * count)) for start, count in once.items()] * 2
+    dice.shuffle(rows)
+    traffic, newest = Traffic(), 0
+    for start, one in rows:
+        traffic.add_row(START_MS + 1000 * start, one)
+        newest = max(newest, start + 1)
+        traffic.forget(START_MS + 1000 * newest, 300_000)
+    for first in range(0, 120, 5):
+        # A window ends at a second that is not yet part of a slot.
+        end = max(newest - 3, first)
+        wanted = sum(count for start, count in once.items() if first <= start < end)
+        assert traffic.between(START_MS + 1000 * first, START_MS + 1000 * end).requests == wanted
+
+
+def test_a_second_is_whole_a_second_after_its_first_row_or_when_much_later_ones_have_come() -> None:
+    heard = SecondsHeard()
+    assert heard.whole_ms(START_MS) is None
+    heard.hear(1000, START_MS)
+    assert heard.whole_ms(START_MS + 999) is None
+    assert heard.whole_ms(START_MS + 1000) == 1000
+    heard.hear(2000, START_MS + 1000)
+    heard.hear(2000, START_MS + 1900)
+    assert heard.whole_ms(START_MS + 1999) == 1000
+    assert heard.whole_ms(START_MS + 2000) == 2000
+    for second in range(3, 60):
+        heard.hear(1000 * second, START_MS + 2001)
+    assert heard.whole_ms(START_MS + 2002) == 56_000

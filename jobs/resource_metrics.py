@@ -30,7 +30,7 @@ from tidegate.jobs.logic.resource_samples import DESIRED, KINDS, ResourceSample,
 from tidegate.jobs.logic.resource_windows import Closed, Pod, row_of
 from tidegate.jobs.logic.task_resources import TaskWindows
 from tidegate.jobs.messages import DEAD, MESSAGE, dead_letter, error_text
-from tidegate.jobs.task_profile import OPTIONS
+from tidegate.jobs.messages import OPTIONS as MESSAGE_OPTIONS
 from tidegate.schemas import topics
 from tidegate.schemas.limit_rows import ReplicasRow
 from tidegate.schemas.resource_rows import ResourceMetricsRow
@@ -44,6 +44,11 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "OPTIONS", "Pods", "Read", "Tables", "Tasks", "build", "main"]
 
 NAME = "resource-metrics"
+OPTIONS = {
+    **MESSAGE_OPTIONS,
+    # A pod's samples of a scrape come together: state is written once for all of them, and windows of 10 s can wait.
+    "python.fn-execution.bundle.time": "300",
+}
 _LAST = (1 << 63) - 1
 _AHEAD_MS = 600_000
 """A sample so far ahead of Kafka's clock is refused: it would close all of its pod's windows."""
@@ -146,72 +151,98 @@ class ReadPods(ProcessFunction):  # type: ignore[misc]
             yield Row(f"{namespace}/{replica.name}", _IDENTITY, f"{row.department}/{row.task}", 0, 0.0, 0)
 
 
+@dataclass
+class _Pod:
+    """A pod in memory.
+
+    task: whose it is, as the watcher says. timer: when it fires, and how new the samples were when it was set.
+    """
+
+    pod: Pod | None = None
+    task: str | None = None
+    timer: tuple[int, int] | None = None
+
+
 class Pods(KeyedProcessFunction):  # type: ignore[misc]
-    """One pod's samples into its windows."""
+    """The samples of this instance's pods into their windows. Everything is in memory, and in Flink's state."""
 
     def __init__(self, settings: ResourceMetrics, access_log: AccessLog, *, bounded: bool) -> None:
         self._delay_ms = round(1000 * settings.watermark_delay_seconds)
         self._access_log = access_log
         self._bounded = bounded
-        self._pod: Any = None
-        self._task: Any = None
-        self._timer: Any = None
+        self._pods: dict[str, _Pod] = {}
+        self._kept: Any = None
         self._late: Any = None
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        """Declare the state."""
-        self._pod = runtime_context.get_state(ValueStateDescriptor("pod", Types.PICKLED_BYTE_ARRAY()))
-        self._task = runtime_context.get_state(ValueStateDescriptor("task", Types.STRING()))
+        """Declare the state: a _Pod's fields."""
+        self._kept = runtime_context.get_state(ValueStateDescriptor("kept", Types.PICKLED_BYTE_ARRAY()))
         self._late = runtime_context.get_metrics_group().counter("lateSamples")
-        # When it fires, and how new the pod's samples were when it was set.
-        self._timer = runtime_context.get_state(
-            ValueStateDescriptor("timer", Types.TUPLE([Types.LONG(), Types.LONG()]))
-        )
+        self._pods = {}
 
     def process_element(self, value: Any, context: Any) -> Iterator[Any]:
         """value: (key, name, part, at_ms, value, seen_ms)."""
         key, name, part, at_ms, number, _ = value
-        if name == _IDENTITY:
-            if self._task.value() != part:
-                self._task.update(part)
-            return
         if name == DESIRED:
             yield Row(self._named(*key.split("//")), "desired", str(number))
             return
-        pod = self._pod.value() or Pod()
-        late = pod.late
-        pod.hear(ResourceSample("", "", "", name, part, at_ms, number))
-        self._late.inc(pod.late - late)
+        one = self._pod(key)
         service = context.timer_service()
-        if self._bounded:
-            self._pod.update(pod)
-            service.register_event_time_timer(_LAST)
+        if name == _IDENTITY:
+            if one.task != part:
+                one.task = part
+                if one.timer is None and not self._bounded:
+                    self._set_timer(service, one)
+                self._keep(one)
             return
-        yield from self._rows(key, list(pod.close(pod.newest_ms - self._delay_ms)))
-        self._pod.update(pod)
-        if self._timer.value() is None:
-            self._set_timer(service, pod)
+        if one.pod is None:
+            one.pod = Pod()
+        late = one.pod.late
+        one.pod.hear(ResourceSample("", "", "", name, part, at_ms, number))
+        if one.pod.late > late:
+            self._late.inc(one.pod.late - late)
+        if self._bounded:
+            if one.timer is None:
+                service.register_event_time_timer(_LAST)
+                one.timer = (_LAST, 0)
+        else:
+            yield from self._rows(key, one, list(one.pod.close(one.pod.newest_ms - self._delay_ms)))
+            if one.timer is None:
+                self._set_timer(service, one)
+        self._keep(one)
 
     def on_timer(self, timestamp: int, context: Any) -> Iterator[Any]:
-        """Where nothing has come since it was set, the pod is gone: what is open is closed, and it is forgotten."""
-        key = context.get_current_key()
-        pod = self._pod.value()
-        if pod is None:
-            return
-        known = self._timer.value()
-        if not self._bounded and known is not None and pod.newest_ms > known[1]:
-            self._set_timer(context.timer_service(), pod)
-            return
-        yield from self._rows(key, list(pod.end()))
-        self._pod.clear()
-        self._timer.clear()
-        self._task.clear()
+        """Where nothing has come since it was set, the pod is gone: what is open is closed, and it is forgotten.
 
-    def _rows(self, key: str, closed: list[Closed]) -> Iterator[Row]:
+        So is one of which there are no samples; where it lives, the watcher says again whose it is.
+        """
+        key = context.get_current_key()
+        one = self._pod(key)
+        if one.pod is not None:
+            if not self._bounded and one.timer is not None and one.pod.newest_ms > one.timer[1]:
+                self._set_timer(context.timer_service(), one)
+                self._keep(one)
+                return
+            yield from self._rows(key, one, list(one.pod.end()))
+        del self._pods[key]
+        self._kept.clear()
+
+    def _pod(self, key: str) -> _Pod:
+        """From memory; or from the state, after a restart; or a new one."""
+        one = self._pods.get(key)
+        if one is None:
+            one = self._pods[key] = _Pod(*(self._kept.value() or ()))
+        return one
+
+    def _keep(self, one: _Pod) -> None:
+        """Written at the end of the bundle, once for all samples of the pod in it."""
+        self._kept.update((one.pod, one.task, one.timer))
+
+    def _rows(self, key: str, one: _Pod, closed: list[Closed]) -> Iterator[Row]:
         if not closed:
             return
         namespace, _, pod = key.partition("/")
-        task_key = self._task.value() or self._named(namespace, _set_of(pod))
+        task_key = one.task or self._named(namespace, _set_of(pod))
         department, _, task = task_key.partition("/")
         for window in closed:
             yield Row(task_key, window.span, row_of(window, department, task, pod).model_dump_json())
@@ -220,59 +251,78 @@ class Pods(KeyedProcessFunction):  # type: ignore[misc]
         identity = of_service(namespace, workload, self._access_log)
         return f"{identity.department}/{identity.task}"
 
-    def _set_timer(self, service: Any, pod: Pod) -> None:
+    def _set_timer(self, service: Any, one: _Pod) -> None:
         fires_ms = service.current_processing_time() + 3 * self._delay_ms + 30_000
         service.register_processing_time_timer(fires_ms)
-        self._timer.update((fires_ms, pod.newest_ms))
+        one.timer = (fires_ms, 0 if one.pod is None else one.pod.newest_ms)
+
+
+@dataclass
+class _Task:
+    """A task in memory. timer: one is set."""
+
+    known: TaskWindows
+    timer: bool = False
 
 
 class Tasks(KeyedProcessFunction):  # type: ignore[misc]
-    """One task's windows. Its pods' rows are passed on as they come."""
+    """The windows of this instance's tasks. Their pods' rows are passed on as they come."""
 
     def __init__(self, settings: ResourceMetrics, *, bounded: bool) -> None:
         self._wait_ms = round(1000 * settings.watermark_delay_seconds)
         self._bounded = bounded
-        self._known: Any = None
-        self._timer: Any = None
+        self._tasks: dict[str, _Task] = {}
+        self._kept: Any = None
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        """Declare the state."""
-        self._known = runtime_context.get_state(ValueStateDescriptor("known", Types.PICKLED_BYTE_ARRAY()))
-        self._timer = runtime_context.get_state(ValueStateDescriptor("timer", Types.LONG()))
+        """Declare the state: a _Task's fields."""
+        self._kept = runtime_context.get_state(ValueStateDescriptor("kept", Types.PICKLED_BYTE_ARRAY()))
+        self._tasks = {}
 
     def process_element(self, value: Any, context: Any) -> Iterator[Any]:
         """value: (key, what, text)."""
-        _, what, text = value
-        known = self._known.value() or TaskWindows()
+        key, what, text = value
+        one = self._task(key)
         if what == "desired":
             number = float(text)
-            known.desired = int(number) if number >= 0 else None  # NaN: nobody says it any more
-            self._known.update(known)
+            one.known.desired = int(number) if number >= 0 else None  # NaN: nobody says it any more
+            self._keep(one)
             return
         row = ResourceMetricsRow.model_validate_json(text)
         yield from _messages([row])
         # A bounded run reads pod by pod: a task's window is whole at the end only.
-        said = known.hear(row)
+        said = one.known.hear(row)
         if said is not None and not self._bounded:
             yield from _messages([said])
+        service = context.timer_service()
         if self._bounded:
-            known.told.clear()
-            known.pods.clear()
-            context.timer_service().register_event_time_timer(_LAST)
-        elif known.waiting and self._timer.value() is None:
-            fires_ms = context.timer_service().current_processing_time() + self._wait_ms
-            context.timer_service().register_processing_time_timer(fires_ms)
-            self._timer.update(fires_ms)
-        self._known.update(known)
+            one.known.told.clear()
+            one.known.pods.clear()
+            if not one.timer:
+                service.register_event_time_timer(_LAST)
+                one.timer = True
+        elif one.known.waiting and not one.timer:
+            service.register_processing_time_timer(service.current_processing_time() + self._wait_ms)
+            one.timer = True
+        self._keep(one)
 
     def on_timer(self, timestamp: int, context: Any) -> Iterator[Any]:
         """Not all pods have come, and it has been long enough."""
-        known = self._known.value()
-        self._timer.clear()
-        if known is None:
-            return
-        yield from _messages(known.overdue())
-        self._known.update(known)
+        one = self._task(context.get_current_key())
+        one.timer = False
+        yield from _messages(one.known.overdue())
+        self._keep(one)
+
+    def _task(self, key: str) -> _Task:
+        """From memory; or from the state, after a restart; or a new one."""
+        one = self._tasks.get(key)
+        if one is None:
+            kept = self._kept.value()
+            one = self._tasks[key] = _Task(TaskWindows()) if kept is None else _Task(*kept)
+        return one
+
+    def _keep(self, one: _Task) -> None:
+        self._kept.update((one.known, one.timer))
 
 
 def build(

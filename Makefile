@@ -55,6 +55,9 @@ bench: setup ## the figures, each beside its floor, then the soak; over an hour,
 	$(BIN)/python -m benchmarks.closed_loop
 	$(BIN)/python -m benchmarks.limits
 	$(BIN)/python -m benchmarks.task_profile
+	$(BIN)/python -m benchmarks.window_jobs
+	$(BIN)/python -m benchmarks.resource_samples
+	$(BIN)/python -m benchmarks.profile_visibility
 	$(BIN)/python -m benchmarks.autoscaling_day
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 

@@ -90,6 +90,8 @@ class Look:
     bars: bool = False
     steps: Steps = PLAIN
     connected: bool = False
+    bridged: Sequence[str] = ()
+    of_query: Mapping[str, str] = field(default_factory=dict)
     maximum: float | None = None
 
 
@@ -99,7 +101,9 @@ def series(
     """Values over time.
 
     Of the look: `names` gives a series another name, `right` puts series on the axis at the right with a unit of
-    their own, `connected` draws through buckets without a row (for events, whose value holds until the next one).
+    their own, `connected` draws through buckets without a row (for events, whose value holds until the next one),
+    `bridged` series through gaps of up to a minute (windows that are longer than the other series' rows), and
+    `of_query` names the series of a query beside expressions.
     """
     look = look or Look()
     panel = (
@@ -136,6 +140,12 @@ def series(
     for name, other in look.right.items():
         panel.override_by_name(
             name, [DynamicConfigValue("unit", other), DynamicConfigValue("custom.axisPlacement", "right")]
+        )
+    for name in look.bridged:
+        panel.override_by_name(name, [DynamicConfigValue("custom.spanNulls", 65_000)])
+    for ref, shown in look.of_query.items():
+        panel.override_by_query(
+            ref, [DynamicConfigValue("displayName", shown), DynamicConfigValue("custom.spanNulls", 65_000)]
         )
     return panel.targets(list(targets))
 

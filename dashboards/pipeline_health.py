@@ -22,15 +22,15 @@ PROFILES = rows("tidegate.task-profile")
 BAD: Steps = ((None, "green"), (1, "orange"), (100, "red"))
 
 _AGES = (
-    ("seconds", "tidegate.service-metrics.1s", "window_end"),
-    ("minutes", "tidegate.service-metrics.1m", "window_end"),
-    ("resources 10 s", "tidegate.resource-metrics.10s", "window_end"),
-    ("resources 1 m", "tidegate.resource-metrics.1m", "window_end"),
-    ("profiles", "tidegate.task-profile", "computed_at"),
-    ("autoscaling", "tidegate.autoscaling-signals", "computed_at"),
-    ("line counts", "tidegate.line-counts", "updated_at"),
-    ("replicas", "kubernetes.replicas", "observed_at"),
-    ("gateways", "kubernetes.gateways", "observed_at"),
+    ("seconds", rows("tidegate.service-metrics.1s", "level:department"), "window_end"),
+    ("minutes", rows("tidegate.service-metrics.1m", "level:department"), "window_end"),
+    ("resources 10 s", rows("tidegate.resource-metrics.10s", "level:task"), "window_end"),
+    ("resources 1 m", rows("tidegate.resource-metrics.1m", "level:task"), "window_end"),
+    ("profiles", PROFILES, "computed_at"),
+    ("autoscaling", rows("tidegate.autoscaling-signals"), "computed_at"),
+    ("line counts", rows("tidegate.line-counts"), "updated_at"),
+    ("replicas", rows("kubernetes.replicas"), "observed_at"),
+    ("gateways", rows("kubernetes.gateways"), "observed_at"),
 )
 
 
@@ -110,8 +110,8 @@ def page() -> Page:
 
 def _ages() -> list[Target]:
     found: list[Target] = []
-    for number, (name, topic, field) in enumerate(_AGES):
-        found += age(rows(topic), field, name, chr(ord("A") + number))
+    for number, (name, query, field) in enumerate(_AGES):
+        found += age(query, field, name, chr(ord("A") + number))
     return found
 
 

@@ -106,6 +106,7 @@ def page() -> Page:
                 over_time(OWN, largest("replicas_seen"), ref="S", alias="answered"),
                 over_time(USED, largest("replicas_seen"), ref="T", alias="seen"),
                 over_time(USED, largest("replicas_desired"), ref="W", alias="wanted"),
+                look=Look(of_query={"ready": "ready", "S": "answered", "T": "seen", "W": "wanted"}),
             ),
             "What it uses",
             *_resources(),
@@ -230,7 +231,7 @@ def _resources() -> Sequence[timeseries.Panel]:
             over_time(USED, largest("cpu_of_limit_ratio"), ref="C", alias="CPU of limit"),
             over_time(USED, largest("cpu_throttled_ratio"), ref="T", alias="throttled"),
             p99,
-            look=Look(right={"p99": "ms"}),
+            look=Look(right={"p99": "ms"}, bridged=("CPU of limit", "throttled")),
         ),
         series(
             "GPU beside p99",
@@ -240,7 +241,7 @@ def _resources() -> Sequence[timeseries.Panel]:
             over_time(USED, largest("gpu_utilization_ratio"), ref="G", alias="GPU"),
             over_time(USED, largest("gpu_memory_of_total_ratio"), ref="M", alias="GPU memory"),
             p99,
-            look=Look(right={"p99": "ms"}),
+            look=Look(right={"p99": "ms"}, bridged=("GPU", "GPU memory")),
         ),
     ]
 

@@ -103,6 +103,8 @@ class Report:
     problems: list[str] = field(default_factory=list)
     frames: dict[tuple[str, int], list[Frame]] = field(default_factory=dict)
     """Of each panel, by dashboard and panel id, what is shown: hidden queries left out."""
+    views: dict[str, View] = field(default_factory=dict)
+    """Of each dashboard the view with all of its variables set."""
 
     def __str__(self) -> str:
         if self.problems:
@@ -128,12 +130,19 @@ def _run_dashboard(
     dashboard: Json, search: Search, view: View, chosen: Mapping[str, str], listed: bool, report: Report
 ) -> None:
     title = dashboard["title"]
+    found_before = len(report.problems)
     for variable in dashboard["templating"]["list"]:
         value = _value_of(variable, search, view, chosen, listed)
         if value is None:
             report.problems.append(f"{title}: variable {variable['name']} offers nothing")
         elif variable["name"] not in view.variables:
             view = view.with_value(variable["name"], value)
+    report.views[dashboard["uid"]] = view
+    if len(report.problems) > found_before:
+        # Grafana would ask with the variable's name in place of a value.
+        report.panels += len(panels_of(dashboard))
+        report.problems += [f"{title}: {panel['title']}: not asked" for panel in panels_of(dashboard)]
+        return
     for event in dashboard["annotations"]["list"]:
         report.queries += 1
         hits = search(search_of_annotation(event, view))["hits"]["hits"]
@@ -361,10 +370,4 @@ def contracts_asked(query: str) -> list[IndexContract]:
     if not match:
         return []
     pattern = re.sub(r"\$\{\w+:raw\}", "*", match.group(1))
-    daily = pattern.endswith("-*.*.*")
-    found = []
-    for contract in INDEX_CONTRACTS:
-        own = contract.alias("") + ("-2026.11.24" if contract.time_field else "")
-        if fnmatch(own, pattern) and (daily == bool(contract.time_field) or pattern == "*"):
-            found.append(contract)
-    return found
+    return [contract for contract in INDEX_CONTRACTS if fnmatch(contract.alias(""), pattern)]

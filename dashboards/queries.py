@@ -94,10 +94,11 @@ def rows(topic: str, *filters: str) -> str:
     """
     variable = re.search(r"\$\{(\w+)\}$", topic)
     known = topic.replace(variable.group(), "1m") if variable else topic
-    pattern = contract_of(known).pattern("${prefix:raw}")
+    # The alias: `_index` matches the aliases of an index too, and no wildcard takes another topic's along.
+    alias = contract_of(known).alias("${prefix:raw}")
     if variable:
-        pattern = pattern.replace("-1m", f"-${{{variable.group(1)}:raw}}")
-    return " AND ".join([f"_index:{pattern}", *filters])
+        alias = alias.removesuffix("1m") + f"${{{variable.group(1)}:raw}}"
+    return " AND ".join([f"_index:{alias}", *filters])
 
 
 def service(level: str, *filters: str) -> str:

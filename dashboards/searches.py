@@ -103,7 +103,8 @@ def values_of_variable(answer: Json) -> list[str]:
 
 def search_of_annotation(annotation: Json, view: View) -> Json:
     """The body of the search for a dashboard's events."""
-    span = {"from": view.from_ms, "to": view.to_ms, "format": "epoch_millis"}
+    # Grafana still says `from` and `to`, which Elasticsearch reads as these and deprecates.
+    span = {"gte": view.from_ms, "lte": view.to_ms, "format": "epoch_millis"}
     in_range = {"bool": {"should": [{"range": {annotation["timeField"]: span}}], "minimum_should_match": 1}}
     text = {"query_string": {"query": view.lucene(annotation["query"])}}
     return {"query": {"bool": {"filter": [in_range, text]}}, "size": 10000}
@@ -249,3 +250,16 @@ def _value(bucket: Json, metric: Json) -> Any:
     if metric["type"] == "count":
         return bucket["doc_count"]
     return bucket[metric["id"]]["value"]
+
+
+def as_sent(target: Json, view: View, data_source: str) -> Json:
+    """A panel's query as the browser sends it to Grafana's `/api/ds/query`: with values in place of variables."""
+    made: Json = json.loads(view.plain(json.dumps({**target, "query": ""})))
+    if is_expression(target):
+        del made["query"]
+    else:
+        made |= {
+            "query": view.lucene(target["query"]),
+            "datasource": {"type": "elasticsearch", "uid": data_source},
+        }
+    return made | {"intervalMs": view.interval_ms, "maxDataPoints": 1000}

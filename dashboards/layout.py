@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,8 @@ class Page:
             panel["id"] = number
             if shortest := _shortest_bucket(panel):
                 panel["interval"] = shortest
+        names = {variable["name"] for variable in made["templating"]["list"]}
+        made["panels"] = json.loads(_without_unknown(json.dumps(made["panels"]), names))
         made["annotations"] = {"list": [_annotation(event) for event in self.events]}
         return json.dumps(made, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
@@ -79,7 +82,8 @@ def base_variables(span: str | None = "1m", resource_span: str | None = None) ->
         dashboard.TextBoxVariable("prefix")
         .label("Index prefix")
         .description("As the setting elasticsearch.index_prefix; usually nothing.")
-        .default_value(""),
+        .default_value("")
+        .current(VariableOption(selected=True, text="", value="")),
     ]
     if span:
         told = "Rows of a second for up to half an hour, rows of a minute for days."
@@ -112,7 +116,8 @@ def values_of(
 
 def text(name: str, label: str, default: str, description: str) -> dashboard.TextBoxVariable:
     """A variable to type into."""
-    return dashboard.TextBoxVariable(name).label(label).description(description).default_value(default)
+    made = dashboard.TextBoxVariable(name).label(label).description(description).default_value(default)
+    return made.current(VariableOption(selected=True, text=default, value=default))
 
 
 def choice(name: str, label: str, values: Sequence[str], description: str) -> dashboard.CustomVariable:
@@ -160,6 +165,13 @@ def _built(page: Page) -> object:
         else:
             made.with_panel(one)
     return made.build()
+
+
+def _without_unknown(text: str, names: set[str]) -> str:
+    """Links hand on the variables that this dashboard has: of another's, Grafana would leave the placeholder."""
+    return re.sub(
+        r"&\$\{(\w+):queryparam\}", lambda match: match.group() if match.group(1) in names else "", text
+    )
 
 
 def _shortest_bucket(panel: dict[str, Any]) -> str | None:

@@ -66,7 +66,8 @@ def page() -> Page:
                 "service_prefix",
                 "Service prefix",
                 "service-",
-                "What stands before the task's name in the gateway's cluster; for the panel of response flags.",
+                "What stands before the task's name in the gateway's cluster, whose namespace must be the department; "
+                "for the panel of response flags.",
             ),
         ],
         since="now-6h",

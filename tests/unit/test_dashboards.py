@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from copy import deepcopy
 from typing import Any
 
 import pytest
-from tidegate.dashboards import check, pages, queries, uids
+import yaml
+from tidegate.dashboards import check, data_source, pages, queries, uids
 from tidegate.dashboards.interpolation import Raw, View
 
 DASHBOARDS: dict[str, dict[str, Any]] = {name: json.loads(text) for name, text in pages.made().items()}
@@ -90,6 +92,8 @@ def test_links_lead_to_dashboards_that_there_are(dashboard: dict[str, Any]) -> N
                 for link in said["value"] if said["id"] == "links" else ():
                     assert link["url"].split("/")[2] in known
                     assert "${__url_time_range}" in link["url"]
+                    names = {variable["name"] for variable in dashboard["templating"]["list"]}
+                    assert set(re.findall(r"\$\{(\w+):queryparam\}", link["url"])) <= names
 
 
 def changed(change: str) -> dict[str, Any]:
@@ -136,3 +140,19 @@ def test_a_variable_is_put_into_lucene_as_grafana_does() -> None:
     assert view.lucene("task:$one") == r"task:a\-b\ c"
     assert view.lucene("task:${some}") == r'task:("x" OR "y\:z")'
     assert view.lucene("task:${all} ${one:raw} ${__to} $other") == "task:* a-b c 2 $other"
+
+
+def test_the_provisioned_data_source_reads_every_topics_indices_by_the_time_field_of_the_queries() -> None:
+    folder = pages.FOLDER.parent / "provisioning"
+    (found,) = yaml.safe_load((folder / "datasources" / "tidegate.yaml").read_text())["datasources"]
+    prefix = "${TIDEGATE_ELASTICSEARCH__INDEX_PREFIX}"
+    assert found["jsonData"]["index"] == data_source.index_pattern(prefix)
+    assert found["jsonData"]["timeField"] == data_source.TIME_FIELD
+    assert data_source.outside() == []
+    assert data_source.outside(("tidegate-*",)) != []
+
+
+def test_the_provisioned_dashboards_come_from_a_folder_that_is_named_in_the_environment() -> None:
+    folder = pages.FOLDER.parent / "provisioning"
+    (found,) = yaml.safe_load((folder / "dashboards" / "tidegate.yaml").read_text())["providers"]
+    assert found["options"]["path"] == "${TIDEGATE_GRAFANA_DASHBOARDS}"

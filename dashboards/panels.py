@@ -56,6 +56,8 @@ OF_LIMIT_STEPS: Steps = ((None, "green"), (0.8, "orange"), (0.9, "red"))
 """90 % is where the shipped rule `cpu-near-limit` fires."""
 AGE_STEPS: Steps = ((None, "green"), (30_000, "orange"), (120_000, "red"))
 
+POINTS_OF_A_WEEK = 11_000
+
 Target = Builder[Dataquery]
 
 
@@ -153,8 +155,13 @@ def series(
 def now(
     title: str, description: str, unit: str, *targets: Target, steps: Steps = PLAIN, width: int = 4
 ) -> stat.Panel:
-    """The newest value, large, with its history behind it."""
-    return _stat(title, description, unit, steps, width, "lastNotNull").targets(list(targets))
+    """The newest value, large, with its history behind it.
+
+    So many points that a bucket is a row for a week of minutes: of a longer bucket the last one is cut, and counts by
+    its seconds would be too few.
+    """
+    panel = _stat(title, description, unit, steps, width, "lastNotNull").max_data_points(POINTS_OF_A_WEEK)
+    return panel.targets(list(targets))
 
 
 def worst(

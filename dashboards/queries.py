@@ -176,7 +176,7 @@ def calculated(expression: str, ref: str, hidden: bool = False) -> expr.TypeMath
 
 
 def per_second(counted: str, ref: str) -> expr.TypeMath:
-    """Counts of each bucket by the bucket's seconds: exact, however long a bucket is."""
+    """Counts of each bucket by the bucket's seconds: exact, however long a bucket is that isn't cut."""
     return calculated(f"({counted}) * 1000 / ${{__interval_ms}}", ref)
 
 

@@ -28,6 +28,7 @@ SECONDS_OF_ROWS = 120
 TASKS: dict[str, tuple[str, ...]] = {"vision": ("chat", "ocr"), "speech": ("asr-large",)}
 VERSIONS = ("v1", "v2")
 REPLICAS = 3
+NEWEST_REVISION = 3
 LEVEL_MS = {"department": 100.0, "task": 200.0, "version": 300.0, "replica": 400.0}
 """What each level's latencies are about."""
 
@@ -53,7 +54,9 @@ class Hour:
             "tidegate.replica-changes": _json(self._changes()),
             "tidegate.rate-limits": _json(self._limits()),
             "tidegate.rate-limits.current": _json(
-                limit for limit in self._limits() if limit.state == "applied"
+                limit.model_copy(update={"id": f"{limit.department}/{limit.task}"})
+                for limit in self._limits()
+                if limit.state == "applied" and limit.revision == NEWEST_REVISION
             ),
             "tidegate.limit-controls": _json([self._override()]),
             "tidegate.task-profile": _json(self._profiles()),
@@ -103,7 +106,7 @@ class Hour:
 
     def _changes(self) -> Iterator[ReplicaChange]:
         for department, task in _tasks():
-            for revision, (minute, before, after) in enumerate(((10, 3, 2), (30, 2, 3)), 1):
+            for revision, (minute, before, after) in enumerate(((10, 3, 2), (30, 2, 3), (59, 3, 4)), 1):
                 yield ReplicaChange(
                     id=f"{department}|{task}|{revision}",
                     department=department,
@@ -119,11 +122,11 @@ class Hour:
 
     def _limits(self) -> Iterator[RateLimitRow]:
         for department, task in _tasks():
-            for revision, (minute, replicas) in enumerate(((10.05, 2), (30.05, 3)), 1):
+            for revision, (minute, replicas) in enumerate(((10.05, 2), (30.05, 3), (59.05, 4)), 1):
                 for state in ("decided", "applied"):
                     yield self._limit(department, task, revision, minute, replicas, state)
-            yield self._limit(department, task, 3, 40, 3, "held")
-            yield self._limit(department, task, 4, 45, 3, "failed")
+            yield self._limit(department, task, 4, 40, 3, "held")
+            yield self._limit(department, task, 5, 45, 3, "failed")
 
     def _limit(
         self, department: str, task: str, revision: int, minute: float, replicas: int, state: Any

@@ -59,8 +59,22 @@ _COUNTS = (
 )
 
 
+STILL_FIRING = DataTransformerConfig(
+    "filterByValue",
+    options={
+        "type": "include",
+        "match": "any",
+        "filters": [
+            {"fieldName": "resolved after", "config": {"id": "isNull", "options": {}}},
+            {"fieldName": "resolved after", "config": {"id": "lower", "options": {"value": 0}}},
+        ],
+    },
+)
+"""Never resolved, or the last time before it fired again."""
+
+
 def _open() -> table.Panel:
-    panel = grid(
+    return grid(
         "Firing",
         "Alerts that have fired and weren't resolved since, of those looked at in the time range. The alert's name is "
         "its rule, department, task and replica.",
@@ -73,26 +87,14 @@ def _open() -> table.Panel:
             by=("alert_key",),
         ),
         computed=[Computed("resolved after", ["Max resolved_at"], "-", "Max fired_at")],
+        kept=STILL_FIRING,
         columns={
             "alert_key": Column("alert"),
             "Max fired_at": Column("fired", "dateTimeFromNow"),
             "Max value": Column("largest value"),
             "Max threshold": Column("threshold"),
-            "resolved after": Column("resolved after", "ms"),
         },
-    )
-    return panel.with_transformation(
-        DataTransformerConfig(
-            "filterByValue",
-            options={
-                "type": "include",
-                "match": "any",
-                "filters": [
-                    {"fieldName": "resolved after", "config": {"id": "isNull", "options": {}}},
-                    {"fieldName": "resolved after", "config": {"id": "lower", "options": {"value": 0}}},
-                ],
-            },
-        )
+        height=6,
     )
 
 

@@ -56,7 +56,13 @@ OF_LIMIT_STEPS: Steps = ((None, "green"), (0.8, "orange"), (0.9, "red"))
 """90 % is where the shipped rule `cpu-near-limit` fires."""
 AGE_STEPS: Steps = ((None, "green"), (30_000, "orange"), (120_000, "red"))
 
+POINTS = 2000
+"""Of a graph, so that a bucket is a row for half an hour of seconds and a day of minutes, however wide it is.
+
+Grafana rounds to at most half as many again: twenty series are below Elasticsearch's limit of 65,536 buckets.
+"""
 POINTS_OF_A_WEEK = 11_000
+"""Of a large number, whose newest bucket counts."""
 
 Target = Builder[Dataquery]
 
@@ -117,6 +123,7 @@ def series(
         .span(width)
         .height(8)
         .min(0)
+        .max_data_points(POINTS)
         .thresholds(_thresholds(look.steps))
         .line_width(1)
         .fill_opacity(60 if look.bars else 8)
@@ -184,6 +191,7 @@ def grid(
     *targets: Target,
     columns: Mapping[str, Column],
     computed: Sequence[Computed] = (),
+    kept: DataTransformerConfig | None = None,
     sort: str = "",
     width: int = 24,
     height: int = 9,
@@ -191,8 +199,8 @@ def grid(
 ) -> table.Panel:
     """A table of what `columns` names, in that order; whatever else the query brings isn't shown.
 
-    sort: the title of the column that rows are ordered by, the largest first. More than one target: their rows are
-    merged where the columns that they share are equal.
+    kept: which rows stay, by columns that needn't be shown. sort: the title of the column that rows are ordered by,
+    the largest first. More than one target: their rows are merged where the columns that they share are equal.
     """
     panel = (
         table.Panel().title(title).description(description).datasource(DATA_SOURCE).span(width).height(height)
@@ -201,6 +209,8 @@ def grid(
         panel.with_transformation(DataTransformerConfig("merge", options={}))
     for one in computed:
         _compute(panel, one)
+    if kept:
+        panel.with_transformation(kept)
     panel.with_transformation(
         DataTransformerConfig("filterFieldsByName", options={"include": {"names": list(columns)}})
     )

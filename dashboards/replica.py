@@ -64,9 +64,9 @@ def page() -> Page:
             results("From the replica's own rows; what never reached a replica isn't in them.", OWN),
             series(
                 "p99 beside the siblings'",
-                f"All replicas of the task, from their own rows, of the fifty slowest. {LARGEST}",
+                f"All replicas of the task, from their own rows, of the twenty slowest. {LARGEST}",
                 "ms",
-                over_time(SIBLINGS, largest("latency_p99_ms"), by="replica", top=50),
+                over_time(SIBLINGS, largest("latency_p99_ms"), by="replica"),
             ),
             series(
                 "Longest in the gateway and in the replica",

@@ -5,9 +5,9 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PACKAGES := schemas artifacts jobs adapters stack demo cli
+PACKAGES := schemas artifacts jobs adapters stack demo dashboards cli
 
-.PHONY: help setup demo test test-slow test-fast lint format bench soak pin clean
+.PHONY: help setup demo dashboards test test-slow test-fast lint format bench soak pin clean
 .DEFAULT_GOAL := help
 
 help: ## what each target does
@@ -27,6 +27,9 @@ $(READY): requirements/pinned.txt pyproject.toml
 
 demo: setup ## a real Envoy with a dozen tasks, and their metrics live in the terminal
 	@$(BIN)/tidegate demo $(ARGS)
+
+dashboards: setup ## write the Grafana dashboards anew, from the Python that describes them
+	$(BIN)/python -m tidegate.dashboards
 
 test: setup lint ## everything, on real servers; each of WORKERS has servers of its own
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)

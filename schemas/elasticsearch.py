@@ -17,14 +17,17 @@ from tidegate.schemas.settings import Elasticsearch
 from tidegate.schemas.topic_rows import TOPIC_ROWS
 from tidegate.schemas.topics import Topic
 
-TEMPLATE_VERSION = 3
+TEMPLATE_VERSION = 4
 """Grows with every change of what the templates say; a test holds the templates' digest to it."""
 
 TEMPLATE_PRIORITY = 500
 """Above Elasticsearch's own templates for names such as `metrics-*-*` (100)."""
 
 RAW_TIME = "@timestamp"
-"""What the indexer adds to a raw line: when it happened, as a date that Elasticsearch can surely read."""
+"""What the indexer adds to a raw line: when it happened, as a date that Elasticsearch can surely read.
+
+A row has it as an alias of one of its own times, so that one name says when in every index.
+"""
 
 _KEYWORD_CHARACTERS = 1024
 _DATE_FORMAT = "strict_date_optional_time||epoch_millis"
@@ -43,6 +46,7 @@ class IndexContract:
 
     time_field: the field whose UTC day names the index. None: one index without a day, for topics that hold
     what is true now, whose rows replace each other.
+    moment_field: the field that `@timestamp` is another name of, where it isn't the time field.
     raw: a line that somebody else wrote. It has no `id` of its own (the document's `_id` is topic, partition
     and offset), `@timestamp` is added, and `numbers` that say nothing (`"-"`) are left out.
     """
@@ -51,6 +55,12 @@ class IndexContract:
     time_field: str | None
     raw: bool = False
     numbers: tuple[str, ...] = ()
+    moment_field: str | None = None
+
+    @property
+    def moment(self) -> str | None:
+        """The field of a row that says when it is about."""
+        return self.moment_field or self.time_field
 
     @property
     def row(self) -> type[BaseModel]:
@@ -79,22 +89,22 @@ INDEX_CONTRACTS: tuple[IndexContract, ...] = (
     IndexContract(topics.INFERENCE_LOGS, time_field="timestamp", raw=True),
     IndexContract(topics.SERVICE_METRICS_1S, time_field="window_start"),
     IndexContract(topics.SERVICE_METRICS_1M, time_field="window_start"),
-    IndexContract(topics.LINE_COUNTS, time_field=None),
+    IndexContract(topics.LINE_COUNTS, time_field=None, moment_field="updated_at"),
     IndexContract(topics.LATE, time_field=ACCESS_LOG_TIME, raw=True, numbers=ACCESS_LOG_NUMBERS),
     IndexContract(topics.DEAD_LETTERS, time_field="seen_at"),
-    IndexContract(topics.REPLICAS, time_field=None),
-    IndexContract(topics.GATEWAYS, time_field=None),
+    IndexContract(topics.REPLICAS, time_field=None, moment_field="observed_at"),
+    IndexContract(topics.GATEWAYS, time_field=None, moment_field="observed_at"),
     IndexContract(topics.REPLICA_CHANGES, time_field="settled_at"),
     IndexContract(topics.RATE_LIMITS, time_field="decided_at"),
-    IndexContract(topics.RATE_LIMITS_CURRENT, time_field=None),
-    IndexContract(topics.LIMIT_CONTROLS, time_field=None),
-    IndexContract(topics.TASKS, time_field=None),
+    IndexContract(topics.RATE_LIMITS_CURRENT, time_field=None, moment_field="decided_at"),
+    IndexContract(topics.LIMIT_CONTROLS, time_field=None, moment_field="set_at"),
+    IndexContract(topics.TASKS, time_field=None, moment_field="published_at"),
     IndexContract(topics.CHANGES, time_field="at"),
     IndexContract(topics.RESOURCE_METRICS_10S, time_field="window_start"),
     IndexContract(topics.RESOURCE_METRICS_1M, time_field="window_start"),
-    IndexContract(topics.TASK_PROFILE, time_field=None),
-    IndexContract(topics.ALERTS, time_field="started_at"),
-    IndexContract(topics.AUTOSCALING_SIGNALS, time_field=None),
+    IndexContract(topics.TASK_PROFILE, time_field=None, moment_field="computed_at"),
+    IndexContract(topics.ALERTS, time_field="started_at", moment_field="observed_at"),
+    IndexContract(topics.AUTOSCALING_SIGNALS, time_field=None, moment_field="computed_at"),
     IndexContract(topics.CALL_STATISTICS, time_field="window_start"),
 )
 """Every topic that can be indexed. One of `topics.ALL_TOPICS` that is missing fails the contract tests."""
@@ -149,6 +159,8 @@ def mappings(contract: IndexContract, features: Features) -> dict[str, Any]:
     properties = _properties(contract.row, features)
     if contract.raw:
         properties[RAW_TIME] = {"type": "date", "format": _DATE_FORMAT}
+    elif contract.moment:
+        properties[RAW_TIME] = {"type": "alias", "path": contract.moment}
     return {"dynamic": False, "properties": properties}
 
 

@@ -32,7 +32,10 @@ ELASTICSEARCH_IMAGE = "elasticsearch:8.19.3"
 K3S_IMAGE = "rancher/k3s:v1.34.1-k3s1"
 CONTAINERS_VARIABLE = "TIDEGATE_TEST_CONTAINERS"
 
-_KEPT = {CONTAINERS_VARIABLE, *debian_programs.VARIABLES}
+GRAFANA_VARIABLE = "TIDEGATE_GRAFANA_URL"
+GRAFANA_TOKEN_VARIABLE = "TIDEGATE_GRAFANA_TOKEN"  # noqa: S105 - a variable's name
+
+_KEPT = {CONTAINERS_VARIABLE, GRAFANA_VARIABLE, GRAFANA_TOKEN_VARIABLE, *debian_programs.VARIABLES}
 for _name in [name for name in os.environ if name.startswith("TIDEGATE_") and name not in _KEPT]:
     del os.environ[_name]  # the tests' servers are their own, whatever this shell is set to use
 

@@ -292,13 +292,14 @@ def test_every_form_of_a_lines_values_passes(values: dict[str, Any]) -> None:
 def test_the_index_knows_the_models_fields_and_no_others(contract: IndexContract) -> None:
     schema_fields = set(topic_schema(contract.topic)["properties"])
     indexed = set(mappings(contract, Features())["properties"])
-    assert indexed == schema_fields | ({"@timestamp"} if contract.raw else set())
+    assert indexed == schema_fields | {"@timestamp"}
 
 
 @pytest.mark.parametrize("contract", INDEX_CONTRACTS, ids=lambda contract: contract.topic.name)
 def test_what_names_the_document_is_a_field_of_the_model(contract: IndexContract) -> None:
     fields = contract.row.model_fields
     assert contract.time_field is None or contract.time_field in fields
+    assert contract.moment in fields
     assert contract.raw or "id" in fields
     assert set(contract.numbers) <= set(fields)
 

@@ -49,15 +49,20 @@ def produce(
     partition: int | None = None,
     headers: dict[str, str] | None = None,
 ) -> None:
-    """Write messages (bytes as they are, else as JSON), spread over the partitions unless one is given."""
+    """Write messages (bytes as they are, else as JSON), spread over the partitions unless one is given.
+
+    A compacted topic takes no message without a key: there, a row's key is its `id`.
+    """
     contract = contract_of(topic)
     ensure_topics(kafka, [contract.topic])
     producer = Producer(kafka.client_config())
     count = contract.topic.partitions or kafka.partitions
+    compacted = contract.topic.cleanup == "compact"
     for number, message in enumerate(messages):
         producer.produce(
             kafka.topic(contract.topic),
             message if isinstance(message, bytes) else json.dumps(message).encode(),
+            key=str(message["id"]) if compacted and isinstance(message, dict) else None,
             partition=number % count if partition is None else partition,
             headers=list((headers or {}).items()),
         )

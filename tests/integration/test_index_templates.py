@@ -51,10 +51,25 @@ def test_a_days_index_has_the_models_fields_and_the_alias(elasticsearch: Elastic
     with client_of(elasticsearch) as client:
         install_templates(client, settings, [CONTRACT])
         client.index(index=index_of(elasticsearch), id="x", document=row(1))
-        assert set(fields(client, index_of(elasticsearch))) == set(CONTRACT.row.model_fields)
+        assert set(fields(client, index_of(elasticsearch))) == {*CONTRACT.row.model_fields, "@timestamp"}
         settings_now = client.indices.get_settings(index=index_of(elasticsearch))
         assert settings_now[index_of(elasticsearch)]["settings"]["index"]["number_of_shards"] == "2"
         assert client.indices.exists_alias(name=CONTRACT.alias(elasticsearch.index_prefix))
+
+
+def test_an_index_from_before_it_had_a_time_of_that_name_can_be_searched_by_it(
+    elasticsearch: Elasticsearch,
+) -> None:
+    name = CONTRACT.alias(elasticsearch.index_prefix)
+    older = index_template(CONTRACT, elasticsearch, Features()) | {"version": TEMPLATE_VERSION - 1}
+    del older["template"]["mappings"]["properties"]["@timestamp"]
+    with client_of(elasticsearch) as client:
+        client.indices.put_index_template(name=name, body=older)
+        client.index(index=index_of(elasticsearch), id="x", document=row(1), refresh=True)
+        asked = {"range": {"@timestamp": {"gte": "2026-11-24T10:00:00Z"}}}
+        assert client.count(index=name, query=asked)["count"] == 0
+        install_templates(client, elasticsearch, [CONTRACT])
+        assert client.count(index=name, query=asked)["count"] == 1
 
 
 @pytest.mark.parametrize("flattened", [True, False])

@@ -1,0 +1,1 @@
+"""Grafana dashboards of tidegate's rows: what makes them, and what checks them."""

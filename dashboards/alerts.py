@@ -6,12 +6,20 @@ from grafana_foundation_sdk.builders import table
 from grafana_foundation_sdk.models.dashboard import DataTransformerConfig
 from tidegate.dashboards import uids
 from tidegate.dashboards.layout import Page, base_variables, values_of
-from tidegate.dashboards.panels import Column, Computed, Look, grid, link_to, plain, series, summed
+from tidegate.dashboards.panels import (
+    TO_TASK,
+    Column,
+    Computed,
+    Look,
+    grid,
+    plain,
+    series,
+    summed,
+)
 from tidegate.dashboards.queries import DOCUMENTS, documents, largest, over_time, rows, table_of
 
 CHOSEN = ("rule:${rule}", "severity:${severity}")
 ALL = rows("tidegate.alerts", *CHOSEN)
-TO_TASK = ("Open task", link_to(uids.TASK, department="department", task="task"))
 
 
 def page() -> Page:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import table
 from tidegate.dashboards import uids
 from tidegate.dashboards.layout import Page, base_variables, choice, values_of
-from tidegate.dashboards.panels import ERROR_STEPS, LARGEST, Column, Computed, Look, grid, series, summed
+from tidegate.dashboards.panels import (
+    ERROR_COLUMN,
+    ERROR_RATE,
+    LARGEST,
+    Column,
+    Look,
+    grid,
+    series,
+    summed,
+)
 from tidegate.dashboards.queries import Metric, largest, over_time, rows, table_of, total
 
 SPAN = "span:${call_span:raw}"
@@ -89,11 +98,11 @@ def _table(title: str, query: str, by: tuple[str, ...]) -> table.Panel:
         "Over the time range, from the rows of this level. Counts and bytes are sums, the error rate is a ratio of "
         f"sums, p99 is that of the slowest window. {LARGEST}",
         table_of(query, *metrics, by=by, top=200),
-        computed=[Computed("error rate", ["Sum errors_5xx", "Sum aborted"], "/", "Sum requests")],
+        computed=[ERROR_RATE],
         columns={
             **{name: Column(name) for name in by},
             "Sum requests": Column("calls", "short"),
-            "error rate": Column("error rate", "percentunit", ERROR_STEPS),
+            "error rate": ERROR_COLUMN,
             "Sum errors_4xx": Column("4xx", "short"),
             "Sum rate_limited": Column("rate limited", "short"),
             "Sum bytes_received": Column("received", "bytes"),

@@ -6,15 +6,18 @@ from grafana_foundation_sdk.builders import table
 from tidegate.dashboards import uids
 from tidegate.dashboards.layout import Page, base_variables, values_of
 from tidegate.dashboards.panels import (
+    ERROR_COLUMN,
+    ERROR_RATE,
     ERROR_STEPS,
     LARGEST,
+    LIMITED_COLUMN,
+    LIMITED_RATIO,
     LIMITED_STEPS,
     OF_LIMIT_STEPS,
+    TO_TASK,
     Column,
-    Computed,
     Look,
     grid,
-    link_to,
     now,
     percentiles,
     results,
@@ -34,7 +37,6 @@ from tidegate.dashboards.queries import (
 
 OWN = service("department", IN_DEPARTMENT)
 TASKS = service("task", IN_DEPARTMENT)
-TO_TASK = ("Open task", link_to(uids.TASK, department="department", task="task"))
 
 
 def page() -> Page:
@@ -129,16 +131,13 @@ def _tasks() -> table.Panel:
         "Over the time range. Requests are sums, the ratios are of sums; p99 and replicas are the largest of the "
         f"tasks' rows. {LARGEST}",
         table_of(TASKS, *metrics, by=("department", "task")),
-        computed=[
-            Computed("error rate", ["Sum errors_5xx", "Sum aborted"], "/", "Sum requests"),
-            Computed("limited", ["Sum rate_limited"], "/", "Sum requests"),
-        ],
+        computed=[ERROR_RATE, LIMITED_RATIO],
         columns={
             "task": Column("task", link=TO_TASK),
             "Sum requests": Column("requests", "short"),
             "Max latency_p99_ms": Column("worst p99", "ms"),
-            "error rate": Column("error rate", "percentunit", ERROR_STEPS),
-            "limited": Column("limited", "percentunit", LIMITED_STEPS),
+            "error rate": ERROR_COLUMN,
+            "limited": LIMITED_COLUMN,
             "Max replicas_seen": Column("most replicas that answered", "short"),
             # Hidden by Grafana's own rules no column can be a link's source, so the department stays in view.
             "department": Column("department"),
@@ -160,7 +159,7 @@ def _profiles() -> table.Panel:
             "replicas_desired": Column("wanted", "short"),
             "qps": Column("qps", "reqps"),
             "latency_p99_ms": Column("p99", "ms"),
-            "error_rate": Column("error rate", "percentunit", ERROR_STEPS),
+            "error_rate": ERROR_COLUMN,
             "limit_qps": Column("limit", "reqps"),
             "limit_used_ratio": Column("limit used", "percentunit", OF_LIMIT_STEPS),
             "cpu_of_limit_ratio": Column("CPU", "percentunit", OF_LIMIT_STEPS),

@@ -6,9 +6,14 @@ from grafana_foundation_sdk.builders import table
 from tidegate.dashboards import uids
 from tidegate.dashboards.layout import Page, base_variables
 from tidegate.dashboards.panels import (
+    ERROR_COLUMN,
+    ERROR_RATE,
     ERROR_STEPS,
     LARGEST,
+    LIMITED_COLUMN,
+    LIMITED_RATIO,
     LIMITED_STEPS,
+    TO_TASK,
     Column,
     Computed,
     Look,
@@ -138,10 +143,7 @@ def _departments() -> table.Panel:
         "Over the time range. Requests are sums; the ratios are of sums; qps and p99 are those of the busiest and of "
         f"the slowest row. {LARGEST}",
         table_of(DEPARTMENTS, *metrics, by=("department",)),
-        computed=[
-            Computed("error rate", ["Sum errors_5xx", "Sum aborted"], "/", "Sum requests"),
-            Computed("limited", ["Sum rate_limited"], "/", "Sum requests"),
-        ],
+        computed=[ERROR_RATE, LIMITED_RATIO],
         columns={
             "department": Column(
                 "department", link=("Open department", link_to(uids.DEPARTMENT, department="department"))
@@ -149,15 +151,14 @@ def _departments() -> table.Panel:
             "Sum requests": Column("requests", "short"),
             "Max qps": Column("busiest qps", "reqps"),
             "Max latency_p99_ms": Column("worst p99", "ms"),
-            "error rate": Column("error rate", "percentunit", ERROR_STEPS),
-            "limited": Column("limited", "percentunit", LIMITED_STEPS),
+            "error rate": ERROR_COLUMN,
+            "limited": LIMITED_COLUMN,
         },
         sort="requests",
     )
 
 
 def _movers(title: str, told: str) -> table.Panel:
-    task = Column("task", link=("Open task", link_to(uids.TASK, department="department", task="task")))
     return grid(
         title,
         f"{told} between the ten minutes before the last ten and the last ten of the time range, in requests: sums "
@@ -175,7 +176,7 @@ def _movers(title: str, told: str) -> table.Panel:
         computed=[Computed("change", ["Sum"], "-", "Sum requests")],
         columns={
             "department": Column("department"),
-            "task": task,
+            "task": Column("task", link=TO_TASK),
             "Sum requests": Column("ten minutes before", "short"),
             "Sum": Column("last ten minutes", "short"),
             "change": Column("change", "short"),
@@ -198,19 +199,14 @@ def _slowest() -> table.Panel:
         "Slowest tasks",
         f"By the largest p99 of the tasks' rows in the time range. {LARGEST}",
         table_of(TASKS, *metrics, by=("department", "task"), top=100),
-        computed=[
-            Computed("error rate", ["Sum errors_5xx", "Sum aborted"], "/", "Sum requests"),
-            Computed("limited", ["Sum rate_limited"], "/", "Sum requests"),
-        ],
+        computed=[ERROR_RATE, LIMITED_RATIO],
         columns={
             "department": Column("department"),
-            "task": Column(
-                "task", link=("Open task", link_to(uids.TASK, department="department", task="task"))
-            ),
+            "task": Column("task", link=TO_TASK),
             "Max": Column("worst p99", "ms"),
             "Sum requests": Column("requests", "short"),
-            "error rate": Column("error rate", "percentunit", ERROR_STEPS),
-            "limited": Column("limited", "percentunit", LIMITED_STEPS),
+            "error rate": ERROR_COLUMN,
+            "limited": LIMITED_COLUMN,
         },
         sort="worst p99",
         limit=20,

@@ -37,6 +37,7 @@ from grafana_foundation_sdk.models.dashboard import (
     Threshold,
     ThresholdsMode,
 )
+from tidegate.dashboards import uids
 from tidegate.dashboards.queries import DATA_SOURCE, largest, lasting, over_time, rates
 
 LARGEST = (
@@ -329,6 +330,16 @@ def link_to(uid: str, **variables: str) -> str:
     kept = "&".join(f"${{{name}:queryparam}}" for name in ("datasource", "prefix", "span", "resource_span"))
     own = "".join(f"&var-{name}=${{__data.fields.{value}}}" for name, value in variables.items())
     return f"/d/{uid}/{uid}?${{__url_time_range}}&{kept}{own}"
+
+
+TO_TASK = ("Open task", link_to(uids.TASK, department="department", task="task"))
+"""Of a table with both columns."""
+
+ERROR_RATE = Computed("error rate", ["Sum errors_5xx", "Sum aborted"], "/", "Sum requests")
+LIMITED_RATIO = Computed("limited", ["Sum rate_limited"], "/", "Sum requests")
+"""Of a table whose metrics are these sums, as ERROR_RATE."""
+ERROR_COLUMN = Column("error rate", "percentunit", ERROR_STEPS)
+LIMITED_COLUMN = Column("limited", "percentunit", LIMITED_STEPS)
 
 
 def _compute(panel: table.Panel | stat.Panel, one: Computed) -> None:

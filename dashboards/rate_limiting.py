@@ -8,12 +8,12 @@ from tidegate.dashboards.layout import Page, base_variables, values_of
 from tidegate.dashboards.panels import (
     LARGEST,
     LIMITED_STEPS,
+    TO_TASK,
     Column,
     Computed,
     Look,
     Steps,
     grid,
-    link_to,
     plain,
     series,
     summed,
@@ -33,7 +33,6 @@ CHOSEN = ("department:${department}", "task:${task}")
 DECISIONS = rows("tidegate.rate-limits", *CHOSEN)
 APPLIED = rows("tidegate.rate-limits", *CHOSEN, "state:applied")
 CURRENT = rows("tidegate.rate-limits.current", *CHOSEN)
-TO_TASK = ("Open task", link_to(uids.TASK, department="department", task="task"))
 LAG = Computed("lag", ["Max applied_at"], "-", "Max decided_at")
 LAG_STEPS: Steps = ((None, "green"), (3000, "orange"), (10_000, "red"))
 """3 s is what a cut may take, from the readiness event on."""

@@ -5,13 +5,22 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import table, timeseries
 from tidegate.dashboards import uids
 from tidegate.dashboards.layout import Page, base_variables, values_of
-from tidegate.dashboards.panels import LARGEST, OF_LIMIT_STEPS, PLAIN, Column, Look, grid, link_to, series
+from tidegate.dashboards.panels import (
+    LARGEST,
+    OF_LIMIT_STEPS,
+    PLAIN,
+    TO_TASK,
+    Column,
+    Look,
+    grid,
+    link_to,
+    series,
+)
 from tidegate.dashboards.queries import largest, over_time, resources, table_of, total
 
 CHOSEN = ("department:${department}", "task:${task}")
 TASKS = resources("task", *CHOSEN)
 REPLICAS = resources("replica", *CHOSEN)
-TO_TASK = ("Open task", link_to(uids.TASK, department="department", task="task"))
 
 _OF_TASKS = (
     ("CPU of the limit", "percentunit", "cpu_of_limit_ratio"),

@@ -8,11 +8,12 @@ from grafana_foundation_sdk.builders import stat, table, timeseries
 from tidegate.dashboards import uids
 from tidegate.dashboards.layout import Event, Page, base_variables, text, values_of
 from tidegate.dashboards.panels import (
+    ERROR_COLUMN,
+    ERROR_RATE,
     ERROR_STEPS,
     LARGEST,
     LIMITED_STEPS,
     Column,
-    Computed,
     Look,
     grid,
     link_to,
@@ -261,13 +262,13 @@ def _slowest() -> table.Panel:
         "Over the time range, from the replicas' own rows. p99 is that of the slowest row, requests are sums, the "
         f"error rate is a ratio of sums. {LARGEST}",
         table_of(REPLICAS, *metrics, by=("replica",), top=100),
-        computed=[Computed("error rate", ["Sum errors_5xx", "Sum aborted"], "/", "Sum requests")],
+        computed=[ERROR_RATE],
         columns={
             "replica": Column("replica", link=("Open replica", to_replica)),
             "Max latency_p99_ms": Column("worst p99", "ms"),
             "Max upstream_service_time_max_ms": Column("longest in the replica", "ms"),
             "Sum requests": Column("requests", "short"),
-            "error rate": Column("error rate", "percentunit", ERROR_STEPS),
+            "error rate": ERROR_COLUMN,
         },
         sort="worst p99",
     )

@@ -8,22 +8,17 @@ and writes to nowhere; the job is the whole job. Each runs over a third of the s
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import orjson
-from tidegate.adapters.kafka import ensure_topics
 from tidegate.jobs import environment, resource_metrics
 from tidegate.jobs.kafka_tables import messages_table
 from tidegate.schemas import topics
-from tidegate.schemas.settings import Kafka, Settings, Stack
+from tidegate.schemas.settings import Settings
 from tidegate.schemas.timestamps import from_epoch_ms, to_text
-from tidegate.stack import local_stack
 
 from benchmarks.index import START_MS
-from benchmarks.service_metrics import Run, fill, measured
+from benchmarks.service_metrics import Run, fill, further, in_turns, kafka_for, measured
 
 PODS = 5
 SCRAPE_SECONDS = 15
@@ -97,29 +92,19 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=2000)
     parser.add_argument("--scrapes", type=int, default=6)
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as folder:
-        given = Settings(kafka=Kafka(partitions=1), stack=Stack(state_dir=Path(folder)))
-        with local_stack(given) as stack:
-            stack.up(["kafka"])
-            settings = stack.settings
-            ensure_topics(settings.kafka, _TOPICS)
-            fill(settings.kafka, topics.PROMETHEUS_METRICS, samples(10, range(-1, 0)))
-            read_only(settings, 0)  # a cold JVM and a cold disk are nobody's
-            runs: dict[str, list[Run]] = {"floor": [], "job": []}
-            in_topic, first = 0, chosen.scrapes // 3
-            for scrapes in (range(first), range(first, chosen.scrapes)):
-                in_topic += fill(settings.kafka, topics.PROMETHEUS_METRICS, samples(chosen.tasks, scrapes))
-                for name, work in (("floor", read_only), ("job", job)):
-                    run = work(settings, in_topic)
-                    runs[name].append(run)
-                    print(f"{run}  {name:5}  load {os.getloadavg()[0]:.1f}", flush=True)
+    first = chosen.scrapes // 3
+    parts = (samples(chosen.tasks, scrapes) for scrapes in (range(first), range(first, chosen.scrapes)))
+    with kafka_for(*_TOPICS) as settings:
+        fill(settings.kafka, topics.PROMETHEUS_METRICS, samples(10, range(-1, 0)))
+        read_only(settings, 0)  # a cold JVM and a cold disk are nobody's
+        runs = in_turns(settings, topics.PROMETHEUS_METRICS, parts, {"floor": read_only, "job": job})
+    more = further(runs)
     print("a line is a sample")
-    further = {name: whole - part for name, (part, whole) in runs.items()}
-    for name, run in further.items():
-        print(f"{run}  {name:5}  further samples, {run.speed / further['floor'].speed:.2f} of the floor")
+    for name, run in more.items():
+        print(f"{run}  {name:5}  further samples, {run.speed / more['floor'].speed:.2f} of the floor")
     need = chosen.tasks * PODS * len(_SERIES) / SCRAPE_SECONDS
     print(f"{chosen.tasks * PODS:,} pods are {need:,.0f} samples/s: ", end="")
-    print(f"the job takes {further['job'].speed / need:.1f} times as many")
+    print(f"the job takes {more['job'].speed / need:.1f} times as many")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -125,33 +126,62 @@ def _is_pyflinks(process: psutil.Process) -> bool:
     return any("PythonGatewayServer" in argument for argument in process.cmdline())
 
 
+Work = Callable[[Settings, int], Run]
+"""A bounded run over all that is in the topic: so many messages."""
+
+
+@contextmanager
+def kafka_for(*wanted: Topic) -> Iterator[Settings]:
+    """A Kafka of our own with these topics, of one partition each; removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as folder:
+        given = Settings(kafka=Kafka(partitions=1), stack=Stack(state_dir=Path(folder)))
+        with local_stack(given) as stack:
+            stack.up(["kafka"])
+            ensure_topics(stack.settings.kafka, wanted)
+            yield stack.settings
+
+
+def in_turns(
+    settings: Settings,
+    topic: Topic,
+    parts: Iterable[Iterable[tuple[str | None, bytes]]],
+    works: Mapping[str, Work],
+) -> dict[str, list[Run]]:
+    """Each work over the first part, then over that and the next; printed as they come."""
+    runs: dict[str, list[Run]] = {name: [] for name in works}
+    in_topic = 0
+    for part in parts:
+        in_topic += fill(settings.kafka, topic, part)
+        for name, work in works.items():
+            run = work(settings, in_topic)
+            runs[name].append(run)
+            print(f"{run}  {name:14}  load {os.getloadavg()[0]:.1f}", flush=True)
+    return runs
+
+
+def further(runs: Mapping[str, list[Run]]) -> dict[str, Run]:
+    """What the second part cost, without start-up."""
+    return {name: whole - part for name, (part, whole) in runs.items()}
+
+
 def main() -> None:
     """Print each run, and the job's speed as a part of the floor's."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--lines", type=int, default=18_000_000)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as folder:
-        given = Settings(kafka=Kafka(partitions=1), stack=Stack(state_dir=Path(folder)))
-        with local_stack(given) as stack:
-            stack.up(["kafka"])
-            settings = stack.settings
-            ensure_topics(settings.kafka, topics.ALL_TOPICS)
-            lines = batches(Shape(), arguments.lines)
-            runs: dict[str, list[Run]] = {"floor": [], "job": []}
-            in_topic = 0
-            for part in (islice(lines, arguments.lines // 3 // BLOCK_LINES), lines):
-                keyless = ((None, line) for batch in part for line in batch)
-                in_topic += fill(settings.kafka, topics.ACCESS_LOGS, keyless)
-                for name, work in (("floor", floor), ("job", job)):
-                    run = work(settings, in_topic)
-                    runs[name].append(run)
-                    print(f"{run}  {name:5}  load {os.getloadavg()[0]:.1f}", flush=True)
-            further = {name: whole - part for name, (part, whole) in runs.items()}
-            for name, run in further.items():
-                print(f"{run}  {name:5}  without the first {runs[name][0].lines:,}")
-            print(f"job / floor, start-up included: {runs['job'][1].speed / runs['floor'][1].speed:.2f}")
-            print(f"job / floor, further lines:     {further['job'].speed / further['floor'].speed:.2f}")
-            print("(wanted 0.5, aim 0.75)")
+    made = batches(Shape(), arguments.lines)
+    parts = (
+        ((None, line) for batch in part for line in batch)
+        for part in (islice(made, arguments.lines // 3 // BLOCK_LINES), made)
+    )
+    with kafka_for(*topics.ALL_TOPICS) as settings:
+        runs = in_turns(settings, topics.ACCESS_LOGS, parts, {"floor": floor, "job": job})
+    more = further(runs)
+    for name, run in more.items():
+        print(f"{run}  {name:5}  without the first {runs[name][0].lines:,}")
+    print(f"job / floor, start-up included: {runs['job'][1].speed / runs['floor'][1].speed:.2f}")
+    print(f"job / floor, further lines:     {more['job'].speed / more['floor'].speed:.2f}")
+    print("(wanted 0.5, aim 0.75)")
 
 
 if __name__ == "__main__":

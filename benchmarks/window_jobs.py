@@ -12,23 +12,18 @@ Each runs over a third of the seconds, then over all: the difference is what fur
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
 from pyflink.common import Row, Types
-from tidegate.adapters.kafka import ensure_topics
 from tidegate.jobs import alerts, environment, task_profile
 from tidegate.schemas import alert_rules, topics
-from tidegate.schemas.settings import Kafka, Settings, Stack
+from tidegate.schemas.settings import Settings
 from tidegate.schemas.timestamps import from_epoch_ms, to_text
-from tidegate.stack import local_stack
 
 from benchmarks.index import START_MS, metrics_rows
-from benchmarks.service_metrics import Run, fill, measured
+from benchmarks.service_metrics import Run, Work, fill, further, in_turns, kafka_for, measured
 
 if TYPE_CHECKING:
     from pyflink.table import StreamTableEnvironment
@@ -126,31 +121,21 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=2000)
     parser.add_argument("--seconds", type=int, default=90)
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as folder:
-        given = Settings(kafka=Kafka(partitions=1), stack=Stack(state_dir=Path(folder)))
-        with local_stack(given) as stack:
-            stack.up(["kafka"])
-            settings = stack.settings
-            ensure_topics(settings.kafka, topics.ALL_TOPICS)
-            fill(settings.kafka, topics.SERVICE_METRICS_1S, rows(chosen.tasks, range(-1, 0)))
-            read_only(settings, 0)  # a cold JVM and a cold disk are nobody's
-            runs: dict[str, list[Run]] = {}
-            in_topic, first = 0, chosen.seconds // 3
-            for seconds in (range(first), range(first, chosen.seconds)):
-                in_topic += fill(settings.kafka, topics.SERVICE_METRICS_1S, rows(chosen.tasks, seconds))
-                for work in (read_only, through_python, profiles, alerting):
-                    run = work(settings, in_topic)
-                    runs.setdefault(work.__name__, []).append(run)
-                    print(f"{run}  {work.__name__:14}  load {os.getloadavg()[0]:.1f}", flush=True)
+    first = chosen.seconds // 3
+    parts = (rows(chosen.tasks, seconds) for seconds in (range(first), range(first, chosen.seconds)))
+    works: dict[str, Work] = {work.__name__: work for work in (read_only, through_python, profiles, alerting)}
+    with kafka_for(*topics.ALL_TOPICS) as settings:
+        fill(settings.kafka, topics.SERVICE_METRICS_1S, rows(chosen.tasks, range(-1, 0)))
+        read_only(settings, 0)  # a cold JVM and a cold disk are nobody's
+        more = further(in_turns(settings, topics.SERVICE_METRICS_1S, parts, works))
     print(f"a line is a row: {2 + REPLICAS} of each task and second, of which {REPLICAS} stay out of Python")
-    further = {name: whole - part for name, (part, whole) in runs.items()}
-    for name, run in further.items():
-        part = run.speed / further["read_only"].speed
+    for name, run in more.items():
+        part = run.speed / more["read_only"].speed
         print(f"{run}  {name:14}  further rows, {part:.2f} of only reading")
     need = chosen.tasks * (2 + REPLICAS)
     print(f"{chosen.tasks:,} tasks of {REPLICAS} replicas write {need:,} rows/s: ", end="")
-    print(f"task-profile takes {further['profiles'].speed / need:.1f} times as many, ", end="")
-    print(f"alerts {further['alerting'].speed / need:.1f} times")
+    print(f"task-profile takes {more['profiles'].speed / need:.1f} times as many, ", end="")
+    print(f"alerts {more['alerting'].speed / need:.1f} times")
 
 
 if __name__ == "__main__":

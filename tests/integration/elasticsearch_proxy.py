@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 Fault = Literal["none", "429", "503", "half-429", "413-over-one", "answer-lost", "closed"]
@@ -25,11 +25,13 @@ class ElasticsearchProxy:
     413-over-one: a bulk of more than one document is too large.
     answer-lost: a bulk is written, and the connection breaks before its answer.
     closed: every connection breaks at once.
+    lifecycle: where set, the server seems to have ILM, and its policies are put here.
     """
 
     target: str
     url: str = ""
     fault: Fault = "none"
+    lifecycle: dict[str, Any] | None = None
     bulks: int = 0
     """Bulk requests that came."""
     spoiled: int = 0
@@ -97,6 +99,12 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if is_bulk and fault != "none" and self._spoil(fault, body):
             self.state.count(spoiled=True)
+            return
+        if self.state.lifecycle is not None and "/_ilm/" in self.path:
+            if self.command == "PUT":
+                self.state.lifecycle[self.path.rpartition("/")[2]] = json.loads(body)
+            headers = {"content-type": "application/json", "x-elastic-product": "Elasticsearch"}
+            self._answer(200, headers, b'{"operation_mode":"RUNNING","acknowledged":true}')
             return
         self._answer(*self._forward(body))
 

@@ -48,8 +48,10 @@ def produce(
     messages: Iterable[object],
     partition: int | None = None,
     headers: dict[str, str] | None = None,
+    key: str | None = None,
 ) -> None:
     """Write messages (bytes as they are, else as JSON), spread over the partitions unless one is given."""
+    failures: list[str] = []
     contract = contract_of(topic)
     ensure_topics(kafka, [contract.topic])
     producer = Producer(kafka.client_config())
@@ -60,8 +62,11 @@ def produce(
             message if isinstance(message, bytes) else json.dumps(message).encode(),
             partition=number % count if partition is None else partition,
             headers=list((headers or {}).items()),
+            key=key,
+            on_delivery=lambda error, _: failures.append(str(error)) if error else None,
         )
     assert producer.flush(30) == 0
+    assert failures == []
 
 
 def index_all(settings: Settings, *topics: str) -> Counters:

@@ -19,6 +19,8 @@ from tidegate.schemas.elasticsearch import (
     IndexContract,
     contract_of,
     index_template,
+    kept_days,
+    lifecycle_policy,
     mappings,
 )
 from tidegate.schemas.index_hints import IndexAs
@@ -27,29 +29,29 @@ from tidegate.schemas.topic_rows import TOPIC_ROWS
 
 DAY = date(2026, 11, 24)
 PLAIN = Elasticsearch()
-DIGESTS_OF_VERSION = 3
+DIGESTS_OF_VERSION = 4
 DIGESTS = {
-    "gateway.access-logs": "53dfd739c2abd77f",
-    "inference.logs": "67409f446cc9a0d2",
-    "tidegate.service-metrics.1s": "1df3171ef4bc0e61",
-    "tidegate.service-metrics.1m": "091d8e882f279ae5",
-    "tidegate.line-counts": "9a8fb2a98f4a06b9",
-    "tidegate.late": "740b24784080eed1",
-    "tidegate.dead-letters": "fa118e9066bd7580",
-    "kubernetes.replicas": "0c5d9e98c8990ad5",
-    "kubernetes.gateways": "94a3df23e0aed8e9",
-    "tidegate.replica-changes": "7e27297f62f77618",
-    "tidegate.rate-limits": "f09992df2da5dca3",
-    "tidegate.rate-limits.current": "83038c809e537023",
-    "tidegate.limit-controls": "a8ea5d72e11e7fb9",
-    "tidegate.tasks": "3b3d978a19713160",
-    "tidegate.changes": "e3c6ec538b2ddd09",
-    "tidegate.resource-metrics.10s": "07279fdc8b0d5f8b",
-    "tidegate.resource-metrics.1m": "d1e824434f819218",
-    "tidegate.task-profile": "4de324426820d894",
-    "tidegate.alerts": "5bd334a359827178",
-    "tidegate.autoscaling-signals": "e2c012aff62687cf",
-    "tidegate.call-statistics": "9ac5873cb166525f",
+    "gateway.access-logs": "f5d515986e1c83e1",
+    "inference.logs": "4e479ea58cc8d0a1",
+    "tidegate.service-metrics.1s": "ba706251cbf8e669",
+    "tidegate.service-metrics.1m": "de1ac8e83f70a734",
+    "tidegate.line-counts": "f179e11bb4d837af",
+    "tidegate.late": "c115f343ad1db54e",
+    "tidegate.dead-letters": "4e336ef3ba68f8ce",
+    "kubernetes.replicas": "edbd04ae4d6c571d",
+    "kubernetes.gateways": "561fb210afab44f9",
+    "tidegate.replica-changes": "3792bfd3e2e6f9ac",
+    "tidegate.rate-limits": "e5639e150b55c429",
+    "tidegate.rate-limits.current": "983299e3e233427c",
+    "tidegate.limit-controls": "c3dac88e379b75cb",
+    "tidegate.tasks": "06d35253ef544366",
+    "tidegate.changes": "e6cc3cf557f14179",
+    "tidegate.resource-metrics.10s": "9aea9fe23ec4269c",
+    "tidegate.resource-metrics.1m": "756bf33844972963",
+    "tidegate.task-profile": "d5b6ae881fc42470",
+    "tidegate.alerts": "525edff31696028f",
+    "tidegate.autoscaling-signals": "cee3e8b7a027d26d",
+    "tidegate.call-statistics": "df4d5c37c5c76d5f",
 }
 """Of each topic's template. One changed? Raise TEMPLATE_VERSION, and write both anew here."""
 
@@ -193,6 +195,29 @@ def test_a_type_that_elasticsearch_lacks_is_named_with_its_field(monkeypatch: py
 
 @pytest.mark.parametrize("contract", INDEX_CONTRACTS, ids=lambda contract: contract.topic.name)
 def test_a_template_never_changes_under_the_same_version(contract: IndexContract) -> None:
-    both = [index_template(contract, PLAIN, Features(flattened=flattened)) for flattened in (True, False)]
+    both = [index_template(contract, PLAIN, Features(has, has)) for has in (True, False)]
     digest = sha256(json.dumps(both, sort_keys=True).encode()).hexdigest()[:16]
     assert (TEMPLATE_VERSION, digest) == (DIGESTS_OF_VERSION, DIGESTS.get(contract.topic.name))
+
+
+def test_old_days_are_the_servers_to_delete_where_it_can() -> None:
+    contract = contract_of("tidegate.service-metrics.1s")
+    settings = Elasticsearch(index_prefix="p-")
+    index = index_template(contract, settings, Features(lifecycle=True))["template"]["settings"]["index"]
+    assert index["lifecycle"] == {"name": "p-tidegate-service-metrics-1s"}
+    assert "lifecycle" not in index_template(contract, settings, Features())["template"]["settings"]["index"]
+    now = contract_of("tidegate.task-profile")
+    assert (
+        "lifecycle"
+        not in index_template(now, settings, Features(lifecycle=True))["template"]["settings"]["index"]
+    )
+    assert lifecycle_policy(2)["phases"]["delete"]["min_age"] == "3d"
+
+
+def test_how_long_a_topic_is_kept_can_be_set_for_topics_that_there_are() -> None:
+    assert kept_days({})["tidegate.service-metrics.1m"] == 90
+    assert kept_days({"gateway.access-logs": 30})["gateway.access-logs"] == 30
+    with pytest.raises(
+        ValueError, match=r"keep_days: 'tidegate.task-profile' is no topic that is indexed by day"
+    ):
+        kept_days({"tidegate.task-profile": 1})

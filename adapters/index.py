@@ -203,7 +203,9 @@ def run_indexer(
     if not _prepare(client, settings, contracts, backoff, stop):
         return counters
     makers = {
-        settings.kafka.topic(contract.topic): DocumentMaker(contract, settings.elasticsearch.index_prefix)
+        settings.kafka.topic(contract.topic): DocumentMaker(
+            contract, settings.elasticsearch.index_prefix, settings.access_log
+        )
         for contract in contracts
     }
     reader = TopicReader(settings.kafka, settings.indexer.consumer_group, list(makers), bounded=bounded)

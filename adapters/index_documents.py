@@ -8,7 +8,10 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 import orjson
-from tidegate.schemas.elasticsearch import RAW_TIME, IndexContract
+from tidegate.jobs.logic.identity import of_cluster
+from tidegate.schemas.elasticsearch import IDENTITY, RAW_TIME, IndexContract
+from tidegate.schemas.rows import UNROUTED
+from tidegate.schemas.settings import AccessLog
 from tidegate.schemas.timestamps import from_epoch_ms, to_text
 
 MAX_ID_BYTES = 512
@@ -65,8 +68,13 @@ class Refusal(NamedTuple):
 class DocumentMaker:
     """Makes the documents of one topic."""
 
-    def __init__(self, contract: IndexContract, index_prefix: str) -> None:
+    def __init__(
+        self, contract: IndexContract, index_prefix: str, access_log: AccessLog | None = None
+    ) -> None:
+        """access_log: how a gateway's clusters are read; None: by default."""
         self._contract = contract
+        settings = access_log or AccessLog()
+        self._identity = lru_cache(maxsize=10_000)(lambda cluster: _identity(cluster, settings))
         self._index = lru_cache(maxsize=64)(lambda day: contract.index(index_prefix, day))
 
     def make(self, message: Received) -> Document | Refusal | None:
@@ -103,6 +111,9 @@ class DocumentMaker:
         for key in self._contract.numbers:
             if line.get(key) == "-":
                 del line[key]
+        if self._contract.gateway:
+            cluster = line.get("upstream_cluster")
+            line |= self._identity(cluster if isinstance(cluster, str) else "")
         line[RAW_TIME] = to_text(moment)
         line_id = message.header_id or str(message.position)
         return Document(
@@ -115,6 +126,14 @@ class DocumentMaker:
         if claimed is None or not received - MAX_AGE <= claimed <= received + MAX_AHEAD:
             return received
         return claimed
+
+
+def _identity(cluster: str, settings: AccessLog) -> dict[str, str | None]:
+    """IDENTITY of a gateway's line."""
+    if cluster in ("", "-"):
+        return dict(zip(IDENTITY, (UNROUTED, UNROUTED, None), strict=True))
+    found = of_cluster(cluster, settings)
+    return dict(zip(IDENTITY, (*found.identity, found.version), strict=True))
 
 
 def document_id(text: str) -> str:

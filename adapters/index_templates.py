@@ -14,6 +14,8 @@ from tidegate.schemas.elasticsearch import (
     Features,
     IndexContract,
     index_template,
+    kept_days,
+    lifecycle_policy,
     mappings,
 )
 from tidegate.schemas.settings import Elasticsearch
@@ -54,7 +56,18 @@ def supports(client: Client, field_type: str) -> bool:
 
 def detect_features(client: Client) -> Features:
     """What this server can do beyond what every one can."""
-    return Features(flattened=supports(client, "flattened"))
+    return Features(flattened=supports(client, "flattened"), lifecycle=_has_lifecycle(client))
+
+
+def _has_lifecycle(client: Client) -> bool:
+    """Whether the server deletes old indices itself (ILM)."""
+    try:
+        client.ilm.get_status()
+    except ApiError as error:
+        if error.status_code in (400, 403, 404, 405):  # it has no such address, or this user none
+            return False
+        raise
+    return True
 
 
 def find_template(client: Client, contract: IndexContract, index_prefix: str) -> InstalledTemplate:
@@ -76,7 +89,7 @@ def install_templates(
     is newer, indices that exist learn of the new fields.
     Raises ApiError and TransportError as the client does.
     """
-    features = detect_features(client)
+    features, days = detect_features(client), kept_days(elasticsearch.keep_days)
     found = []
     for contract in contracts:
         before = find_template(client, contract, elasticsearch.index_prefix)
@@ -89,6 +102,8 @@ def install_templates(
                 TEMPLATE_VERSION,
             )
             continue
+        if features.lifecycle and contract.time_field is not None:
+            client.ilm.put_lifecycle(name=before.name, policy=lifecycle_policy(days[contract.topic.name]))
         client.indices.put_index_template(
             name=before.name, body=index_template(contract, elasticsearch, features)
         )

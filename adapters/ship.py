@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from tidegate.adapters.ship_files import Follower, FollowLimits
-from tidegate.adapters.ship_lines import Lines, Overlong
+from tidegate.adapters.ship_lines import Lines, LineSplitter, Overlong
+from tidegate.adapters.ship_records import RecordSplitter
 from tidegate.adapters.ship_sender import Counts, Destination, Origin, Sender
+from tidegate.adapters.ship_services import LogFiles, destination
 from tidegate.adapters.ship_state import FileState, StateFolder
 from tidegate.adapters.ship_tail import Damaged, Event, Receipt, Tail
 from tidegate.schemas.settings import Settings
@@ -23,8 +26,37 @@ _SAVE_SECONDS = 1.0
 _TELL_SECONDS = 60.0
 
 
+@dataclass(frozen=True)
+class Cargo:
+    """What is shipped: which files, where what is known of them is kept, how they are cut, and where it goes."""
+
+    files: tuple[str, ...]
+    state_dir: Path
+    destination: Destination = field(default_factory=Destination)
+    splitter: type[LineSplitter] = LineSplitter
+    record_wait_seconds: float = 1
+
+
+def access_logs(settings: Settings) -> Cargo:
+    """The lines of `settings.shipper.files`."""
+    return Cargo(settings.shipper.files, settings.shipper_state_dir())
+
+
+def service_logs(settings: Settings) -> Cargo:
+    """The records of `settings.service_logs.files`."""
+    own = settings.service_logs
+    files = LogFiles(own.files, settings.access_log)
+    return Cargo(
+        files.globs,
+        settings.service_logs_state_dir(),
+        destination(files),
+        RecordSplitter,
+        own.record_wait_seconds,
+    )
+
+
 class LogShipper:
-    """Ships the lines of `settings.shipper.files` until it is told to stop.
+    """Ships lines, of `settings.shipper.files` unless told else, until it is told to stop.
 
     At least once: a file's offset moves over what Kafka has acknowledged, and only then is saved. Where Kafka
     is away, reading stops once `buffer_mib` are held, and goes on when it is back.
@@ -32,22 +64,25 @@ class LogShipper:
     Raises ShipperStateError where another shipper has the state folder, or the folder is damaged.
     """
 
-    def __init__(self, settings: Settings, destination: Destination | None = None) -> None:
-        shipper = settings.shipper
+    def __init__(self, settings: Settings, cargo: Cargo | None = None) -> None:
+        shipper, cargo = settings.shipper, cargo or access_logs(settings)
         self._max_line_bytes = shipper.max_line_bytes
         self._poll_seconds = shipper.poll_ms / 1000
         self._flush_seconds = shipper.flush_seconds
-        self._folder = StateFolder(settings.shipper_state_dir())
+        self._folder = StateFolder(cargo.state_dir)
         try:
             self._saved: list[FileState] = self._folder.load()
         except BaseException:
             self._folder.close()
             raise
         limits = FollowLimits(
-            max_line_bytes=shipper.max_line_bytes, rotated_wait_seconds=shipper.rotated_wait_seconds
+            max_line_bytes=shipper.max_line_bytes,
+            rotated_wait_seconds=shipper.rotated_wait_seconds,
+            splitter=cargo.splitter,
+            record_wait_seconds=cargo.record_wait_seconds,
         )
-        self._follower = Follower(shipper.files, limits, self._saved)
-        self._sender = Sender(settings.kafka, shipper, destination or Destination())
+        self._follower = Follower(cargo.files, limits, self._saved)
+        self._sender = Sender(settings.kafka, shipper, cargo.destination)
         self._scan_at = self._save_at = 0.0
         self._tell_at = time.monotonic() + _TELL_SECONDS
         self._told = Counts()

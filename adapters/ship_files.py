@@ -47,6 +47,9 @@ class FollowLimits:
     chunk_bytes: int = 262_144
     rotated_wait_seconds: float = 5
     """So long a rotated file may go without growing before its end is the end."""
+    splitter: type[LineSplitter] = LineSplitter
+    record_wait_seconds: float = 1
+    """So long what a splitter holds may go without growing before it is complete."""
 
 
 @dataclass
@@ -295,7 +298,7 @@ class Follower:
         state: FileState | None = None,
     ) -> Tail:
         offset = state.offset if state else 0
-        splitter = LineSplitter(
+        splitter = self._limits.splitter(
             offset,
             self._limits.max_line_bytes,
             inside=state.inside if state else False,
@@ -369,10 +372,11 @@ class Follower:
             return
         if untouched and tail.read_offset and lane.rotations.have_changed():
             # An empty file that was written to, copied and truncated looks as one that was written to.
-            tail.start_over(self._limits.max_line_bytes)
+            tail.start_over(self._limits.splitter(0, self._limits.max_line_bytes))
             lane.truncated = True
             return
         yield from ((tail, event) for event in events)
+        yield from ((tail, event) for event in tail.quiet(now, self._limits.record_wait_seconds))
         if not tail.ended and tail.is_over(now, self._limits.rotated_wait_seconds):
             yield from ((tail, event) for event in tail.end())
 

@@ -90,6 +90,10 @@ class LineSplitter:
         block = self._take_pending()
         return [self._lines(block)] if block else []
 
+    def quiet(self) -> list[Item]:
+        """What is complete although nothing follows, once the file hasn't grown for a while. Of lines: nothing."""
+        return []
+
     def drop_pending(self) -> None:
         """Forget the unfinished line, because it is read again from `offset`."""
         self._take_pending()

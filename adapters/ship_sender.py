@@ -46,12 +46,14 @@ class Destination:
     """Where lines go, and what message a line becomes.
 
     messages: for lines of one file and its path, a dict with `value` and maybe `key` for each line, in order.
+    split: what a block's lines are, and how many empty ones were left out; each is found again in the block.
     keyed: the key decides the partition. partition: the one that gets everything. With neither, whole blocks
     go to the partitions in turn.
     """
 
     topic: Topic = ACCESS_LOGS
     messages: Callable[[Sequence[bytes], Path], list[dict[str, Any]]] = untouched
+    split: Callable[[bytes], tuple[list[bytes], int]] = lines_of
     keyed: bool = False
     partition: int | None = None
 
@@ -134,7 +136,7 @@ class Sender:
 
     def send_lines(self, origin: Origin, block: bytes) -> Parcel:
         """Send the lines of a block; its empty ones are left out, and counted."""
-        lines, empty = lines_of(block)
+        lines, empty = self._destination.split(block)
         self.counts.empty += empty
         parcel = Parcel(origin, block, len(lines), arrived=not lines)
         if lines:
@@ -202,7 +204,9 @@ class Sender:
         if parcel.is_letter:
             link.send_alone(number, self._letters, [{"value": parcel.block}], BY_KEY)
         else:
-            messages = self._messages(parcel, lines if lines is not None else lines_of(parcel.block)[0])
+            messages = self._messages(
+                parcel, lines if lines is not None else self._destination.split(parcel.block)[0]
+            )
             link.send(number, messages, self._partition(link))
 
     def _partition(self, link: Link) -> int:
@@ -235,7 +239,7 @@ class Sender:
 
     def _refused(self, parcel: Parcel, shipment: Shipment) -> list[tuple[bytes, dict[str, Any]]]:
         """The lines that were refused, and the messages that they are; each once, in their order."""
-        lines = lines_of(parcel.block)[0]
+        lines = self._destination.split(parcel.block)[0]
         waiting = Counter(shipment.refused)
         found = []
         for line, message in zip(lines, self._messages(parcel, lines), strict=True):

@@ -127,9 +127,15 @@ class Tail:
         """Until it is read, count the file as last written at this time, in ns since the epoch."""
         self.modified_ns = self._adopted_ns = modified_ns
 
-    def start_over(self, max_line_bytes: int) -> None:
-        """Forget what was read of a file of which nothing was passed on."""
-        self._splitter = LineSplitter(0, max_line_bytes)
+    def quiet(self, now: float, patience: float) -> list[Event]:
+        """What is complete since the file hasn't grown for `patience` seconds."""
+        if self.ended or not self.at_end or not self._still(now, patience):
+            return []
+        return list(self._splitter.quiet())
+
+    def start_over(self, splitter: LineSplitter) -> None:
+        """Forget what was read of a file of which nothing was passed on. splitter: a new one."""
+        self._splitter = splitter
         self.modified_ns = self._adopted_ns
 
     def check(self) -> None:

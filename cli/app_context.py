@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,9 +44,17 @@ class Options:
             name, equals, value = assignment.partition("=")
             if not equals:
                 raise SettingsError(f"--set {assignment}: write GROUP.NAME=VALUE")
-            merged[name] = value
+            merged[name] = _value(value)
         merged |= {name: value for name, value in (overrides or {}).items() if value is not None}
         return load(self.config, merged)
+
+
+def _value(text: str) -> Any:
+    """A list or a table is written as JSON, as in the environment; anything else is the text itself."""
+    if text.startswith(("{", "[")):
+        with contextlib.suppress(json.JSONDecodeError):
+            return json.loads(text)
+    return text
 
 
 def run(app: typer.Typer) -> int:

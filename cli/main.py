@@ -17,12 +17,14 @@ from tidegate.cli.index import index
 from tidegate.cli.jobs import run, submit
 from tidegate.cli.limit import limit
 from tidegate.cli.limits import limits
+from tidegate.cli.logs import logs, trace
 from tidegate.cli.manager import manager
 from tidegate.cli.profile import profile
 from tidegate.cli.remote_write import remote_write
 from tidegate.cli.replay import replay
 from tidegate.cli.replay_limits import replay_limits
 from tidegate.cli.report import report
+from tidegate.cli.retention import retention
 from tidegate.cli.schemas import schemas
 from tidegate.cli.ship import ship
 from tidegate.cli.stack import down, status, up
@@ -59,17 +61,20 @@ app.command()(down)
 app.command()(index)
 app.command()(limit)
 app.add_typer(limits, name="limits")
+app.command()(logs)
 app.command()(manager)
 app.command()(profile)
 app.command("remote-write")(remote_write)
 app.command()(replay)
 app.command("replay-limits")(replay_limits)
 app.command()(report)
+app.command()(retention)
 app.command()(run)
 app.command()(schemas)
 app.command()(ship)
 app.command()(status)
 app.command()(submit)
+app.command()(trace)
 app.command()(up)
 app.command()(watch)
 app.command()(windows)

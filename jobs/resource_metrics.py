@@ -12,7 +12,6 @@ of its name would be.
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,7 +23,7 @@ from pyflink.common import Row, Types
 from pyflink.datastream import KeyedProcessFunction, OutputTag, ProcessFunction, RuntimeContext
 from pyflink.datastream.state import ValueStateDescriptor
 from tidegate.jobs.kafka_tables import dead_letters_table, messages_sink, messages_table, timestamp_text
-from tidegate.jobs.logic.identity import of_service
+from tidegate.jobs.logic.identity import of_service, workload_of_pod
 from tidegate.jobs.logic.raw_samples import BadSample
 from tidegate.jobs.logic.resource_samples import DESIRED, KINDS, ResourceSample, sample_of
 from tidegate.jobs.logic.resource_windows import Closed, Pod, row_of
@@ -54,11 +53,6 @@ _AHEAD_MS = 600_000
 """A sample so far ahead of Kafka's clock is refused: it would close all of its pod's windows."""
 _LOOK_BACK_SECONDS = 120
 _NAMES = tuple(f'"{name}"'.encode() for name in KINDS)
-_OF_SET = re.compile(
-    r"(?P<deployment>.+)-[bcdfghjklmnpqrstvwxz2456789]{1,10}-[bcdfghjklmnpqrstvwxz2456789]{5}|(?P<set>.+)-\d{1,6}"
-)
-"""Pods are named by the replica set of their deployment, or by their stateful set."""
-
 _SAMPLE = Types.ROW(
     [Types.STRING(), Types.STRING(), Types.STRING(), Types.LONG(), Types.DOUBLE(), Types.LONG()]
 )
@@ -242,7 +236,7 @@ class Pods(KeyedProcessFunction):  # type: ignore[misc]
         if not closed:
             return
         namespace, _, pod = key.partition("/")
-        task_key = one.task or self._named(namespace, _set_of(pod))
+        task_key = one.task or self._named(namespace, workload_of_pod(pod))
         department, _, task = task_key.partition("/")
         for window in closed:
             yield Row(task_key, window.span, row_of(window, department, task, pod).model_dump_json())
@@ -378,12 +372,6 @@ def _key(sample: ResourceSample) -> str:
         if sample.deployment
         else f"{sample.namespace}/{sample.pod}"
     )
-
-
-def _set_of(pod: str) -> str:
-    """The deployment or stateful set that a pod is of, by its name; the name itself where it says neither."""
-    found = _OF_SET.fullmatch(pod)
-    return (found["deployment"] or found["set"]) if found else pod
 
 
 def _messages(rows: list[ResourceMetricsRow]) -> Iterator[Any]:

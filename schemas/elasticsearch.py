@@ -17,11 +17,14 @@ from tidegate.schemas.settings import Elasticsearch
 from tidegate.schemas.topic_rows import TOPIC_ROWS
 from tidegate.schemas.topics import Topic
 
-TEMPLATE_VERSION = 4
+TEMPLATE_VERSION = 5
 """Grows with every change of what the templates say; a test holds the templates' digest to it."""
 
 TEMPLATE_PRIORITY = 500
 """Above Elasticsearch's own templates for names such as `metrics-*-*` (100)."""
+
+IDENTITY = ("department", "task", "version")
+"""What the indexer adds to a gateway's line: whose request it was, as the gateway decided."""
 
 RAW_TIME = "@timestamp"
 """What the indexer adds to a raw line: when it happened, as a date that Elasticsearch can surely read.
@@ -38,6 +41,7 @@ class Features:
     """What this Elasticsearch can do beyond what every one can."""
 
     flattened: bool = True
+    lifecycle: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class IndexContract:
     moment_field: the field that `@timestamp` is another name of, where it isn't the time field.
     raw: a line that somebody else wrote. It has no `id` of its own (the document's `_id` is topic, partition
     and offset), `@timestamp` is added, and `numbers` that say nothing (`"-"`) are left out.
+    gateway: it is a gateway's, so IDENTITY is added too.
+    keep_days: so many days are kept beside today, unless `elasticsearch.keep_days` says else.
     """
 
     topic: Topic
@@ -56,6 +62,8 @@ class IndexContract:
     raw: bool = False
     numbers: tuple[str, ...] = ()
     moment_field: str | None = None
+    gateway: bool = False
+    keep_days: int = 30
 
     @property
     def moment(self) -> str | None:
@@ -85,29 +93,68 @@ class IndexContract:
 
 
 INDEX_CONTRACTS: tuple[IndexContract, ...] = (
-    IndexContract(topics.ACCESS_LOGS, time_field=ACCESS_LOG_TIME, raw=True, numbers=ACCESS_LOG_NUMBERS),
-    IndexContract(topics.INFERENCE_LOGS, time_field="timestamp", raw=True),
-    IndexContract(topics.SERVICE_METRICS_1S, time_field="window_start"),
-    IndexContract(topics.SERVICE_METRICS_1M, time_field="window_start"),
+    IndexContract(
+        topics.ACCESS_LOGS,
+        time_field=ACCESS_LOG_TIME,
+        raw=True,
+        numbers=ACCESS_LOG_NUMBERS,
+        gateway=True,
+        keep_days=3,
+    ),
+    IndexContract(topics.INFERENCE_LOGS, time_field="timestamp", raw=True, keep_days=7),
+    IndexContract(topics.SERVICE_METRICS_1S, time_field="window_start", keep_days=2),
+    IndexContract(topics.SERVICE_METRICS_1M, time_field="window_start", keep_days=90),
     IndexContract(topics.LINE_COUNTS, time_field=None, moment_field="updated_at"),
-    IndexContract(topics.LATE, time_field=ACCESS_LOG_TIME, raw=True, numbers=ACCESS_LOG_NUMBERS),
-    IndexContract(topics.DEAD_LETTERS, time_field="seen_at"),
+    IndexContract(
+        topics.LATE,
+        time_field=ACCESS_LOG_TIME,
+        raw=True,
+        numbers=ACCESS_LOG_NUMBERS,
+        gateway=True,
+        keep_days=7,
+    ),
+    IndexContract(topics.DEAD_LETTERS, time_field="seen_at", keep_days=30),
     IndexContract(topics.REPLICAS, time_field=None, moment_field="observed_at"),
     IndexContract(topics.GATEWAYS, time_field=None, moment_field="observed_at"),
-    IndexContract(topics.REPLICA_CHANGES, time_field="settled_at"),
-    IndexContract(topics.RATE_LIMITS, time_field="decided_at"),
+    IndexContract(topics.REPLICA_CHANGES, time_field="settled_at", keep_days=365),
+    IndexContract(topics.RATE_LIMITS, time_field="decided_at", keep_days=90),
     IndexContract(topics.RATE_LIMITS_CURRENT, time_field=None, moment_field="decided_at"),
     IndexContract(topics.LIMIT_CONTROLS, time_field=None, moment_field="set_at"),
     IndexContract(topics.TASKS, time_field=None, moment_field="published_at"),
-    IndexContract(topics.CHANGES, time_field="at"),
-    IndexContract(topics.RESOURCE_METRICS_10S, time_field="window_start"),
-    IndexContract(topics.RESOURCE_METRICS_1M, time_field="window_start"),
+    IndexContract(topics.CHANGES, time_field="at", keep_days=365),
+    IndexContract(topics.RESOURCE_METRICS_10S, time_field="window_start", keep_days=2),
+    IndexContract(topics.RESOURCE_METRICS_1M, time_field="window_start", keep_days=90),
     IndexContract(topics.TASK_PROFILE, time_field=None, moment_field="computed_at"),
-    IndexContract(topics.ALERTS, time_field="started_at", moment_field="observed_at"),
+    IndexContract(topics.ALERTS, time_field="started_at", moment_field="observed_at", keep_days=365),
     IndexContract(topics.AUTOSCALING_SIGNALS, time_field=None, moment_field="computed_at"),
-    IndexContract(topics.CALL_STATISTICS, time_field="window_start"),
+    IndexContract(topics.CALL_STATISTICS, time_field="window_start", keep_days=400),
 )
 """Every topic that can be indexed. One of `topics.ALL_TOPICS` that is missing fails the contract tests."""
+
+
+def kept_days(configured: Mapping[str, int]) -> dict[str, int]:
+    """By topic that is indexed by day: how many days are kept beside today.
+
+    configured: `elasticsearch.keep_days`. Raises ValueError where it names another topic.
+    """
+    known = {one.topic.name: one.keep_days for one in INDEX_CONTRACTS if one.time_field is not None}
+    if unknown := set(configured) - set(known):
+        raise ValueError(
+            f"elasticsearch.keep_days: {min(unknown)!r} is no topic that is indexed by day; "
+            f"there are {', '.join(known)}"
+        )
+    return known | dict(configured)
+
+
+def lifecycle_policy(keep_days: int) -> dict[str, Any]:
+    """An ILM policy: an index is deleted so many days after the day that it was made for."""
+    return {
+        "_meta": {"managed_by": "tidegate"},
+        "phases": {
+            "hot": {"actions": {}},
+            "delete": {"min_age": f"{keep_days + 1}d", "actions": {"delete": {}}},
+        },
+    }
 
 
 def contract_of(name: str) -> IndexContract:
@@ -134,6 +181,8 @@ def index_template(
         # Whatever a gateway writes, a field that can't be read is left out of the search, not the whole line.
         settings["mapping"] = {"ignore_malformed": True}
         settings["codec"] = "best_compression"
+    if features.lifecycle and contract.time_field is not None:
+        settings["lifecycle"] = {"name": contract.alias(elasticsearch.index_prefix)}
     aliases: dict[str, Any] = (
         {} if contract.time_field is None else {contract.alias(elasticsearch.index_prefix): {}}
     )
@@ -161,6 +210,8 @@ def mappings(contract: IndexContract, features: Features) -> dict[str, Any]:
         properties[RAW_TIME] = {"type": "date", "format": _DATE_FORMAT}
     elif contract.moment:
         properties[RAW_TIME] = {"type": "alias", "path": contract.moment}
+    if contract.gateway:
+        properties |= {name: _of_type("keyword") for name in IDENTITY}
     return {"dynamic": False, "properties": properties}
 
 

@@ -61,14 +61,19 @@ AccessLogLine = _access_log_line()
 
 
 class InferenceLogLine(Row):
-    """One line of an inference service's log (topic `inference.logs`)."""
+    """One record of an inference service's log, with the stack trace below it (topic `inference.logs`)."""
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=False)
 
-    timestamp: Timestamp
+    timestamp: Timestamp | None = Field(
+        None, description="what the record says of itself; null: it says nothing, and Kafka's time holds"
+    )
     department: str
     task: str
     replica: str
     stream: str = Field(description="stdout, stderr, or the file's name")
     message: Annotated[str, IndexAs("text")]
+    severity: str | None = Field(None, description="TRACE, DEBUG, INFO, WARN, ERROR or FATAL")
     request_id: str | None = None
+    trace_id: str | None = Field(None, description="32 hex digits (W3C), or 16")
+    span_id: str | None = None

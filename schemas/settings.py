@@ -141,6 +141,9 @@ class Elasticsearch(_Group):
     index_prefix: str = Field("", pattern=r"^[a-z0-9._-]{0,100}$", description="put before every index' name")
     shards: int = Field(1, ge=1, le=1024)
     replicas: int = Field(0, ge=0, le=10)
+    keep_days: dict[str, Annotated[int, Field(ge=1, le=36_500)]] = Field(
+        default_factory=dict, description="by topic, instead of the default: days that are kept beside today"
+    )
 
     def basic_auth(self) -> tuple[str, str] | None:
         """User and password, or None where no user is set."""
@@ -221,6 +224,48 @@ class Shipper(_Group):
     flush_seconds: Seconds = Field(10, description="how long Kafka may take for the last lines at the end")
 
 
+_PLACE = re.compile(r"\{([a-z_]*)\}")
+LOG_PLACES = ("department", "namespace", "task", "pod", "replica", "any")
+
+
+class ServiceLogs(_Group):
+    """`tidegate ship --services`: the logs of the services to Kafka. How it is sent is as of `shipper`."""
+
+    files: tuple[str, ...] = Field(
+        (), description=f"glob patterns; what {{{'}, {'.join(LOG_PLACES)}}} match says whose log it is"
+    )
+    state_dir: Path | None = Field(
+        None, description="where offsets are kept; default: ship-services in the state folder"
+    )
+    record_wait_seconds: Seconds = Field(
+        1, description="a last record is complete when nothing has come for so long"
+    )
+
+    @field_validator("files")
+    @classmethod
+    def _names_a_task(cls, files: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in files:
+            places = set(_PLACE.findall(pattern))
+            if unknown := places - set(LOG_PLACES):
+                raise ValueError(f"{pattern!r}: {{{min(unknown)}}} is none of {', '.join(LOG_PLACES)}")
+            if not places & {"task", "pod"} or not places & {"department", "namespace"}:
+                raise ValueError(
+                    f"{pattern!r} must have {{task}} or {{pod}}, and {{department}} or {{namespace}}, "
+                    "so that it is known whose log it is"
+                )
+        return files
+
+
+class Lookup(_Group):
+    """`tidegate logs`, `tidegate trace`."""
+
+    trace_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s]*\{trace_id\}[^\s]*$",
+        description="a trace's page in Jaeger, Tempo or SkyWalking, with {trace_id} in it",
+    )
+
+
 class Indexer(_Group):
     """`tidegate index`: topics to Elasticsearch."""
 
@@ -268,6 +313,8 @@ class Settings(BaseSettings):
     access_log: AccessLog = Field(default_factory=AccessLog)
     service_metrics: ServiceMetrics = Field(default_factory=ServiceMetrics)
     shipper: Shipper = Field(default_factory=Shipper)
+    service_logs: ServiceLogs = Field(default_factory=ServiceLogs)
+    lookup: Lookup = Field(default_factory=Lookup)
     indexer: Indexer = Field(default_factory=Indexer)
     kubernetes: Kubernetes = Field(default_factory=Kubernetes)
     watcher: Watcher = Field(default_factory=Watcher)
@@ -290,6 +337,10 @@ class Settings(BaseSettings):
     def shipper_state_dir(self) -> Path:
         """Where the shipper keeps its offsets."""
         return self.shipper.state_dir or self.stack.state_dir.absolute() / "ship"
+
+    def service_logs_state_dir(self) -> Path:
+        """Where the shipper of services' logs keeps its offsets."""
+        return self.service_logs.state_dir or self.stack.state_dir.absolute() / "ship-services"
 
 
 _SECRETS = ("kafka.sasl_password", "elasticsearch.password", "limits.manager_token")

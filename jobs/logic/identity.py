@@ -9,6 +9,10 @@ from tidegate.schemas.rows import OVERFLOW
 from tidegate.schemas.settings import AccessLog
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_POD = re.compile(
+    r"(?P<deployment>.+)-[bcdfghjklmnpqrstvwxz2456789]{1,10}-[bcdfghjklmnpqrstvwxz2456789]{5}|(?P<set>.+)-\d{1,6}"
+)
+"""Pods are named by the replica set of their deployment, or by their stateful set."""
 
 
 class Identity(NamedTuple):
@@ -28,15 +32,25 @@ def of_service(namespace: str, service: str, settings: AccessLog) -> Identity:
     return Identity(_known(department), _known(task))
 
 
+def workload_of_pod(pod: str) -> str:
+    """The deployment or stateful set that a pod is of, by its name; the name itself where it says neither."""
+    found = _POD.fullmatch(pod)
+    return (found["deployment"] or found["set"]) if found else pod
+
+
 DEFAULT_DEPARTMENT = "default"
 """Of a cluster whose name says nothing of a namespace."""
 
 
 class Cluster(NamedTuple):
-    """What a cluster's name says. `workload`: namespace/service; the name itself where it says neither."""
+    """What a cluster's name says. `workload`: namespace/service; the name itself where it says neither.
+
+    `version`: the subset; None without one.
+    """
 
     identity: Identity
     workload: str
+    version: str | None = None
 
 
 def of_cluster(name: str, settings: AccessLog) -> Cluster:
@@ -46,7 +60,8 @@ def of_cluster(name: str, settings: AccessLog) -> Cluster:
         labels = parts[3].split(".")
         if len(labels) >= 2 and labels[0] and labels[1]:
             service, namespace = labels[0], labels[1]
-            return Cluster(of_service(namespace, service, settings), f"{namespace}/{service}")
+            version = parts[2] if _NAME.fullmatch(parts[2]) else None
+            return Cluster(of_service(namespace, service, settings), f"{namespace}/{service}", version)
     return Cluster(Identity(DEFAULT_DEPARTMENT, _known(name)), name)
 
 

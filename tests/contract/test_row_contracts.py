@@ -14,7 +14,14 @@ from pydantic import BaseModel
 from tidegate.schemas import topics
 from tidegate.schemas.access_log import ACCESS_LOG_FORMAT
 from tidegate.schemas.autoscaling_policy import AutoscalingPolicy, Targets
-from tidegate.schemas.elasticsearch import INDEX_CONTRACTS, Features, IndexContract, contract_of, mappings
+from tidegate.schemas.elasticsearch import (
+    IDENTITY,
+    INDEX_CONTRACTS,
+    Features,
+    IndexContract,
+    contract_of,
+    mappings,
+)
 from tidegate.schemas.json_schema import DIALECT, file_name, schema_id, topic_schema
 from tidegate.schemas.resource_rows import TaskProfile
 from tidegate.schemas.rows import DeadLetter, LineCount, ServiceMetricsRow
@@ -292,7 +299,8 @@ def test_every_form_of_a_lines_values_passes(values: dict[str, Any]) -> None:
 def test_the_index_knows_the_models_fields_and_no_others(contract: IndexContract) -> None:
     schema_fields = set(topic_schema(contract.topic)["properties"])
     indexed = set(mappings(contract, Features())["properties"])
-    assert indexed == schema_fields | {"@timestamp"}
+    added = {"@timestamp", *(IDENTITY if contract.gateway else ())}
+    assert indexed == schema_fields | added
 
 
 @pytest.mark.parametrize("contract", INDEX_CONTRACTS, ids=lambda contract: contract.topic.name)

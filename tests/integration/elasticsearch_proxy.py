@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 Fault = Literal["none", "429", "503", "half-429", "413-over-one", "answer-lost", "closed"]
@@ -25,11 +25,15 @@ class ElasticsearchProxy:
     413-over-one: a bulk of more than one document is too large.
     answer-lost: a bulk is written, and the connection breaks before its answer.
     closed: every connection breaks at once.
+    lifecycle: where set, the server seems to have ILM, and its policies are put here.
     """
 
     target: str
     url: str = ""
     fault: Fault = "none"
+    lifecycle: dict[str, Any] | None = None
+    with_lifecycle: dict[str, Any] = field(default_factory=dict)
+    """What a template said of ILM, by its name, while `lifecycle` is set."""
     bulks: int = 0
     """Bulk requests that came."""
     spoiled: int = 0
@@ -98,9 +102,25 @@ class _Handler(BaseHTTPRequestHandler):
         if is_bulk and fault != "none" and self._spoil(fault, body):
             self.state.count(spoiled=True)
             return
+        if self.state.lifecycle is not None and "/_ilm/" in self.path:
+            if self.command == "PUT":
+                self.state.lifecycle[self.path.rpartition("/")[2]] = json.loads(body)
+            headers = {"content-type": "application/json", "x-elastic-product": "Elasticsearch"}
+            self._answer(200, headers, b'{"operation_mode":"RUNNING","acknowledged":true}')
+            return
+        if self.state.lifecycle is not None and self.command == "PUT" and "/_index_template/" in self.path:
+            body = self._without_lifecycle(body)
         self._answer(*self._forward(body))
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle  # noqa: N815 (http.server's names)
+
+    def _without_lifecycle(self, body: bytes) -> bytes:
+        """The template as the server behind can take it; what was asked for is kept for the test."""
+        template = json.loads(body)
+        index = template["template"]["settings"]["index"]
+        if "lifecycle" in index:
+            self.state.with_lifecycle[self.path.rpartition("/")[2].partition("?")[0]] = index.pop("lifecycle")
+        return json.dumps(template).encode()
 
     def _spoil(self, fault: Fault, body: bytes) -> bool:
         documents = _documents(body)

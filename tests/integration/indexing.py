@@ -48,11 +48,13 @@ def produce(
     messages: Iterable[object],
     partition: int | None = None,
     headers: dict[str, str] | None = None,
+    key: str | None = None,
 ) -> None:
     """Write messages (bytes as they are, else as JSON), spread over the partitions unless one is given.
 
     A compacted topic takes no message without a key: there, a row's key is its `id`.
     """
+    failures: list[str] = []
     contract = contract_of(topic)
     ensure_topics(kafka, [contract.topic])
     producer = Producer(kafka.client_config())
@@ -62,11 +64,13 @@ def produce(
         producer.produce(
             kafka.topic(contract.topic),
             message if isinstance(message, bytes) else json.dumps(message).encode(),
-            key=str(message["id"]) if compacted and isinstance(message, dict) else None,
             partition=number % count if partition is None else partition,
             headers=list((headers or {}).items()),
+            key=key or (str(message["id"]) if compacted and isinstance(message, dict) else None),
+            on_delivery=lambda error, _: failures.append(str(error)) if error else None,
         )
     assert producer.flush(30) == 0
+    assert failures == []
 
 
 def index_all(settings: Settings, *topics: str) -> Counters:

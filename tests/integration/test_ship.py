@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -27,7 +27,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 from tidegate.adapters.kafka import ensure_topics
 from tidegate.adapters.kafka import messages as everything
-from tidegate.adapters.ship import LogShipper
+from tidegate.adapters.ship import LogShipper, access_logs
 from tidegate.adapters.ship_sender import Destination
 from tidegate.schemas.rows import DeadLetter
 from tidegate.schemas.settings import Kafka, Settings, Shipper, Stack
@@ -170,7 +170,9 @@ def test_another_destination_gives_lines_keys_of_their_own(place: Place) -> None
 
     place.write([b"one", b"two"])
     destination = Destination(INFERENCE_LOGS, keyed, keyed=True)
-    with LogShipper(place.settings(), destination) as shipper:
+    settings = place.settings()
+    cargo = replace(access_logs(settings), destination=destination)
+    with LogShipper(settings, cargo) as shipper:
         ship(shipper, 2)
     messages = place.messages(INFERENCE_LOGS)
     assert [(message.key(), message.value()) for message in messages] == [

@@ -19,6 +19,8 @@ from tidegate.schemas.elasticsearch import (
     IndexContract,
     contract_of,
     index_template,
+    kept_days,
+    lifecycle_policy,
     mappings,
 )
 from tidegate.schemas.index_hints import IndexAs
@@ -27,29 +29,29 @@ from tidegate.schemas.topic_rows import TOPIC_ROWS
 
 DAY = date(2026, 11, 24)
 PLAIN = Elasticsearch()
-DIGESTS_OF_VERSION = 4
+DIGESTS_OF_VERSION = 5
 DIGESTS = {
-    "gateway.access-logs": "2a1ed0a918db21f7",
-    "inference.logs": "0c148423ae9ce7f8",
-    "tidegate.service-metrics.1s": "8ac30dc6662856a0",
-    "tidegate.service-metrics.1m": "e22626d8c1c57758",
-    "tidegate.line-counts": "ea87e1f7d30510a6",
-    "tidegate.late": "6032b4bf30f9ed20",
-    "tidegate.dead-letters": "24813fc1c3240a3a",
-    "kubernetes.replicas": "98cc1222b54cd655",
-    "kubernetes.gateways": "c6cfed4f55dc0ec5",
-    "tidegate.replica-changes": "32a4afec36636929",
-    "tidegate.rate-limits": "599d93dd6cc89869",
-    "tidegate.rate-limits.current": "f69a88abda2361e4",
-    "tidegate.limit-controls": "6f6112cb6d79821b",
-    "tidegate.tasks": "2f78a0bfb2778999",
-    "tidegate.changes": "aae2a21afc632f81",
-    "tidegate.resource-metrics.10s": "ca97b39b38c0e7c6",
-    "tidegate.resource-metrics.1m": "507a18b3684fb0b7",
-    "tidegate.task-profile": "e432422f878382fc",
-    "tidegate.alerts": "226c002526c33646",
-    "tidegate.autoscaling-signals": "f8aa8b6a6dc0bc85",
-    "tidegate.call-statistics": "2a6f94bb39338766",
+    "gateway.access-logs": "9041d85cf4da5e57",
+    "inference.logs": "811fd6538d65859b",
+    "tidegate.service-metrics.1s": "e79c8dc9bb169127",
+    "tidegate.service-metrics.1m": "f270a0fd523ecf6e",
+    "tidegate.line-counts": "e954e1f17ae3b9eb",
+    "tidegate.late": "f99cbf15cb7e6cbd",
+    "tidegate.dead-letters": "e57c8b3fd1fbb3ba",
+    "kubernetes.replicas": "3d4a2cec0b715668",
+    "kubernetes.gateways": "d4b2b69068eba6dc",
+    "tidegate.replica-changes": "e0b981e8fa208318",
+    "tidegate.rate-limits": "ad5b232227d1bea9",
+    "tidegate.rate-limits.current": "a42d60b785f5c475",
+    "tidegate.limit-controls": "3c9d8f99b22da46f",
+    "tidegate.tasks": "6bd29c23ade1d993",
+    "tidegate.changes": "d116d587e83e6fa0",
+    "tidegate.resource-metrics.10s": "dd36a220cfd5d496",
+    "tidegate.resource-metrics.1m": "44076713ee97a7a2",
+    "tidegate.task-profile": "321de2c2fc4f18e1",
+    "tidegate.alerts": "a11c5fa12f0e8002",
+    "tidegate.autoscaling-signals": "5cc4a55a489ade51",
+    "tidegate.call-statistics": "1bee6b3a08937019",
 }
 """Of each topic's template. One changed? Raise TEMPLATE_VERSION, and write both anew here."""
 
@@ -202,6 +204,29 @@ def test_a_type_that_elasticsearch_lacks_is_named_with_its_field(monkeypatch: py
 
 @pytest.mark.parametrize("contract", INDEX_CONTRACTS, ids=lambda contract: contract.topic.name)
 def test_a_template_never_changes_under_the_same_version(contract: IndexContract) -> None:
-    both = [index_template(contract, PLAIN, Features(flattened=flattened)) for flattened in (True, False)]
+    both = [index_template(contract, PLAIN, Features(has, has)) for has in (True, False)]
     digest = sha256(json.dumps(both, sort_keys=True).encode()).hexdigest()[:16]
     assert (TEMPLATE_VERSION, digest) == (DIGESTS_OF_VERSION, DIGESTS.get(contract.topic.name))
+
+
+def test_old_days_are_the_servers_to_delete_where_it_can() -> None:
+    contract = contract_of("tidegate.service-metrics.1s")
+    settings = Elasticsearch(index_prefix="p-")
+    index = index_template(contract, settings, Features(lifecycle=True))["template"]["settings"]["index"]
+    assert index["lifecycle"] == {"name": "p-tidegate-service-metrics-1s"}
+    assert "lifecycle" not in index_template(contract, settings, Features())["template"]["settings"]["index"]
+    now = contract_of("tidegate.task-profile")
+    assert (
+        "lifecycle"
+        not in index_template(now, settings, Features(lifecycle=True))["template"]["settings"]["index"]
+    )
+    assert lifecycle_policy(2)["phases"]["delete"]["min_age"] == "3d"
+
+
+def test_how_long_a_topic_is_kept_can_be_set_for_topics_that_there_are() -> None:
+    assert kept_days({})["tidegate.service-metrics.1m"] == 90
+    assert kept_days({"gateway.access-logs": 30})["gateway.access-logs"] == 30
+    with pytest.raises(
+        ValueError, match=r"keep_days: 'tidegate.task-profile' is no topic that is indexed by day"
+    ):
+        kept_days({"tidegate.task-profile": 1})

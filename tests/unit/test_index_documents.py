@@ -20,6 +20,7 @@ from tidegate.adapters.index_documents import (
     read_time,
 )
 from tidegate.schemas.elasticsearch import contract_of
+from tidegate.schemas.settings import AccessLog
 
 from tests.lines import at, record
 
@@ -103,7 +104,32 @@ def test_a_line_stays_as_it_is_but_for_its_time_and_dashes_where_numbers_belong(
     line = record(start_time=at(1.5), duration="-", upstream_service_time="41", response_flags="-", path="-")
     document = json.loads(made(line).body)
     assert document.pop("@timestamp") == at(1.5)
-    assert document == {key: value for key, value in line.items() if key != "duration"}
+    whose = {"department": "vision", "task": "chat", "version": None}
+    assert document == {key: value for key, value in line.items() if key != "duration"} | whose
+
+
+@pytest.mark.parametrize(
+    ("cluster", "whose"),
+    [
+        ("outbound|8080|v2|service-chat.vision.svc.cluster.local", ("vision-team", "chat", "v2")),
+        ("local_models", ("default", "local_models", None)),
+        ("a name with spaces", ("default", "__overflow__", None)),
+        (None, ("__unrouted__", "__unrouted__", None)),
+        ("-", ("__unrouted__", "__unrouted__", None)),
+        (7, ("__unrouted__", "__unrouted__", None)),
+    ],
+)
+def test_a_line_gets_whose_it_is_by_what_the_gateway_decided(
+    cluster: object, whose: tuple[str, str, str | None]
+) -> None:
+    maker = DocumentMaker(
+        contract_of("gateway.access-logs"), "", AccessLog(departments={"vision": "vision-team"})
+    )
+    line = record(taskid="another") | {"upstream_cluster": cluster, "task": "a client's word"}
+    document = maker.make(received(json.dumps(line).encode()))
+    assert isinstance(document, Document)
+    found = json.loads(document.body)
+    assert (found["department"], found["task"], found["version"]) == whose
 
 
 @pytest.mark.parametrize("start_time", [None, "-", "soon", 5, "1971-01-01T00:00:00Z", "2031-01-01T00:00:00Z"])
@@ -137,7 +163,8 @@ def test_any_object_becomes_a_document_of_one_line_with_all_that_it_says(line: d
     assert b"\n" not in document.body
     numbers = contract_of("gateway.access-logs").numbers
     kept = {key: value for key, value in line.items() if not (key in numbers and value == "-")}
-    assert json.loads(document.body) == kept | {"@timestamp": "2026-11-25T00:00:05.000Z"}
+    added = {"@timestamp": "2026-11-25T00:00:05.000Z"} | dict.fromkeys(("department", "task"), "__unrouted__")
+    assert json.loads(document.body) == kept | added | {"version": None}
 
 
 @given(st.text() | st.integers() | st.none() | st.datetimes().map(str))

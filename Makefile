@@ -5,7 +5,7 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PACKAGES := schemas artifacts jobs adapters stack demo dashboards cli
+PACKAGES := schemas artifacts jobs adapters stack demo dashboards ui cli
 
 .PHONY: help setup demo dashboards test test-slow test-fast lint format bench soak pin clean
 .DEFAULT_GOAL := help

@@ -13,7 +13,7 @@ from tidegate.adapters.log_search import LogLine, LogQuery, search
 from tidegate.schemas import topics
 from tidegate.schemas.elasticsearch import contract_of
 from tidegate.schemas.rows import ServiceMetricsRow
-from tidegate.schemas.settings import Elasticsearch
+from tidegate.schemas.settings import Elasticsearch, Lookup
 from tidegate.schemas.signal_rows import AlertRow
 from tidegate.schemas.timestamps import to_text
 
@@ -56,6 +56,12 @@ def trace_id_of(text: str) -> str | None:
     if found is not None:
         return found[1]
     return text if re.fullmatch(r"[0-9a-f]{32}|[0-9a-f]{16}", text) else None
+
+
+def trace_links(story: Story, lookup: Lookup) -> list[str]:
+    """The traces' pages elsewhere, by `lookup.trace_url`."""
+    template = lookup.trace_url
+    return [] if template is None else [template.replace("{trace_id}", trace) for trace in story.trace_ids]
 
 
 def look_up(client: Client, elasticsearch: Elasticsearch, identifier: str) -> Story:

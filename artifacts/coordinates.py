@@ -14,5 +14,8 @@ KAFKA = (
 ELASTICSEARCH = "org.elasticsearch.distribution.integ-test-zip:elasticsearch:zip:8.19.21"
 """The real server without its optional modules (see docs/operations.md for what is missing)."""
 
+UPLOT = "org.webjars.npm:uplot:jar:1.6.30"
+"""The charts of `tidegate ui`: JavaScript and a style sheet, packed as a jar."""
+
 JAVA_COMPILER = "org.eclipse.jdt:ecj:jar:3.33.0"
 """Eclipse's compiler, which needs no JDK, for the functions in `jobs/java`."""

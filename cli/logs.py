@@ -138,7 +138,7 @@ def trace(
 
     Exits with 1 when nothing is known of it.
     """
-    from tidegate.adapters.request_lookup import look_up
+    from tidegate.adapters.request_lookup import look_up, trace_links
 
     options: Options = context.obj
     settings = options.load()
@@ -150,7 +150,7 @@ def trace(
         for request in story.requests:
             _print_request(request)
         _print_records(story)
-        for url in links(story, settings):
+        for url in trace_links(story, settings.lookup):
             typer.echo(f"\ntrace    {url}")
     if story.empty:
         typer.echo(
@@ -164,6 +164,8 @@ def trace(
 
 def as_json(story: Story, settings: Settings) -> dict[str, Any]:
     """The story as plain values."""
+    from tidegate.adapters.request_lookup import trace_links
+
     return {
         "requests": [
             {
@@ -177,14 +179,8 @@ def as_json(story: Story, settings: Settings) -> dict[str, Any]:
         "records": [dict(record.fields) | {"at": record.at} for record in story.records],
         "request_ids": list(story.request_ids),
         "trace_ids": list(story.trace_ids),
-        "links": links(story, settings),
+        "links": trace_links(story, settings.lookup),
     }
-
-
-def links(story: Story, settings: Settings) -> list[str]:
-    """The traces' pages elsewhere, by `lookup.trace_url`."""
-    template = settings.lookup.trace_url
-    return [] if template is None else [template.replace("{trace_id}", trace) for trace in story.trace_ids]
 
 
 def _print(lines: Iterable[LogLine], *, json: bool) -> None:

@@ -28,6 +28,7 @@ from tidegate.cli.retention import retention
 from tidegate.cli.schemas import schemas
 from tidegate.cli.ship import ship
 from tidegate.cli.stack import down, status, up
+from tidegate.cli.ui import ui
 from tidegate.cli.watch import watch
 from tidegate.cli.windows import windows
 
@@ -75,6 +76,7 @@ app.command()(ship)
 app.command()(status)
 app.command()(submit)
 app.command()(trace)
+app.command()(ui)
 app.command()(up)
 app.command()(watch)
 app.command()(windows)

@@ -266,6 +266,21 @@ class Lookup(_Group):
     )
 
 
+class Ui(_Group):
+    """`tidegate ui`: a page to look at, without Grafana. It only reads, and asks nobody who they are."""
+
+    host: str = Field("127.0.0.1", description="for others than this machine, put a proxy that knows them before it")
+    port: int = Field(8090, ge=0, le=65535, description="0: any free one")
+    source: Literal["auto", "elasticsearch", "kafka"] = Field(
+        "auto", description="auto: Elasticsearch where it answers and has rows of a second, else Kafka"
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        ("127.0.0.1", "localhost"), description="names under which browsers may ask; * for any"
+    )
+    kafka_minutes: int = Field(15, ge=1, le=1440, description="how far back seconds are read from Kafka at the start")
+    kafka_mib: int = Field(256, ge=16, le=65_536, description="windows from Kafka in memory, as JSON")
+
+
 class Indexer(_Group):
     """`tidegate index`: topics to Elasticsearch."""
 
@@ -315,6 +330,7 @@ class Settings(BaseSettings):
     shipper: Shipper = Field(default_factory=Shipper)
     service_logs: ServiceLogs = Field(default_factory=ServiceLogs)
     lookup: Lookup = Field(default_factory=Lookup)
+    ui: Ui = Field(default_factory=Ui)
     indexer: Indexer = Field(default_factory=Indexer)
     kubernetes: Kubernetes = Field(default_factory=Kubernetes)
     watcher: Watcher = Field(default_factory=Watcher)

@@ -1,0 +1,72 @@
+"""What departments, tasks, versions or replicas do now: the newest whole seconds as one, exactly. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tidegate.jobs.logic.latency import Latencies
+
+Json = Mapping[str, Any]
+Names = tuple[str, str | None, str | None, str | None]
+"""Department, task, version, replica."""
+
+
+@dataclass
+class Group:
+    """Rows of some seconds, merged: counts added, latencies by their histograms."""
+
+    requests: int = 0
+    errors_4xx: int = 0
+    errors_5xx: int = 0
+    aborted: int = 0
+    rate_limited: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    flags: dict[str, int] = field(default_factory=dict)
+    latencies: Latencies = field(default_factory=Latencies)
+
+    def add(self, row: Json) -> None:
+        """One more row."""
+        self.requests += row["requests"]
+        self.errors_4xx += row["errors_4xx"]
+        self.errors_5xx += row["errors_5xx"]
+        self.aborted += row["aborted"]
+        self.rate_limited += row["rate_limited"]
+        self.bytes_received += row["bytes_received"]
+        self.bytes_sent += row["bytes_sent"]
+        for flag, count in row["response_flags"].items():
+            self.flags[flag] = self.flags.get(flag, 0) + count
+        self.latencies.add_row(row)
+
+    def told(self, seconds: int) -> dict[str, Any]:
+        """As the page has it. Ratios are null without a request, percentiles without a latency."""
+        return {
+            "qps": self.requests / seconds,
+            "p50_ms": self.latencies.percentile_ms(50),
+            "p99_ms": self.latencies.percentile_ms(99),
+            "max_ms": self.latencies.highest_ms,
+            "errors_4xx": self.errors_4xx,
+            "errors_5xx": self.errors_5xx,
+            "aborted": self.aborted,
+            "rate_limited": self.rate_limited,
+            "error_rate": (self.errors_5xx + self.aborted) / self.requests if self.requests else None,
+            "rate_limited_ratio": self.rate_limited / self.requests if self.requests else None,
+            "bytes_received_per_second": self.bytes_received / seconds,
+            "bytes_sent_per_second": self.bytes_sent / seconds,
+            "flags": self.flags,
+        }
+
+
+def groups(rows: Iterable[Json]) -> dict[Names, Group]:
+    """The rows of each department, task, version or replica as one. The rows are of one level each."""
+    found: dict[Names, Group] = {}
+    for row in rows:
+        found.setdefault(names_of(row), Group()).add(row)
+    return found
+
+
+def names_of(row: Json) -> Names:
+    """Whose row it is."""
+    return row["department"], row["task"], row["version"], row["replica"]

@@ -1,0 +1,143 @@
+// One task, or one replica of it: requests, latency, limit and replicas on one timeline.
+
+import { ask } from "/assets/api.js";
+import { card, fill, h, state, tile } from "/assets/dom.js";
+import { bytes, ms, number, percent } from "/assets/format.js";
+import { departmentLink, rates, taskLink } from "/assets/overview.js";
+import { Table } from "/assets/table.js";
+import { eventList, latencyChart, limitChart, memoryChart, processorChart, replicasChart, trafficChart } from "/assets/timeline.js";
+
+const SLOW = 2;
+
+export const replicaLink = (frame, department, task, replica) => frame.link(`/d/${encodeURIComponent(department)}/t/${encodeURIComponent(task)}/r/${encodeURIComponent(replica)}`);
+
+export function taskPage(frame, department, task) {
+  const traffic = [trafficChart(frame), latencyChart(frame), limitChart(frame), replicasChart(frame)];
+  const used = [processorChart(frame), memoryChart(frame)];
+  const tiles = h("div", { class: "tiles" });
+  const flags = h("div");
+  const events = h("div");
+  const usedPlace = h("div", { class: "charts" }, used.map((chart) => chart.element));
+  let slowest = null;
+  const replicas = new Table({
+    label: "replicas", sort: "p99 down", search: "Search replica",
+    memory: frame.memory,
+    key: (row) => row.replica, text: (row) => `${row.replica} ${row.pod ?? ""} ${row.state ?? ""}`,
+    empty: () => state("No replica was reached"),
+    columns: [
+      { name: "replica", label: "replica", value: (row) => row.replica, cell: (row) => [h("a", { href: replicaLink(frame, department, task, row.replica) }, row.replica), row.replica === slowest && h("span", { class: "tag warn" }, "slow")] },
+      { name: "pod", label: "pod", value: (row) => row.pod, cell: (row) => row.pod && row.pod !== row.replica ? row.pod : "" },
+      { name: "state", label: "state", value: (row) => row.state, cell: (row) => row.state ? h("span", { class: `tag ${row.state === "ready" ? "good" : "warn"}` }, row.state) : h("span", { class: "quiet" }, "unknown") },
+      ...rates,
+      { name: "max", label: "max ms", number: true, value: (row) => row.max_ms, cell: (row) => number(row.max_ms) },
+    ],
+  });
+  const versions = new Table({
+    label: "versions", sort: "version up", key: (row) => row.version ?? "", text: (row) => row.version ?? "",
+    empty: () => h("p", { class: "quiet" }, "None is known."),
+    columns: [{ name: "version", label: "version", value: (row) => row.version, cell: (row) => row.version ?? "–" }, ...rates],
+  });
+  const element = h("div", { "data-loading": "yes" }, state("Loading …"));
+  const content = [
+    h("div", { class: "crumbs" }, h("a", { href: frame.link("/") }, "Overview"), " / ", h("a", { href: departmentLink(frame, department) }, department)),
+    h("h1", {}, task, " ", h("a", { class: "tag", href: frame.link("/logs", { department, task }) }, "logs")), tiles,
+    h("div", { class: "charts" }, traffic.map((chart) => chart.element)), usedPlace,
+    card("Replicas", { right: [replicas.input, replicas.count], note: "newest 10 seconds" }, replicas.element),
+    card("Versions", { note: "newest 10 seconds" }, versions.element),
+    card("Envoy's response flags", { note: "newest 10 seconds" }, flags),
+    card("What happened", {}, events),
+  ];
+  return {
+    title: task, element, table: replicas, timed: true, up: departmentLink(frame, department),
+    everyMs: () => (frame.range().live ? (frame.range().length > 1200 ? 10000 : 2000) : 10000),
+    async refresh(signal) {
+      const every = await ask("now/task", { department, task }, signal);
+      frame.newest(every.newest);
+      const range = frame.range();
+      const times = { since: Math.round(range.from * 1000), until: Math.round(range.to * 1000) };
+      const [parts, series, happened] = await Promise.all([
+        ask("parts", { department, task }, signal), ask("series", { department, task, ...times }, signal), ask("events", { department, task, ...times }, signal)]);
+      if (element.dataset.loading) { delete element.dataset.loading; fill(element, content); }
+      const now = every.rows[0];
+      const ready = parts.ready;
+      fill(tiles, now ? [
+        tile("requests a second", number(now.qps), now.replicas_ready ? `${number(now.qps / now.replicas_ready)} a ready replica` : ""),
+        tile("p99 ms", ms(now.p99_ms), `p50 ${ms(now.p50_ms)}, max ${ms(now.max_ms)}`),
+        tile("errors %", percent(now.error_rate), `${now.errors_5xx} 5xx, ${now.aborted} left early`, now.error_rate >= 0.05 ? "bad" : ""),
+        tile("limited %", percent(now.rate_limited_ratio), `${number(now.rate_limited / every.seconds)} a second`),
+        tile("ready replicas", number(ready?.replicas_ready), ready ? `${ready.replicas_starting} start, ${ready.replicas_terminating} end; by ${ready.source}` : "nobody tells"),
+        tile("limit, qps", number(now.limit_qps), now.limit_state ?? "none is kept", ["held", "failed"].includes(now.limit_state) ? "warn" : ""),
+        tile("alerts that fire", now.firing, "", now.firing ? "bad" : ""),
+      ] : state("This task has no rows now", "Its name may be wrong, or nobody calls it; the charts below may know its past."));
+      const columns = { ...series.columns, admitted_qps: series.columns.qps.map((value, place) => value === null ? null : value - series.columns.rate_limited_qps[place]) };
+      traffic.forEach((chart) => chart.update({ times: series.times, columns, from: range.from, to: range.to, events: happened }));
+      usedPlace.hidden = !series.resources;
+      if (series.resources) used.forEach((chart) => chart.update({ ...series.resources, from: range.from, to: range.to, events: happened }));
+      const slow = slowOf(parts.replicas);
+      slowest = slow?.replica ?? null;
+      replicas.update(parts.replicas);
+      versions.update(parts.versions);
+      fill(flags, flagList(now?.flags ?? {}));
+      fill(events, eventList(frame, happened));
+    },
+    dispose: () => [...traffic, ...used].forEach((chart) => chart.dispose()),
+  };
+}
+
+export function replicaPage(frame, department, task, replica) {
+  const charts = [trafficChart(frame), latencyChart(frame)];
+  const used = [processorChart(frame), memoryChart(frame)];
+  const tiles = h("div", { class: "tiles" });
+  const usedPlace = h("div", { class: "charts" }, used.map((chart) => chart.element));
+  const events = h("div");
+  const element = h("div", { "data-loading": "yes" }, state("Loading …"));
+  const content = [
+    h("div", { class: "crumbs" }, h("a", { href: frame.link("/") }, "Overview"), " / ", h("a", { href: departmentLink(frame, department) }, department), " / ", h("a", { href: taskLink(frame, department, task) }, task)),
+    h("h1", {}, replica), tiles,
+    h("div", { class: "charts" }, charts.map((chart) => chart.element)), usedPlace,
+    card("What happened to its task", {}, events),
+  ];
+  return {
+    title: replica, element, timed: true, up: taskLink(frame, department, task),
+    everyMs: () => (frame.range().live ? (frame.range().length > 1200 ? 10000 : 2000) : 10000),
+    async refresh(signal) {
+      const parts = await ask("parts", { department, task }, signal);
+      frame.newest(parts.newest);
+      const range = frame.range();
+      const times = { since: Math.round(range.from * 1000), until: Math.round(range.to * 1000) };
+      const [series, happened] = await Promise.all([
+        ask("series", { department, task, replica, ...times }, signal), ask("events", { department, task, ...times }, signal)]);
+      if (element.dataset.loading) { delete element.dataset.loading; fill(element, content); }
+      const now = parts.replicas.find((row) => row.replica === replica);
+      const others = parts.replicas.filter((row) => row.replica !== replica && row.p99_ms !== null).map((row) => row.p99_ms).sort((a, b) => a - b);
+      fill(tiles, now ? [
+        tile("state", now.state ?? "unknown", now.pod && now.pod !== replica ? now.pod : "", now.state && now.state !== "ready" ? "warn" : ""),
+        tile("requests a second", number(now.qps)),
+        tile("p99 ms", ms(now.p99_ms), others.length ? `its siblings' median ${ms(others[Math.floor((others.length - 1) / 2)])}` : "no other was reached"),
+        tile("errors %", percent(now.error_rate), `${now.errors_5xx} 5xx, ${now.aborted} left early`, now.error_rate >= 0.05 ? "bad" : ""),
+        tile("out, a second", bytes(now.bytes_sent_per_second), `in ${bytes(now.bytes_received_per_second)}`),
+      ] : state("No request reached this replica in the newest 10 seconds", "It may be gone; the charts below may know its past."));
+      charts.forEach((chart) => chart.update({ times: series.times, columns: series.columns, from: range.from, to: range.to, events: happened }));
+      usedPlace.hidden = !series.resources;
+      if (series.resources) used.forEach((chart) => chart.update({ ...series.resources, from: range.from, to: range.to, events: happened }));
+      fill(events, eventList(frame, happened));
+    },
+    dispose: () => [...charts, ...used].forEach((chart) => chart.dispose()),
+  };
+}
+
+// The slowest replica, where it is twice as slow as the median of the others.
+function slowOf(rows) {
+  const known = rows.filter((row) => row.p99_ms !== null && row.qps >= 0.5).sort((a, b) => b.p99_ms - a.p99_ms);
+  if (known.length < 3) return null;
+  const median = known[Math.ceil(known.length / 2)].p99_ms;
+  return known[0].p99_ms >= SLOW * median ? known[0] : null;
+}
+
+const FLAGS = { UF: "connection to the replica failed", UH: "no healthy replica", UO: "overflow: circuit breaker", UT: "the replica took too long", UC: "the replica closed the connection", NR: "no route", NC: "no cluster", RL: "rate limited", DC: "the client left", URX: "retries used up", LR: "local reset", UR: "reset by the replica", DPE: "not HTTP", SI: "stream idle too long" };
+
+function flagList(flags) {
+  const names = Object.keys(flags).sort((a, b) => flags[b] - flags[a]);
+  if (!names.length) return h("p", { class: "quiet" }, "None.");
+  return h("p", {}, names.map((name, place) => [place ? " · " : "", h("code", {}, name), ` ${FLAGS[name] ?? ""} `, h("b", {}, number(flags[name]))]));
+}

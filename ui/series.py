@@ -1,0 +1,94 @@
+"""Rows as columns for a chart: a value or null for every window of a stretch of time. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+Json = Mapping[str, Any]
+
+SPAN_SECONDS = {"1s": 1, "10s": 10, "1m": 60}
+
+_PER_SECOND = {
+    "qps": "requests",
+    "errors_4xx_qps": "errors_4xx",
+    "errors_5xx_qps": "errors_5xx",
+    "aborted_qps": "aborted",
+    "rate_limited_qps": "rate_limited",
+    "bytes_received": "bytes_received",
+    "bytes_sent": "bytes_sent",
+}
+_AS_IT_IS = {
+    "p50_ms": "latency_p50_ms",
+    "p90_ms": "latency_p90_ms",
+    "p99_ms": "latency_p99_ms",
+    "max_ms": "latency_max_ms",
+    "replicas_seen": "replicas_seen",
+    "apdex": "apdex",
+}
+_RESOURCES = (
+    *("cpu_cores", "cpu_limit_cores", "cpu_of_limit_ratio", "cpu_throttled_ratio"),
+    *("memory_working_set_bytes", "memory_limit_bytes", "memory_of_limit_ratio"),
+    *("gpu_utilization_ratio", "gpu_memory_of_total_ratio"),
+)
+
+
+def start_of(row: Json) -> int:
+    """When its window begins, in whole seconds since the epoch."""
+    return int(datetime.fromisoformat(row["window_start"]).timestamp())
+
+
+def service_columns(
+    rows: Iterable[Json], starts: range, span_seconds: int, heard: Collection[int]
+) -> dict[str, list[float | None]]:
+    """Rates a second, and percentiles as the rows have them.
+
+    heard: windows of which the job has told anything. There, who has no row had no request; elsewhere nothing is
+    known, and a rate is null.
+    """
+    by_start = {start_of(row): row for row in rows}
+
+    def rate(name: str) -> Callable[[int], float | None]:
+        def at(start: int) -> float | None:
+            row = by_start.get(start)
+            if row is not None:
+                return float(row[name]) / span_seconds
+            return 0.0 if start in heard else None
+
+        return at
+
+    def plain(name: str) -> Callable[[int], float | None]:
+        def at(start: int) -> float | None:
+            row = by_start.get(start)
+            return None if row is None else row[name]
+
+        return at
+
+    columns = {name: rate(of) for name, of in _PER_SECOND.items()}
+    columns |= {name: plain(of) for name, of in _AS_IT_IS.items()}
+    return {name: [of(start) for start in starts] for name, of in columns.items()}
+
+
+def resource_columns(rows: Iterable[Json], starts: range) -> dict[str, list[float | None]]:
+    """What was used, as the rows have it."""
+    by_start = {start_of(row): row for row in rows}
+    return {
+        name: [None if (row := by_start.get(start)) is None else row[name] for start in starts]
+        for name in _RESOURCES
+    }
+
+
+def steps(
+    values: Iterable[tuple[int, float | None]], starts: range, before: float | None
+) -> list[float | None]:
+    """What held when each window began: values by their second in the order of time; `before`: until the first one."""
+    coming = list(values)
+    held, place = before, 0
+    found: list[float | None] = []
+    for start in starts:
+        while place < len(coming) and coming[place][0] <= start:
+            held = coming[place][1]
+            place += 1
+        found.append(held)
+    return found

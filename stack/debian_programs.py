@@ -1,7 +1,7 @@
-"""Prometheus' programs: named by a variable, on the PATH, or unpacked from Debian's packages into the user's cache.
+"""Prometheus' programs and a browser: named by a variable, on the PATH, or unpacked from Debian's packages.
 
-Nothing is installed: the package is downloaded by apt and only its program is used. Neither needs root: where apt's own
-lists are missing or old, lists of our own are made beside the programs.
+Nothing is installed: packages are downloaded by apt into the user's cache, and only their programs are used. Neither
+needs root: where apt's own lists are missing or old, lists of our own are made beside the programs.
 """
 
 from __future__ import annotations
@@ -25,11 +25,15 @@ same length takes its place in the unpacked program: `templates` in the folder i
 
 @dataclass(frozen=True)
 class _Program:
-    """name: of the program. package: Debian's. variable: names the program's file in the environment."""
+    """name: of the program. package: Debian's. variable: names the program's file in the environment.
+
+    whole: its libraries are packages that may be missing here, so they are unpacked beside it.
+    """
 
     name: str
     package: str
     variable: str
+    whole: bool = False
 
 
 _PROMETHEUS = _Program("prometheus", "prometheus", "TIDEGATE_PROMETHEUS")
@@ -38,7 +42,13 @@ _ALERTMANAGER = _Program("prometheus-alertmanager", "prometheus-alertmanager", "
 _NODE_EXPORTER = _Program("prometheus-node-exporter", "prometheus-node-exporter", "TIDEGATE_NODE_EXPORTER")
 
 
-VARIABLES = tuple(program.variable for program in (_PROMETHEUS, _PROMTOOL, _ALERTMANAGER, _NODE_EXPORTER))
+_CHROMIUM = _Program("chromium", "chromium-driver", "TIDEGATE_CHROMIUM", whole=True)
+_CHROMEDRIVER = _Program("chromedriver", "chromium-driver", "TIDEGATE_CHROMEDRIVER", whole=True)
+
+VARIABLES = tuple(
+    program.variable
+    for program in (_PROMETHEUS, _PROMTOOL, _ALERTMANAGER, _NODE_EXPORTER, _CHROMIUM, _CHROMEDRIVER)
+)
 """Each names a program's file, where it isn't on the PATH."""
 
 
@@ -68,6 +78,38 @@ def node_exporter() -> Path:
     return _program(_NODE_EXPORTER)
 
 
+def browser() -> tuple[Path, Path]:
+    """Chromium's program and its driver's, to be run in `browser_environment`.
+
+    Raises PartMissing where they can't be had.
+    """
+    program, driver = _program(_CHROMIUM), _program(_CHROMEDRIVER)
+    if program.is_relative_to(_cache()):
+        # The package's own starter looks for its parts where an installed package has them.
+        program = _unpacked_browser() / "usr" / "lib" / "chromium" / "chromium"
+    return program, driver
+
+
+def browser_environment() -> dict[str, str]:
+    """What the browser needs beyond this process' environment, to find what was unpacked beside it."""
+    root = _unpacked_browser()
+    libraries = [
+        part
+        for folder in sorted((root / "usr" / "lib").glob("*-linux-gnu"))
+        for part in (folder, folder / "pulseaudio")
+    ]
+    found = {"LD_LIBRARY_PATH": ":".join(map(str, libraries))} if libraries else {}
+    if (root / "etc" / "fonts").exists():
+        found["FONTCONFIG_PATH"] = str(root / "etc" / "fonts")
+    if (root / "usr" / "share" / "fonts").exists():
+        found["XDG_DATA_HOME"] = str(root / "usr" / "share")
+    return found
+
+
+def _unpacked_browser() -> Path:
+    return _cache() / _CHROMIUM.package
+
+
 def _program(program: _Program) -> Path:
     if named := os.environ.get(program.variable):
         if not os.access(named, os.X_OK):
@@ -92,25 +134,34 @@ def _unpack(program: _Program, target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="package-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # apt's own user downloads into it where root calls apt
-        error = _download(program.package, folder, ())
+        error = _download(program, folder, ())
         if error:
             lists = _own_lists()
-            error = _run(("apt-get", *lists, "update"), folder) or _download(program.package, folder, lists)
+            error = _run(("apt-get", *lists, "update"), folder) or _download(program, folder, lists)
         found = sorted(folder.glob("*.deb"))
         if error or not found:
             raise PartMissing(f"there is no {program.name}: {todo}. apt says: {error or 'nothing'}")
-        error = _run(("dpkg-deb", "-x", str(found[0]), str(folder / "files")), folder)
+        for package in found:
+            error = error or _run(("dpkg-deb", "-x", str(package), str(folder / "files")), folder)
         unpacked = folder / "files" / "usr" / "bin" / program.name
         if error or not unpacked.exists():
-            raise PartMissing(f"{found[0].name} has no {program.name}: {todo}. {error}")
+            raise PartMissing(f"{program.package} has no {program.name}: {todo}. {error}")
         if program is _ALERTMANAGER:
             unpacked.write_bytes(unpacked.read_bytes().replace(_SHARE, _HERE))
         shutil.rmtree(target, ignore_errors=True)
         (folder / "files").replace(target)
 
 
-def _download(package: str, folder: Path, options: tuple[str, ...]) -> str:
-    return _run(("apt-get", *options, "download", package), folder)
+def _download(program: _Program, folder: Path, options: tuple[str, ...]) -> str:
+    packages = [program.package]
+    if program.whole:
+        # What an installation would bring, and this machine has not.
+        simulated = ("apt-get", *options, "install", "--simulate", "--no-install-recommends", program.package)
+        told = _call(simulated, folder)
+        if told.returncode:
+            return _wrong(told)
+        packages += [line.split()[1] for line in told.stdout.splitlines() if line.startswith("Inst ")]
+    return _run(("apt-get", *options, "download", *sorted(set(packages))), folder)
 
 
 def _own_lists() -> tuple[str, ...]:
@@ -129,8 +180,12 @@ def _own_lists() -> tuple[str, ...]:
 
 def _run(command: tuple[str, ...], folder: Path) -> str:
     """What went wrong, in the command's own last words; nothing when all went well."""
+    return _wrong(_call(command, folder))
+
+
+def _call(command: tuple[str, ...], folder: Path) -> subprocess.CompletedProcess[str]:
     try:
-        result = subprocess.run(
+        return subprocess.run(
             command,
             cwd=folder,
             env=dict(os.environ) | {"LC_ALL": "C"},
@@ -141,10 +196,13 @@ def _run(command: tuple[str, ...], folder: Path) -> str:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    if result.returncode == 0:
+        return subprocess.CompletedProcess(command, 1, "", str(error))
+
+
+def _wrong(done: subprocess.CompletedProcess[str]) -> str:
+    if done.returncode == 0:
         return ""
-    return result.stderr.strip()[-1000:] or f"exit code {result.returncode}"
+    return done.stderr.strip()[-1000:] or f"exit code {done.returncode}"
 
 
 def _cache() -> Path:

@@ -81,8 +81,9 @@ class Views:
         return None if row is None else start_of(row) + 1
 
     def now(self, level: ListLevel, department: str | None, task: str | None = None) -> Json:
-        """All departments, or all tasks (of one department, or one task), over the newest ten whole seconds; with what is
-        usual for each, its minutes, its replicas, its limit and its alerts.
+        """All departments, or all tasks (of one department, or one task), over the newest ten whole seconds.
+
+        With what is usual for each, its minutes, its replicas, its limit and its alerts.
         """
         newest = self.newest()
         if newest is None:
@@ -207,6 +208,8 @@ class Views:
         for row in self._source.find(
             topics.ALERTS, {**equal, "state": ("firing", "resolved")}, since - _LONGEST_ALERT, until
         ):
+            if row["fired_at"] is None:
+                continue  # it ended before it fired, and nobody was told
             at = row["resolved_at"] or row["fired_at"]
             if since <= datetime.fromisoformat(at) < until:
                 found.append(

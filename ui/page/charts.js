@@ -2,7 +2,7 @@
 
 import uPlot from "/assets/uplot/uPlot.esm.js";
 import { h, fill } from "/assets/dom.js";
-import { clock, isUtc } from "/assets/format.js";
+import { clock, isUtc, mark } from "/assets/format.js";
 
 const all = new Set();
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -14,7 +14,8 @@ export const redrawAll = () => all.forEach((one) => one.redraw());
 
 export class Chart {
   // lines: [{name, column, color, dash, steps, hidden}]. format: a value's text. onRange(from, to): seconds that were dragged over.
-  constructor({ title, note, lines, format, unit = "", height = 200, onRange, most = null, right = [] }) {
+  constructor({ title, note, lines, format, axis = mark, steps = null, unit = "", height = 190, onRange, most = null, right = [] }) {
+    Object.assign(this, { axis, steps });
     this.lines = lines;
     this.format = format;
     this.most = most;
@@ -75,7 +76,7 @@ export class Chart {
           values: [[86400, "{MMM} {D}", null, null, null, null, null, null, 1], [3600, "{HH}:{mm}", null, null, null, null, null, null, 1],
             [60, "{HH}:{mm}", null, null, null, null, null, null, 1], [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1]] },
         { stroke: () => style("--quiet"), grid: { stroke: () => style("--grid"), width: 1 }, ticks: { show: false }, size: 58,
-          values: (plot, marks) => marks.map((value) => this.format(value)) },
+          ...(this.steps ? { incrs: this.steps } : {}), values: (plot, marks) => marks.map((value) => this.axis(value)) },
       ],
       series: [{}, ...this.lines.map((line, place) => ({
         label: line.name,

@@ -18,6 +18,12 @@ export function number(value, digits = 3) {
   return value.toFixed(places);
 }
 
+// A count: never with decimals.
+export const whole = (value) => (value === null || value === undefined ? "–" : Math.round(value).toLocaleString("en-US"));
+
+// For an axis, where the steps are round.
+export const mark = (value) => (Math.abs(value) >= 1000 ? value.toLocaleString("en-US") : String(Number(value.toFixed(6))));
+
 export const ms = (value) => (value === null || value === undefined ? "–" : value >= 10000 ? `${number(value / 1000)} s` : number(value));
 export const percent = (ratio) => {
   if (ratio === null || ratio === undefined) return "–";

@@ -3,7 +3,7 @@
 import { ask } from "/assets/api.js";
 import { spark } from "/assets/charts.js";
 import { card, fill, h, state, tile } from "/assets/dom.js";
-import { bytes, change, changeText, clock, ms, number, percent } from "/assets/format.js";
+import { bytes, change, changeText, clock, ms, number, percent, whole } from "/assets/format.js";
 import { Table } from "/assets/table.js";
 
 export const departmentLink = (frame, department) => frame.link(`/d/${encodeURIComponent(department)}`);
@@ -39,7 +39,7 @@ export function taskTable(frame, { withDepartment }) {
       { name: "task", label: "task", value: (row) => row.task, cell: (row) => h("a", { href: taskLink(frame, row.department, row.task) }, row.task) },
       ...(withDepartment ? [{ name: "department", label: "department", value: (row) => row.department, cell: (row) => h("a", { href: departmentLink(frame, row.department), class: "quiet" }, row.department) }] : []),
       ...rates,
-      { name: "ready", label: "ready", number: true, title: "replicas that are ready, and those that start", value: (row) => row.replicas_ready, cell: (row) => [number(row.replicas_ready), row.replicas_starting ? h("span", { class: "quiet" }, ` +${row.replicas_starting}`) : ""] },
+      { name: "ready", label: "ready", number: true, title: "replicas that are ready, and those that start", value: (row) => row.replicas_ready, cell: (row) => [whole(row.replicas_ready), row.replicas_starting ? h("span", { class: "quiet" }, ` +${row.replicas_starting}`) : ""] },
       { name: "limit", label: "limit qps", number: true, title: "the limit in force", value: (row) => row.limit_qps, cell: (row) => [number(row.limit_qps), ["held", "failed"].includes(row.limit_state) ? h("span", { class: "tag warn" }, row.limit_state) : ""] },
       moved, alerts, trend,
     ],
@@ -58,7 +58,7 @@ export function overviewPage(frame) {
     empty: nothingYet,
     columns: [
       { name: "department", label: "department", value: (row) => row.department, cell: (row) => h("a", { href: departmentLink(frame, row.department) }, row.department) },
-      { name: "tasks", label: "tasks", number: true, value: (row) => row.tasks, cell: (row) => number(row.tasks) },
+      { name: "tasks", label: "tasks", number: true, value: (row) => row.tasks, cell: (row) => whole(row.tasks) },
       ...rates,
       { name: "in", label: "in /s", number: true, value: (row) => row.bytes_received_per_second, cell: (row) => bytes(row.bytes_received_per_second) },
       { name: "out", label: "out /s", number: true, value: (row) => row.bytes_sent_per_second, cell: (row) => bytes(row.bytes_sent_per_second) },
@@ -85,7 +85,7 @@ export function overviewPage(frame) {
       const wrong = sum("errors_5xx") + sum("aborted");
       const slowest = every.rows.filter((row) => row.qps >= 1 && row.p99_ms !== null).sort((a, b) => b.p99_ms - a.p99_ms)[0];
       fill(tiles,
-        tile("requests a second", number(sum("qps")), `${all.rows.length} departments, ${every.rows.length.toLocaleString("en-US")} tasks`),
+        tile("requests a second", number(sum("qps")), `${whole(routed(all.rows))} departments, ${whole(routed(every.rows))} tasks`),
         tile("errors %", percent(requests ? wrong / requests : null), "5xx and early leavers", requests && wrong / requests >= 0.05 ? "bad" : ""),
         tile("limited %", percent(requests ? sum("rate_limited") / requests : null), `${number(sum("rate_limited") / all.seconds)} a second`),
         tile("slowest task, p99 ms", slowest ? ms(slowest.p99_ms) : "–", slowest ? h("a", { href: taskLink(frame, slowest.department, slowest.task) }, slowest.task) : ""),
@@ -97,6 +97,9 @@ export function overviewPage(frame) {
     },
   };
 }
+
+// Requests that the gateway routed nowhere have a row, and are no department.
+const routed = (rows) => rows.filter((row) => row.department !== "__unrouted__").length;
 
 function alertList(frame, rows) {
   if (!rows.length) return h("p", { class: "quiet" }, "None.");

@@ -2,7 +2,7 @@
 
 import { ask } from "/assets/api.js";
 import { card, fill, h, state, tile } from "/assets/dom.js";
-import { bytes, ms, number, percent } from "/assets/format.js";
+import { bytes, ms, number, percent, whole } from "/assets/format.js";
 import { departmentLink, rates, taskLink } from "/assets/overview.js";
 import { Table } from "/assets/table.js";
 import { eventList, latencyChart, limitChart, memoryChart, processorChart, replicasChart, trafficChart } from "/assets/timeline.js";
@@ -25,8 +25,7 @@ export function taskPage(frame, department, task) {
     key: (row) => row.replica, text: (row) => `${row.replica} ${row.pod ?? ""} ${row.state ?? ""}`,
     empty: () => state("No replica was reached"),
     columns: [
-      { name: "replica", label: "replica", value: (row) => row.replica, cell: (row) => [h("a", { href: replicaLink(frame, department, task, row.replica) }, row.replica), row.replica === slowest && h("span", { class: "tag warn" }, "slow")] },
-      { name: "pod", label: "pod", value: (row) => row.pod, cell: (row) => row.pod && row.pod !== row.replica ? row.pod : "" },
+      { name: "replica", label: "replica", value: (row) => row.replica, cell: (row) => [h("a", { href: replicaLink(frame, department, task, row.replica) }, row.replica), row.pod && row.pod !== row.replica ? h("span", { class: "quiet" }, ` ${row.pod} `) : " ", row.replica === slowest && h("span", { class: "tag warn" }, "slow")] },
       { name: "state", label: "state", value: (row) => row.state, cell: (row) => row.state ? h("span", { class: `tag ${row.state === "ready" ? "good" : "warn"}` }, row.state) : h("span", { class: "quiet" }, "unknown") },
       ...rates,
       { name: "max", label: "max ms", number: true, value: (row) => row.max_ms, cell: (row) => number(row.max_ms) },
@@ -34,17 +33,18 @@ export function taskPage(frame, department, task) {
   });
   const versions = new Table({
     label: "versions", sort: "version up", key: (row) => row.version ?? "", text: (row) => row.version ?? "",
-    empty: () => h("p", { class: "quiet" }, "None is known."),
+    empty: () => "",
     columns: [{ name: "version", label: "version", value: (row) => row.version, cell: (row) => row.version ?? "–" }, ...rates],
   });
+  const versionsCard = card("Versions", { note: "newest 10 seconds" }, versions.element);
+  const flagsCard = card("Envoy's response flags", { note: "newest 10 seconds" }, flags);
   const element = h("div", { "data-loading": "yes" }, state("Loading …"));
   const content = [
     h("div", { class: "crumbs" }, h("a", { href: frame.link("/") }, "Overview"), " / ", h("a", { href: departmentLink(frame, department) }, department)),
     h("h1", {}, task, " ", h("a", { class: "tag", href: frame.link("/logs", { department, task }) }, "logs")), tiles,
     h("div", { class: "charts" }, traffic.map((chart) => chart.element)), usedPlace,
     card("Replicas", { right: [replicas.input, replicas.count], note: "newest 10 seconds" }, replicas.element),
-    card("Versions", { note: "newest 10 seconds" }, versions.element),
-    card("Envoy's response flags", { note: "newest 10 seconds" }, flags),
+    versionsCard, flagsCard,
     card("What happened", {}, events),
   ];
   return {
@@ -65,7 +65,7 @@ export function taskPage(frame, department, task) {
         tile("p99 ms", ms(now.p99_ms), `p50 ${ms(now.p50_ms)}, max ${ms(now.max_ms)}`),
         tile("errors %", percent(now.error_rate), `${now.errors_5xx} 5xx, ${now.aborted} left early`, now.error_rate >= 0.05 ? "bad" : ""),
         tile("limited %", percent(now.rate_limited_ratio), `${number(now.rate_limited / every.seconds)} a second`),
-        tile("ready replicas", number(ready?.replicas_ready), ready ? `${ready.replicas_starting} start, ${ready.replicas_terminating} end; by ${ready.source}` : "nobody tells"),
+        tile("ready replicas", whole(ready?.replicas_ready), ready ? `${ready.replicas_starting} start, ${ready.replicas_terminating} end; by ${ready.source}` : "nobody tells"),
         tile("limit, qps", number(now.limit_qps), now.limit_state ?? "none is kept", ["held", "failed"].includes(now.limit_state) ? "warn" : ""),
         tile("alerts that fire", now.firing, "", now.firing ? "bad" : ""),
       ] : state("This task has no rows now", "Its name may be wrong, or nobody calls it; the charts below may know its past."));
@@ -77,6 +77,8 @@ export function taskPage(frame, department, task) {
       slowest = slow?.replica ?? null;
       replicas.update(parts.replicas);
       versions.update(parts.versions);
+      versionsCard.hidden = !parts.versions.length;
+      flagsCard.hidden = !Object.keys(now?.flags ?? {}).length;
       fill(flags, flagList(now?.flags ?? {}));
       fill(events, eventList(frame, happened));
     },
@@ -138,6 +140,5 @@ const FLAGS = { UF: "connection to the replica failed", UH: "no healthy replica"
 
 function flagList(flags) {
   const names = Object.keys(flags).sort((a, b) => flags[b] - flags[a]);
-  if (!names.length) return h("p", { class: "quiet" }, "None.");
-  return h("p", {}, names.map((name, place) => [place ? " · " : "", h("code", {}, name), ` ${FLAGS[name] ?? ""} `, h("b", {}, number(flags[name]))]));
+  return h("p", {}, names.map((name, place) => [place ? " · " : "", h("code", {}, name), ` ${FLAGS[name] ?? ""} `, h("b", {}, whole(flags[name]))]));
 }

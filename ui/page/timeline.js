@@ -2,7 +2,7 @@
 
 import { Chart } from "/assets/charts.js";
 import { h } from "/assets/dom.js";
-import { bytes, clock, number, percent } from "/assets/format.js";
+import { bytes, clock, number, percent, whole } from "/assets/format.js";
 
 const shared = (frame) => ({ onRange: (from, to) => frame.setRange(from, to) });
 
@@ -34,14 +34,14 @@ export const limitChart = (frame) => new Chart({ ...shared(frame),
   ] });
 
 export const replicasChart = (frame) => new Chart({ ...shared(frame),
-  title: "Replicas", format: number,
+  title: "Replicas", format: whole, axis: whole, steps: [1, 2, 5, 10, 20, 50, 100, 200, 500],
   lines: [
     { name: "ready (settled)", column: "replicas_ready", color: "--c3", steps: true, width: 2.2 },
     { name: "reached by requests", column: "replicas_seen", color: "--c1", steps: true },
   ] });
 
 export const processorChart = (frame) => new Chart({ ...shared(frame),
-  title: "Processors", unit: "% of the limit, or of the GPU", format: percent, most: 1,
+  title: "Processors", unit: "% of the limit, or of the GPU", format: percent, axis: percent, most: 1,
   lines: [
     { name: "CPU", column: "cpu_of_limit_ratio", color: "--c1", fill: true },
     { name: "CPU throttled", column: "cpu_throttled_ratio", color: "--bad" },
@@ -49,7 +49,7 @@ export const processorChart = (frame) => new Chart({ ...shared(frame),
   ] });
 
 export const memoryChart = (frame) => new Chart({ ...shared(frame),
-  title: "Memory", format: bytes,
+  title: "Memory", format: bytes, axis: bytes, steps: Array.from({ length: 46 }, (_, power) => 2 ** power),
   lines: [
     { name: "working set", column: "memory_working_set_bytes", color: "--c4", fill: true },
     { name: "limit", column: "memory_limit_bytes", color: "--c2", dash: [6, 4] },

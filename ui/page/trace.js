@@ -2,7 +2,7 @@
 
 import { ask } from "/assets/api.js";
 import { card, fill, h, state } from "/assets/dom.js";
-import { clock, ms, number } from "/assets/format.js";
+import { clock, ms, number, whole } from "/assets/format.js";
 import { taskLink } from "/assets/overview.js";
 import { replicaLink } from "/assets/task.js";
 import { around } from "/assets/timeline.js";
@@ -71,6 +71,6 @@ function aroundCard(frame, request) {
     h("tbody", {}, rows.map((row) => {
       const its = Date.parse(row.window_start) <= ended && ended < Date.parse(row.window_end);
       return h("tr", { class: its ? "chosen" : null }, h("td", {}, clock(row.window_start), its ? " ← its second" : ""), h("td", {}, row.level === "task" ? "the task" : row.replica),
-        [row.requests, row.latency_p50_ms, row.latency_p99_ms, row.errors_5xx, row.rate_limited].map((value) => h("td", { class: "number" }, number(value))));
+        [whole(row.requests), number(row.latency_p50_ms), number(row.latency_p99_ms), whole(row.errors_5xx), whole(row.rate_limited)].map((text) => h("td", { class: "number" }, text)));
     })))));
 }

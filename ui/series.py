@@ -44,8 +44,8 @@ def service_columns(
 ) -> dict[str, list[float | None]]:
     """Rates a second, and percentiles as the rows have them.
 
-    heard: windows of which the job has told anything. There, who has no row had no request; elsewhere nothing is
-    known, and a rate is null.
+    heard: windows of which the job has told anything. There, who has no row had no request; elsewhere, and of whom
+    no row is there at all, nothing is known, and a rate is null.
     """
     by_start = {start_of(row): row for row in rows}
 
@@ -54,7 +54,7 @@ def service_columns(
             row = by_start.get(start)
             if row is not None:
                 return float(row[name]) / span_seconds
-            return 0.0 if start in heard else None
+            return 0.0 if by_start and start in heard else None
 
         return at
 

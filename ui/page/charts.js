@@ -72,7 +72,7 @@ export class Chart {
         y: { range: (plot, low, high) => [0, Math.max(this.most ?? 0, (high ?? 0) * 1.08 || 1)] },
       },
       axes: [
-        { stroke: () => style("--quiet"), grid: { stroke: () => style("--grid"), width: 1 }, ticks: { show: false }, size: 32,
+        { stroke: () => style("--quiet"), grid: { stroke: () => style("--grid"), width: 1 }, ticks: { show: false }, size: 32, space: 84,
           values: [[86400, "{MMM} {D}", null, null, null, null, null, null, 1], [3600, "{HH}:{mm}", null, null, null, null, null, null, 1],
             [60, "{HH}:{mm}", null, null, null, null, null, null, 1], [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 1]] },
         { stroke: () => style("--quiet"), grid: { stroke: () => style("--grid"), width: 1 }, ticks: { show: false }, size: 58,

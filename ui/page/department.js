@@ -19,7 +19,7 @@ export function departmentPage(frame, department) {
     card("What happened", {}, events),
   ];
   return {
-    title: department, element, table: tasks, timed: true, up: frame.link("/"),
+    title: department, element, table: tasks, rows: true, timed: true, up: frame.link("/"),
     everyMs: () => (frame.range().live ? (frame.range().length > 1200 ? 10000 : 2000) : 10000),
     async refresh(signal) {
       const every = await ask("now/department", { department }, signal);

@@ -104,7 +104,7 @@ async function again() {
     try {
       await page.refresh(mine.signal);
       if (mine.signal.aborted) return;
-      fill(banner);
+      fill(banner, stale());
     } catch (error) {
       if (mine.signal.aborted || error.name === "AbortError") return;
       if (page !== shown) return;
@@ -140,12 +140,18 @@ function drawTop() {
   drawFresh();
 }
 
+// What to say where nothing new comes; pages without rows have nothing to say of it.
+function stale() {
+  const seconds = newest === null ? 0 : Date.now() / 1000 - newest;
+  if (seconds <= STALE_SECONDS || !shown.rows) return null;
+  return [h("span", { class: "warn" }, "⚠"), h("span", {}, `The newest second is ${age(seconds)} old. Does anybody send requests, and do tidegate ship, the job service-metrics and tidegate index run?`)];
+}
+
 function drawFresh() {
   if (newest === null) { fill(fresh); return; }
   const seconds = Date.now() / 1000 - newest;
   fill(fresh, `newest ${age(seconds)} old`);
   fresh.classList.toggle("old", seconds > STALE_SECONDS);
-  fresh.title = seconds > STALE_SECONDS ? "no newer second was told: does the job service-metrics run, and does anybody send requests?" : "age of the newest second that was told";
 }
 
 function turnTheme() {

@@ -75,7 +75,7 @@ export function overviewPage(frame) {
     card("Tasks", { right: [tasks.input, tasks.count], note: "newest 10 seconds" }, tasks.element),
   ];
   return {
-    title: "Overview", element, table: tasks,
+    title: "Overview", element, table: tasks, rows: true,
     async refresh(signal) {
       const [all, every, alert] = await Promise.all([ask("now/department", {}, signal), ask("now/task", {}, signal), ask("alerts", {}, signal)]);
       if (element.dataset.loading) { delete element.dataset.loading; fill(element, content); }

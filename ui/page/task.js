@@ -48,7 +48,7 @@ export function taskPage(frame, department, task) {
     card("What happened", {}, events),
   ];
   return {
-    title: task, element, table: replicas, timed: true, up: departmentLink(frame, department),
+    title: task, element, table: replicas, rows: true, timed: true, up: departmentLink(frame, department),
     everyMs: () => (frame.range().live ? (frame.range().length > 1200 ? 10000 : 2000) : 10000),
     async refresh(signal) {
       const every = await ask("now/task", { department, task }, signal);
@@ -100,7 +100,7 @@ export function replicaPage(frame, department, task, replica) {
     card("What happened to its task", {}, events),
   ];
   return {
-    title: replica, element, timed: true, up: taskLink(frame, department, task),
+    title: replica, element, rows: true, timed: true, up: taskLink(frame, department, task),
     everyMs: () => (frame.range().live ? (frame.range().length > 1200 ? 10000 : 2000) : 10000),
     async refresh(signal) {
       const parts = await ask("parts", { department, task }, signal);

@@ -82,7 +82,7 @@ def _why_not(source: ElasticsearchSource) -> str | None:
 
 def _answers(client: Client) -> bool:
     try:
-        client.info()
+        client.cluster.health()
     except (TransportError, ApiError):
         return False
     return True

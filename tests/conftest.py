@@ -155,11 +155,12 @@ def up(stack: LocalStack, *names: str) -> Settings:
     try:
         stack.up(names)
     except (PartMissing, ArtifactUnavailable) as error:
-        _cannot_run(f"needs {', '.join(names)}: {error}")
+        cannot_run(f"needs {', '.join(names)}: {error}")
     return stack.settings
 
 
-def _cannot_run(reason: str) -> NoReturn:
+def cannot_run(reason: str) -> NoReturn:
+    """A test lacks a part: it is skipped with the reason, and fails on CI."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"CI must have every part. {reason}")
     pytest.skip(reason)
@@ -173,7 +174,7 @@ def _containers_wanted() -> bool:
 
         DockerClient().client.ping()
     except Exception as error:
-        _cannot_run(f"{CONTAINERS_VARIABLE}=1, but no Docker daemon answers: {error}")
+        cannot_run(f"{CONTAINERS_VARIABLE}=1, but no Docker daemon answers: {error}")
     return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -22,14 +23,16 @@ from tests.lines import cluster, line
 from tests.ui_rows import fleet, names
 from tests.waiting import until
 
-REQUEST, TRACE = "8f14e45f-ceea-467f-9f6b-1d3a5c7e9b02", "4bf92f3577b34da6a3ce929d0e0e4736"
+REQUEST, TRACE = "8f14e45f-ceea-467f-9f6b-1d3a5c7e9b02", "0af7651916cd43dd8448eb211c80319c"
 STACK = 'Traceback (most recent call last):\n  File "/app/model.py", line 12, in infer\nValueError: <b>not</b> aligned'
 TASKS = names(20, 50)
 CANVAS = """
 return [...document.querySelectorAll("section.card canvas")].map((canvas) => {
   const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
   const colors = new Set();
-  for (let at = 0; at < data.length; at += 4) if (data[at + 3]) colors.add(data[at] << 16 | data[at + 1] << 8 | data[at + 2]);
+  for (let at = 0; at < data.length; at += 4) {
+    if (data[at + 3]) colors.add(data[at] << 16 | data[at + 1] << 8 | data[at + 2]);
+  }
   return colors.size;
 });
 """
@@ -43,9 +46,12 @@ def chromium() -> None:
         cannot_run(str(error))
 
 
-@pytest.fixture
-def ui(kafka: Kafka, elasticsearch: Elasticsearch) -> Iterator[UiServer]:
-    """An hour of everything, and one request that failed in its service."""
+@pytest.fixture(scope="module")
+def filled(kafka_server: Kafka, elasticsearch_server: Elasticsearch) -> tuple[Kafka, Elasticsearch]:
+    """An hour of everything, and one request that failed in its service. Nothing here writes to it."""
+    mark = f"t{uuid.uuid4().hex[:8]}"
+    kafka = kafka_server.model_copy(update={"topic_prefix": f"{mark}."})
+    elasticsearch = elasticsearch_server.model_copy(update={"index_prefix": f"{mark}-"})
     now_ms = time.time_ns() // 1_000_000
     hour = Hour(now_ms // 1000 * 1000 - HOUR_MS)
     by_topic = hour.topics()
@@ -75,7 +81,12 @@ def ui(kafka: Kafka, elasticsearch: Elasticsearch) -> Iterator[UiServer]:
     index_all(settings_of(kafka, elasticsearch), *by_topic)
     with client_of(elasticsearch) as client:
         client.indices.refresh(index=f"{elasticsearch.index_prefix}*")
-    with ui_serving(kafka, elasticsearch, "--source", "elasticsearch") as server:
+    return kafka, elasticsearch
+
+
+@pytest.fixture
+def ui(filled: tuple[Kafka, Elasticsearch]) -> Iterator[UiServer]:
+    with ui_serving(*filled, "--source", "elasticsearch") as server:
         yield server
 
 
@@ -89,7 +100,12 @@ def test_from_the_overview_to_a_replica_and_back_by_links_and_keys(ui: UiServer)
         browser.wait("h1", "chat")
         browser.wait("table[aria-label=replicas] tbody tr", "10.0.0.1:8080")
         assert browser.path == "/d/vision/t/chat"
-        until(lambda: len(drawn(browser)) == 6, "six charts")
+        until(
+            lambda: len(drawn(browser)) == 6,
+            "six charts",
+            8,
+            lambda: print(drawn(browser), browser.texts(".card h2"), browser.complaints()),
+        )
         assert min(drawn(browser)) > 3
         click(browser, "table[aria-label=replicas] a", "10.0.0.1:8080")
         browser.wait("h1", "10.0.0.1:8080")
@@ -146,7 +162,7 @@ def test_filters_of_the_logs_are_in_the_address_and_an_empty_answer_is_said(ui: 
         browser.press(Keys.ENTER)
         browser.wait(".state", "No line matches")
         assert "contains=no+such+words" in browser.path
-        browser.write("input[name=contains]", "not aligned")
+        browser.write("input[name=contains]", "model.py")
         browser.press(Keys.ENTER)
         browser.wait("table[aria-label=lines] tbody tr", "Traceback")
         assert len(browser.all("table[aria-label=lines] tbody tr")) == 1

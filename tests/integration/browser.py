@@ -75,8 +75,12 @@ class Browser:
         return self.driver.execute_script(text, *values)
 
     def complaints(self) -> list[str]:
-        """What the console got since the last time: errors of scripts, and what the page's own rules refused."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]
+        """What the console got since the last time: errors of scripts, and what the page's own rules refused.
+
+        Hints about drawing are left out: reading pixels back, as a test does, brings one.
+        """
+        entries = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [entry["message"] for entry in entries if entry["source"] != "rendering"]
 
 
 @contextmanager

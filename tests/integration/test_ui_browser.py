@@ -15,7 +15,7 @@ from tidegate.stack import debian_programs
 from tidegate.stack.errors import PartMissing
 
 from tests.conftest import cannot_run
-from tests.dashboard_rows import HOUR_MS, Hour
+from tests.dashboard_rows import HOUR_MS, MINUTE_MS, Hour
 from tests.integration.browser import Browser, browser_at
 from tests.integration.indexing import client_of, index_all, produce, settings_of
 from tests.integration.ui_server import UiServer, ui_serving
@@ -53,7 +53,7 @@ def filled(kafka_server: Kafka, elasticsearch_server: Elasticsearch) -> tuple[Ka
     kafka = kafka_server.model_copy(update={"topic_prefix": f"{mark}."})
     elasticsearch = elasticsearch_server.model_copy(update={"index_prefix": f"{mark}-"})
     now_ms = time.time_ns() // 1_000_000
-    hour = Hour(now_ms // 1000 * 1000 - HOUR_MS)
+    hour = Hour(now_ms - now_ms % MINUTE_MS - HOUR_MS)
     by_topic = hour.topics()
     at = from_epoch_ms(hour.end_ms - 60_000)
     failed = line(
@@ -100,12 +100,7 @@ def test_from_the_overview_to_a_replica_and_back_by_links_and_keys(ui: UiServer)
         browser.wait("h1", "chat")
         browser.wait("table[aria-label=replicas] tbody tr", "10.0.0.1:8080")
         assert browser.path == "/d/vision/t/chat"
-        until(
-            lambda: len(drawn(browser)) == 6,
-            "six charts",
-            8,
-            lambda: print(drawn(browser), browser.texts(".card h2"), browser.complaints()),
-        )
+        until(lambda: len(drawn(browser)) == 6, "six charts")
         assert min(drawn(browser)) > 3
         click(browser, "table[aria-label=replicas] a", "10.0.0.1:8080")
         browser.wait("h1", "10.0.0.1:8080")

@@ -269,7 +269,9 @@ class Lookup(_Group):
 class Ui(_Group):
     """`tidegate ui`: a page to look at, without Grafana. It only reads, and asks nobody who they are."""
 
-    host: str = Field("127.0.0.1", description="for others than this machine, put a proxy that knows them before it")
+    host: str = Field(
+        "127.0.0.1", description="for others than this machine, put a proxy that knows them before it"
+    )
     port: int = Field(8090, ge=0, le=65535, description="0: any free one")
     source: Literal["auto", "elasticsearch", "kafka"] = Field(
         "auto", description="auto: Elasticsearch where it answers and has rows of a second, else Kafka"
@@ -277,7 +279,9 @@ class Ui(_Group):
     allowed_hosts: tuple[str, ...] = Field(
         ("127.0.0.1", "localhost"), description="names under which browsers may ask; * for any"
     )
-    kafka_minutes: int = Field(15, ge=1, le=1440, description="how far back seconds are read from Kafka at the start")
+    kafka_minutes: int = Field(
+        15, ge=1, le=1440, description="how far back seconds are read from Kafka at the start"
+    )
     kafka_mib: int = Field(256, ge=16, le=65_536, description="windows from Kafka in memory, as JSON")
 
 

@@ -23,7 +23,7 @@ from tests.lines import cluster, line
 from tests.ui_rows import fleet, names
 from tests.waiting import until
 
-REQUEST, TRACE = "8f14e45f-ceea-467f-9f6b-1d3a5c7e9b02", "0af7651916cd43dd8448eb211c80319c"
+REQUEST, TRACE = "5f2c9a7e-1b3d-4e8f-a6c4-9d0e7b5a3c21", "0af7651916cd43dd8448eb211c80319c"
 STACK = 'Traceback (most recent call last):\n  File "/app/model.py", line 12, in infer\nValueError: <b>not</b> aligned'
 TASKS = names(20, 50)
 CANVAS = """

@@ -61,6 +61,7 @@ bench: setup ## the figures, each beside its floor, then the soak; over an hour,
 	$(BIN)/python -m benchmarks.window_jobs
 	$(BIN)/python -m benchmarks.resource_samples
 	$(BIN)/python -m benchmarks.profile_visibility
+	$(BIN)/python -m benchmarks.ui
 	$(BIN)/python -m benchmarks.autoscaling_day
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 

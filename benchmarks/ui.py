@@ -1,0 +1,123 @@
+"""How soon the page of `tidegate ui` shows a fleet, and how soon a search is drawn: `python -m benchmarks.ui`.
+
+A real Chromium loads the overview of 10 and of 1,000 tasks in turns: what the machine does otherwise hits both, and the
+small fleet is the floor of the large one. Starts Kafka and Elasticsearch for itself, and removes them afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from tidegate.schemas.settings import Elasticsearch, Kafka, Settings, Stack
+from tidegate.stack import local_stack
+
+from tests.integration.browser import Browser, browser_at
+from tests.integration.indexing import client_of, index_all, produce, settings_of
+from tests.integration.ui_server import UiServer, ui_serving
+from tests.ui_rows import fleet, names
+
+FLEETS = {"10 tasks": (2, 5), "1,000 tasks": (20, 50)}
+# Since the page was asked for, until a table or a chart had its rows for the first time.
+DRAWN = (
+    "const seen = performance.getEntriesByName(arguments[0]); return seen.length ? seen[0].startTime : null"
+)
+# Until the rows are there, and until the browser has painted after that.
+SEARCHED = """
+const done = arguments[arguments.length - 1];
+const field = document.querySelector("input[type=search]");
+const began = performance.now();
+field.value = arguments[0];
+field.dispatchEvent(new Event("input"));
+const rows = performance.now() - began;
+requestAnimationFrame(() => requestAnimationFrame(() => done([rows, performance.now() - began])));
+"""
+
+
+def main() -> None:
+    """Print medians over the rounds, each fleet beside the other."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    rounds: int = parser.parse_args().rounds
+    with ExitStack() as cleanup:
+        folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="tidegate-bench-")))
+        folder.chmod(0o755)
+        stack = local_stack(Settings(stack=Stack(state_dir=folder, start_timeout_seconds=240)))
+        cleanup.callback(lambda: stack.down(purge=True))
+        stack.up(["kafka", "elasticsearch"])
+        fleets: dict[str, tuple[UiServer, Browser]] = {}
+        for label, (departments, each) in FLEETS.items():
+            mark = f"b{departments * each}"
+            kafka = stack.settings.kafka.model_copy(update={"topic_prefix": f"{mark}."})
+            elasticsearch = stack.settings.elasticsearch.model_copy(update={"index_prefix": f"{mark}-"})
+            _fill(kafka, elasticsearch, names(departments, each))
+            server = cleanup.enter_context(ui_serving(kafka, elasticsearch, "--source", "elasticsearch"))
+            fleets[label] = server, cleanup.enter_context(browser_at(server.url))
+        found: dict[str, dict[str, list[float]]] = {label: {} for label in fleets}
+        for number in range(rounds + 1):
+            for label, (server, browser) in fleets.items():
+                measured = _once(server, browser)
+                if number:  # the first round warms both up
+                    for what, value in measured.items():
+                        found[label].setdefault(what, []).append(value)
+    small, large = found.values()
+    print(
+        f"{'median of ' + str(rounds) + ' rounds, ms':58}"
+        + "".join(f"{label:>13}" for label in found)
+        + "   ratio"
+    )
+    for what, values in large.items():
+        floor, value = statistics.median(small[what]), statistics.median(values)
+        print(f"{what:58}{floor:13,.1f}{value:13,.1f}{value / floor:8.2f}")
+
+
+def _fill(kafka: Kafka, elasticsearch: Elasticsearch, tasks: list[tuple[str, str]]) -> None:
+    rows = fleet(time.time_ns() // 1_000_000_000 * 1000, tasks)
+    for topic, messages in rows.items():
+        produce(kafka, topic, messages)
+    index_all(settings_of(kafka, elasticsearch), *rows)
+    with client_of(elasticsearch) as client:
+        client.indices.refresh(index=f"{elasticsearch.index_prefix}*")
+
+
+def _once(server: UiServer, browser: Browser) -> dict[str, float]:
+    began = time.perf_counter()
+    server.get("now/task")
+    asked = (time.perf_counter() - began) * 1000
+    browser.open("/")
+    table = _mark(browser, "tidegate-table")
+    few, painted = browser.driver.execute_async_script(SEARCHED, "model-01-00")
+    all_again, _ = browser.driver.execute_async_script(SEARCHED, "")
+    browser.open("/d/dep-01")
+    return {
+        "the answer with all tasks, without a browser": asked,
+        "overview: from the address to the first rows": table,
+        "search: from a key to the rows in the document": few,
+        "search: from a key to the painted rows": painted,
+        "search cleared: to the first page of all rows": all_again,
+        "department: from the address to the first chart": _mark(browser, "tidegate-chart"),
+    }
+
+
+def _mark(browser: Browser, name: str) -> float:
+    found = _wait(lambda: browser.script(DRAWN, name))
+    assert isinstance(found, (int, float))
+    return float(found)
+
+
+def _wait(asked: Callable[[], object]) -> object:
+    deadline = time.monotonic() + 60
+    while (found := asked()) is None:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the page drew nothing for a minute")
+        time.sleep(0.02)
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from tidegate.jobs.logic.replica_sources import BEST_FIRST
 from tidegate.schemas import topics
 from tidegate.schemas.limit_rows import RateLimitRow
 from tidegate.schemas.rows import Level
@@ -32,8 +33,6 @@ _LONGEST_ALERT = timedelta(days=7)
 _NEWEST_LIMITS = ("applied", "held", "failed")
 _ALERT_STATES = ("pending", "firing", "resolved")
 _REPLICAS_HOLD = timedelta(minutes=2)
-_SOURCES = ("kubernetes", "prometheus", "envoy")
-"""Of the replicas, the best first."""
 
 
 @dataclass(frozen=True)
@@ -358,7 +357,7 @@ def _best(rows: Iterable[Json]) -> Json | None:
 
 
 def _rank(row: Json) -> int:
-    return _SOURCES.index(row["source"])
+    return BEST_FIRST.index(row["source"])
 
 
 def _names(row: Json) -> Json:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tidegate.schemas.limit_rows import Source
 
-_BEST_FIRST: tuple[Source, ...] = ("kubernetes", "envoy", "prometheus")
+BEST_FIRST: tuple[Source, ...] = ("kubernetes", "envoy", "prometheus")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def accept(state: SourceState, source: Source, at_ms: int, stale_ms: int) -> tup
         counts = True
     elif source == state.source:
         counts = at_ms >= state.spoke_ms
-    elif _BEST_FIRST.index(source) < _BEST_FIRST.index(state.source):
+    elif BEST_FIRST.index(source) < BEST_FIRST.index(state.source):
         counts = at_ms >= state.spoke_ms - stale_ms
     else:
         counts = at_ms > state.spoke_ms + stale_ms

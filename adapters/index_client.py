@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from elastic_transport import OrjsonSerializer
+from elastic_transport import OrjsonSerializer, TransportError
 from elastic_transport.client_utils import DEFAULT
+from elasticsearch import ApiError
 from elasticsearch import Elasticsearch as Client
 from tidegate.schemas.settings import Elasticsearch
 
 
 class _CompatibleOrjson(OrjsonSerializer):
     mimetype = "application/vnd.elasticsearch+json"
+
+
+def trouble(url: str, error: ApiError | TransportError) -> str:
+    """What a failed request says to people: that nobody answered, or what the answer was."""
+    if isinstance(error, ApiError):
+        return f"Elasticsearch at {url} answers {error.status_code}: {error.message}"
+    return f"Elasticsearch at {url} can't be asked ({error.message})"
 
 
 def connect(elasticsearch: Elasticsearch, timeout_seconds: float) -> Client:

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from elasticsearch import Elasticsearch as Client
+from tidegate.jobs.logic.log_fields import Severity
 from tidegate.schemas import topics
 from tidegate.schemas.elasticsearch import RAW_TIME, contract_of
 from tidegate.schemas.settings import Elasticsearch
@@ -16,7 +17,8 @@ from tidegate.schemas.timestamps import to_text
 
 MAX_SCANNED = 10_000
 """Elasticsearch's own limit of one answer (index.max_result_window)."""
-SEVERITIES = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+"""The least first."""
 
 Kind = Literal["access", "service"]
 _TOPICS: Mapping[Kind, topics.Topic] = {"access": topics.ACCESS_LOGS, "service": topics.INFERENCE_LOGS}

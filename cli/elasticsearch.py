@@ -21,7 +21,7 @@ def asking(settings: Settings) -> Iterator[Client]:
     """A client within the block. A reader of our output that has enough ends the block."""
     from elastic_transport import TransportError
     from elasticsearch import ApiError
-    from tidegate.adapters.index_client import connect
+    from tidegate.adapters.index_client import connect, trouble
 
     where = settings.elasticsearch.url
     try:
@@ -29,12 +29,9 @@ def asking(settings: Settings) -> Iterator[Client]:
             yield client
     except TransportError as error:
         raise CommandFailed(
-            f"Elasticsearch at {where} can't be asked ({error.message}); start one with `tidegate up`, "
-            "or set elasticsearch.url"
+            f"{trouble(where, error)}; start one with `tidegate up`, or set elasticsearch.url"
         ) from error
     except ApiError as error:
-        raise CommandFailed(
-            f"Elasticsearch at {where} answers {error.status_code}: {error.message}"
-        ) from error
+        raise CommandFailed(trouble(where, error)) from error
     except BrokenPipeError:
         sys.stdout = None

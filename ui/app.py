@@ -17,6 +17,7 @@ from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import JSONResponse, Response
+from tidegate.adapters.index_client import trouble
 from tidegate.adapters.log_search import SEVERITIES, LogLine, LogQuery, search, status_range
 from tidegate.adapters.request_lookup import Story, look_up, trace_links
 from tidegate.schemas.settings import Settings
@@ -88,7 +89,6 @@ def _rows(app: FastAPI, parts: Parts, views: Views) -> None:
             "address": source.address,
             "reach": source.reach,
             "logs": parts.client is not None,
-            "now": _ms(parts.now()),
         }
 
     @app.get("/api/now/{level}")
@@ -133,16 +133,9 @@ def _logs(app: FastAPI, parts: Parts) -> None:
         return parts.client
 
     @app.exception_handler(TransportError)
-    async def away(request: Request, error: TransportError) -> JSONResponse:
-        where = parts.settings.elasticsearch.url
-        return JSONResponse({"detail": f"Elasticsearch at {where} can't be asked ({error.message})"}, 503)
-
     @app.exception_handler(ApiError)
-    async def refused(request: Request, error: ApiError) -> JSONResponse:
-        where = parts.settings.elasticsearch.url
-        return JSONResponse(
-            {"detail": f"Elasticsearch at {where} answers {error.status_code}: {error.message}"}, 503
-        )
+    async def failed(request: Request, error: TransportError | ApiError) -> JSONResponse:
+        return JSONResponse({"detail": trouble(parts.settings.elasticsearch.url, error)}, 503)
 
     @app.get("/api/logs")
     def logs(
@@ -245,7 +238,3 @@ def _story(story: Story, settings: Settings) -> dict[str, Any]:
 
 def _json(value: object) -> Response:
     return Response(orjson.dumps(value), media_type="application/json")
-
-
-def _ms(at: datetime) -> int:
-    return int(at.timestamp() * 1000)

@@ -9,7 +9,7 @@ from typing import Any
 from elastic_transport import TransportError
 from elasticsearch import ApiError
 from elasticsearch import Elasticsearch as Client
-from tidegate.adapters.index_client import connect
+from tidegate.adapters.index_client import connect, trouble
 from tidegate.schemas.elasticsearch import contract_of
 from tidegate.schemas.settings import Elasticsearch
 from tidegate.schemas.timestamps import to_text
@@ -97,13 +97,10 @@ class ElasticsearchSource:
             answer = self.client.search(index=alias, body=body, ignore_unavailable=True).body
         except TransportError as error:
             raise SourceUnavailable(
-                f"Elasticsearch at {self.address} can't be asked ({error.message}); is it up, and is "
-                "elasticsearch.url right?"
+                f"{trouble(self.address, error)}; is it up, and is elasticsearch.url right?"
             ) from error
         except ApiError as error:
-            raise SourceUnavailable(
-                f"Elasticsearch at {self.address} answers {error.status_code}: {error.message}"
-            ) from error
+            raise SourceUnavailable(trouble(self.address, error)) from error
         return list(answer["hits"]["hits"])
 
 

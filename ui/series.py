@@ -16,8 +16,6 @@ _PER_SECOND = {
     "errors_5xx_qps": "errors_5xx",
     "aborted_qps": "aborted",
     "rate_limited_qps": "rate_limited",
-    "bytes_received": "bytes_received",
-    "bytes_sent": "bytes_sent",
 }
 _AS_IT_IS = {
     "p50_ms": "latency_p50_ms",
@@ -25,12 +23,10 @@ _AS_IT_IS = {
     "p99_ms": "latency_p99_ms",
     "max_ms": "latency_max_ms",
     "replicas_seen": "replicas_seen",
-    "apdex": "apdex",
 }
 _RESOURCES = (
-    *("cpu_cores", "cpu_limit_cores", "cpu_of_limit_ratio", "cpu_throttled_ratio"),
-    *("memory_working_set_bytes", "memory_limit_bytes", "memory_of_limit_ratio"),
-    *("gpu_utilization_ratio", "gpu_memory_of_total_ratio"),
+    *("cpu_of_limit_ratio", "cpu_throttled_ratio", "gpu_utilization_ratio"),
+    *("memory_working_set_bytes", "memory_limit_bytes"),
 )
 
 

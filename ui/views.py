@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 from tidegate.jobs.logic.replica_sources import BEST_FIRST
 from tidegate.schemas import topics
@@ -15,10 +16,9 @@ from tidegate.schemas.rows import Level
 from tidegate.schemas.topics import service_metrics
 from tidegate.ui.now import Group, Names, groups, names_of
 from tidegate.ui.series import SPAN_SECONDS, resource_columns, service_columns, start_of, steps
-from tidegate.ui.source import Source
+from tidegate.ui.source import Json, Source
 from tidegate.ui.windows import NewestWindows
 
-Json = dict[str, Any]
 ListLevel = Literal["department", "task"]
 
 NOW_SECONDS = 10
@@ -92,7 +92,8 @@ class Views:
         minutes = self._minutes.up_to(newest)
         trends = _trends(minutes)
         heard = {start for start, its in minutes.items() if its}
-        ready, limits, firing = self._ready(newest), self._limits(), self._firing()
+        firing = self._firing()
+        details = self._details(level, newest, found)
         names = {
             one
             for one in {*found, *trends}
@@ -105,21 +106,18 @@ class Views:
             its = trends.get(one, {})
             trend = [its.get(start, 0.0) if start in heard else None for start in sorted(minutes)]
             usual = [value for value in trend if value is not None][-_USUAL_MINUTES:]
-            row = {
-                "department": one[0],
-                "task": one[1],
-                **found.get(one, Group()).told(NOW_SECONDS),
-                "usual_qps": sum(usual) / len(usual) if usual else None,
-                "trend": trend,
-                "firing": firing.get((one[0], one[1]), 0),
-            }
-            if level == "task":
-                row |= ready.get((one[0], str(one[1])), {"replicas_ready": None, "replicas_starting": None})
-                row |= limits.get((one[0], str(one[1])), {"limit_qps": None, "limit_state": None})
-            else:
-                row["tasks"] = len({names[1] for names in found if names[0] == one[0] and names[1]})
-            rows.append(row)
-        return {"newest": newest, "seconds": NOW_SECONDS, "trend_from": min(minutes), "rows": rows}
+            rows.append(
+                {
+                    "department": one[0],
+                    "task": one[1],
+                    **found.get(one, Group()).told(NOW_SECONDS),
+                    "usual_qps": sum(usual) / len(usual) if usual else None,
+                    "trend": trend,
+                    "firing": firing.get((one[0], one[1]), 0),
+                    **details(one),
+                }
+            )
+        return {"newest": newest, "seconds": NOW_SECONDS, "rows": rows}
 
     def parts(self, scope: Scope) -> Json:
         """The versions and replicas of a task over the newest ten whole seconds, and who is ready."""
@@ -166,10 +164,10 @@ class Views:
         span: Literal["1s", "1m"] = "1s" if until - since <= _SECONDS_UP_TO else "1m"
         length = SPAN_SECONDS[span]
         topic = service_metrics(span)
-        since = _at(_floor(since, length))
+        first = _floor(since, length)
+        since = _at(first)
         rows = self._source.find(topic, scope.equal, since, until, ("histogram",))
         heard = self._heard(span, since, until)
-        first = _floor(since, length)
         starts = range(first, max(heard) + length if heard else first, length)
         told: Json = {
             "span_seconds": length,
@@ -191,7 +189,7 @@ class Views:
             name: value for name, value in (("department", department), ("task", task)) if value is not None
         }
         found = [
-            {"at": row["settled_at"], "kind": "replicas", **_names(row), "text": _change(row), "row": row}
+            {"at": row["settled_at"], "kind": "replicas", **_names(row), "text": _change(row)}
             for row in self._source.find(topics.REPLICA_CHANGES, equal, since, until)
         ]
         found += [
@@ -200,7 +198,6 @@ class Views:
                 "kind": f"limit {row['state']}",
                 **_names(row),
                 "text": _limit(row),
-                "row": row,
             }
             for row in self._source.find(topics.RATE_LIMITS, {**equal, "state": _NEWEST_LIMITS}, since, until)
         ]
@@ -217,7 +214,6 @@ class Views:
                         "kind": f"alert {row['state']}",
                         **_names(row),
                         "text": f"{row['rule']} ({row['severity']}): {row['message']}",
-                        "row": row,
                     }
                 )
         return sorted(found, key=lambda one: one["at"])
@@ -225,6 +221,19 @@ class Views:
     def firing(self) -> list[Json]:
         """The alerts that fire now, those that began last first."""
         return sorted(self._alerts(), key=lambda row: row["started_at"], reverse=True)
+
+    def _details(self, level: ListLevel, newest: int, found: Iterable[Names]) -> Callable[[Names], Json]:
+        """What only departments, or only tasks, are told with: asked for no more than that."""
+        if level == "department":
+            tasks = Counter(names[0] for names in found if names[1] is not None)
+            return lambda one: {"tasks": tasks[one[0]]}
+        ready, limits = self._ready(newest), self._limits()
+        unknown = {"replicas_ready": None, "replicas_starting": None, "limit_qps": None, "limit_state": None}
+        return lambda one: {
+            **unknown,
+            **ready.get((one[0], str(one[1])), {}),
+            **limits.get((one[0], str(one[1])), {}),
+        }
 
     def _groups(self, end: int) -> dict[Names, Group]:
         """Of all departments and tasks; the same for everybody who asks about the same second."""
@@ -281,11 +290,11 @@ class Views:
             equal["level"] = "task"
         else:
             equal |= {"level": "replica", "replica": self._pod(scope)}
-        since = _at(_floor(since, length))
-        rows = self._source.find(topic, equal, since, until)
+        first = _floor(since, length)
+        rows = self._source.find(topic, equal, _at(first), until)
         if not rows:
             return None
-        starts = range(_floor(since, length), start_of(rows[-1]) + length, length)
+        starts = range(first, start_of(rows[-1]) + length, length)
         return {"times": list(starts), "columns": resource_columns(rows, starts)}
 
     def _pod(self, scope: Scope) -> str | None:
@@ -336,10 +345,7 @@ class Views:
         return found
 
 
-_READY = (
-    *("source", "replicas_ready", "replicas_starting", "replicas_terminating"),
-    "observed_at",
-)
+_READY = ("source", "replicas_ready", "replicas_starting", "replicas_terminating", "observed_at")
 
 
 def _trends(minutes: Mapping[int, Iterable[Json]]) -> dict[Names, dict[int, float]]:

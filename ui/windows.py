@@ -5,14 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from tidegate.schemas.rows import Span
 from tidegate.schemas.topics import service_metrics
 from tidegate.ui.series import SPAN_SECONDS, start_of
-from tidegate.ui.source import Source
-
-Json = dict[str, Any]
+from tidegate.ui.source import Json, Source
 
 _SETTLE_SECONDS = 6
 """A window that ended so long before the newest one is whole; a younger one is fetched again."""

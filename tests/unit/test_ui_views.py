@@ -41,7 +41,7 @@ class Told:
         return {"window_start": "2026-11-24T10:00:00.000Z"}
 
 
-@pytest.mark.parametrize("order", permutations(BEST_FIRST))
+@pytest.mark.parametrize("order", list(permutations(BEST_FIRST)))
 def test_the_best_source_is_told_whichever_comes_first(order: tuple[Source, ...]) -> None:
     for best, source in enumerate(BEST_FIRST):
         rows = [

@@ -16,7 +16,7 @@ from tidegate.schemas.rows import Level
 from tidegate.schemas.topics import service_metrics
 from tidegate.ui.now import Group, Names, groups, names_of
 from tidegate.ui.series import SPAN_SECONDS, resource_columns, service_columns, start_of, steps
-from tidegate.ui.source import Json, Source
+from tidegate.ui.source import Equal, Json, Source
 from tidegate.ui.windows import NewestWindows
 
 ListLevel = Literal["department", "task"]
@@ -93,7 +93,7 @@ class Views:
         trends = _trends(minutes)
         heard = {start for start, its in minutes.items() if its}
         firing = self._firing()
-        details = self._details(level, newest, found)
+        details = self._details(level, newest, found, _given(department=department, task=task))
         names = {
             one
             for one in {*found, *trends}
@@ -185,9 +185,7 @@ class Views:
         self, department: str | None, task: str | None, since: datetime, until: datetime
     ) -> list[Json]:
         """Settled replica changes, what became of limits, and alerts that fired or ended, oldest first."""
-        equal = {
-            name: value for name, value in (("department", department), ("task", task)) if value is not None
-        }
+        equal = _given(department=department, task=task)
         found = [
             {"at": row["settled_at"], "kind": "replicas", **_names(row), "text": _change(row)}
             for row in self._source.find(topics.REPLICA_CHANGES, equal, since, until)
@@ -222,12 +220,14 @@ class Views:
         """The alerts that fire now, those that began last first."""
         return sorted(self._alerts(), key=lambda row: row["started_at"], reverse=True)
 
-    def _details(self, level: ListLevel, newest: int, found: Iterable[Names]) -> Callable[[Names], Json]:
+    def _details(
+        self, level: ListLevel, newest: int, found: Iterable[Names], equal: Equal
+    ) -> Callable[[Names], Json]:
         """What only departments, or only tasks, are told with: asked for no more than that."""
         if level == "department":
             tasks = Counter(names[0] for names in found if names[1] is not None)
             return lambda one: {"tasks": tasks[one[0]]}
-        ready, limits = self._ready(newest), self._limits()
+        ready, limits = self._ready(newest, equal), self._limits(equal)
         unknown = {"replicas_ready": None, "replicas_starting": None, "limit_qps": None, "limit_state": None}
         return lambda one: {
             **unknown,
@@ -309,11 +309,11 @@ class Views:
         equal = {"department": scope.department, "task": scope.task}
         return _best(self._source.find(topics.REPLICAS, equal))
 
-    def _ready(self, newest: int) -> dict[tuple[str, str], Json]:
+    def _ready(self, newest: int, equal: Equal) -> dict[tuple[str, str], Json]:
         """By task, where somebody has said it lately: a source repeats itself every 30 seconds."""
         found: dict[tuple[str, str], Json] = {}
         lately = _at(newest) - _REPLICAS_HOLD
-        for row in self._source.find(topics.REPLICAS, {}, lately, without=("replicas",)):
+        for row in self._source.find(topics.REPLICAS, equal, lately, without=("replicas",)):
             names = (row["department"], row["task"])
             found[names] = min(found.get(names, row), row, key=_rank)
         return {
@@ -321,10 +321,10 @@ class Views:
             for names, row in found.items()
         }
 
-    def _limits(self) -> dict[tuple[str, str], Json]:
+    def _limits(self, equal: Equal) -> dict[tuple[str, str], Json]:
         return {
             (row["department"], row["task"]): {"limit_qps": row["limit_qps"], "limit_state": row["state"]}
-            for row in self._source.find(topics.RATE_LIMITS_CURRENT, {})
+            for row in self._source.find(topics.RATE_LIMITS_CURRENT, equal)
         }
 
     def _alerts(self) -> list[Json]:
@@ -364,6 +364,10 @@ def _best(rows: Iterable[Json]) -> Json | None:
 
 def _rank(row: Json) -> int:
     return BEST_FIRST.index(row["source"])
+
+
+def _given(**values: str | None) -> dict[str, str]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _names(row: Json) -> Json:

@@ -7,20 +7,16 @@ import { clock, isUtc, mark } from "/assets/format.js";
 const all = new Set();
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const KINDS = { replicas: "--c3", limit: "--c5", alert: "--bad" };
+const HEIGHT = 190;
 const NEAR_PIXELS = 6;
 
 // Called after the theme or the time zone changed.
 export const redrawAll = () => all.forEach((one) => one.redraw());
 
 export class Chart {
-  // lines: [{name, column, color, dash, steps, hidden}]. format: a value's text. onRange(from, to): seconds that were dragged over.
-  constructor({ title, note, lines, format, axis = mark, steps = null, unit = "", height = 190, onRange, most = null, right = [] }) {
-    Object.assign(this, { axis, steps });
-    this.lines = lines;
-    this.format = format;
-    this.most = most;
-    this.onRange = onRange;
-    this.height = height;
+  // lines: [{name, column, color, dash, steps, hidden}]. format: a value's text; axis: on the axis; steps: between its marks. onRange(from, to): seconds that were dragged over.
+  constructor({ title, lines, format, axis = mark, steps = null, unit = "", onRange, most = null }) {
+    Object.assign(this, { title, lines, format, axis, steps, onRange, most });
     this.events = [];
     this.from = this.to = 0;
     this.shown = lines.map((line) => !line.hidden);
@@ -28,11 +24,10 @@ export class Chart {
     this.plotted = h("div", { class: "plot", role: "img" });
     this.empty = h("p", { class: "state" });
     this.element = h("section", { class: "card", "aria-label": title },
-      h("div", { class: "head" }, h("h2", {}, title), h("span", { class: "quiet" }, unit), note && h("span", { class: "quiet" }, note), h("div", { class: "right" }, right)),
+      h("div", { class: "head" }, h("h2", {}, title), h("span", { class: "quiet" }, unit)),
       this.plotted, this.legend);
-    this.title = title;
     this.plot = null;
-    this.observer = new ResizeObserver(() => this.plot?.setSize({ width: this.width, height: this.height }));
+    this.observer = new ResizeObserver(() => this.plot?.setSize({ width: this.width, height: HEIGHT }));
     this.observer.observe(this.plotted);
     all.add(this);
   }
@@ -63,7 +58,7 @@ export class Chart {
     fill(this.plotted);
     this.plot = new uPlot({
       width: this.width,
-      height: this.height,
+      height: HEIGHT,
       tzDate: (seconds) => (isUtc() ? uPlot.tzDate(new Date(seconds * 1000), "UTC") : new Date(seconds * 1000)),
       legend: { show: false },
       cursor: { sync: { key: "time", setSeries: false }, drag: { x: true, y: false, setScale: false }, points: { size: 6 } },

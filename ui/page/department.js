@@ -1,7 +1,7 @@
 // One department: its seconds, and its tasks.
 
 import { ask } from "/assets/api.js";
-import { card, fill, h, state, tile } from "/assets/dom.js";
+import { card, fill, h, loading, show, state, tile } from "/assets/dom.js";
 import { ms, number, percent } from "/assets/format.js";
 import { taskTable } from "/assets/overview.js";
 import { eventList, latencyChart, trafficChart } from "/assets/timeline.js";
@@ -11,7 +11,7 @@ export function departmentPage(frame, department) {
   const tasks = taskTable(frame, { withDepartment: false });
   const tiles = h("div", { class: "tiles" });
   const events = h("div");
-  const element = h("div", { "data-loading": "yes" }, state("Loading …"));
+  const element = loading();
   const content = [
     h("div", { class: "crumbs" }, h("a", { href: frame.link("/") }, "Overview")), h("h1", {}, department), tiles,
     h("div", { class: "charts" }, charts.map((chart) => chart.element)),
@@ -20,15 +20,15 @@ export function departmentPage(frame, department) {
   ];
   return {
     title: department, element, table: tasks, rows: true, timed: true, up: frame.link("/"),
-    everyMs: () => (frame.range().live ? (frame.range().length > 1200 ? 10000 : 2000) : 10000),
+    everyMs: () => frame.everyMs(),
     async refresh(signal) {
       const every = await ask("now/department", { department }, signal);
       frame.newest(every.newest);
       const range = frame.range();
-      const times = { since: Math.round(range.from * 1000), until: Math.round(range.to * 1000) };
+      const times = frame.times();
       const [its, series, happened] = await Promise.all([
         ask("now/task", { department }, signal), ask("series", { department, ...times }, signal), ask("events", { department, ...times }, signal)]);
-      if (element.dataset.loading) { delete element.dataset.loading; fill(element, content); }
+      show(element, content);
       const now = every.rows[0];
       fill(tiles, now ? [
         tile("requests a second", number(now.qps), `${now.tasks} tasks`),

@@ -29,6 +29,14 @@ export function fill(element, ...children) {
 
 export const state = (title, ...more) => h("p", { class: "state" }, h("strong", {}, title), ...more);
 
+// A page until its first answer, and then its content.
+export const loading = () => h("div", { "data-loading": "yes" }, state("Loading …"));
+export function show(element, content) {
+  if (!element.dataset.loading) return;
+  delete element.dataset.loading;
+  fill(element, content);
+}
+
 export function tile(name, value, more = "", kind = "") {
   return h("div", { class: "tile" }, h("div", { class: "name" }, name),
     h("div", { class: `value ${kind}` }, value), h("div", { class: "more" }, more));

@@ -11,6 +11,7 @@ import { replicaPage, taskPage } from "/assets/task.js";
 import { tracePage } from "/assets/trace.js";
 
 const RANGES = { "5m": 300, "15m": 900, "1h": 3600, "6h": 21600, "24h": 86400 };
+const SECONDS_UP_TO = 1200;
 const STALE_SECONDS = 20;
 const AGAIN_MS = 4000;
 
@@ -35,6 +36,16 @@ const frame = {
     const length = RANGES[query.get("last")] ?? RANGES["15m"];
     const end = newest ?? Date.now() / 1000;
     return { from: end - length, to: end, live: true, length };
+  },
+  // The same as the server is asked for it.
+  times() {
+    const { from, to } = this.range();
+    return { since: Math.round(from * 1000), until: Math.round(to * 1000) };
+  },
+  // Seconds are asked for as they come, minutes and a chosen time seldom.
+  everyMs() {
+    const { live, length } = this.range();
+    return live && length <= SECONDS_UP_TO ? 2000 : 10000;
   },
   setRange(from, to) { this.change({ from: from.toFixed(0), to: Math.max(to, from + 5).toFixed(0), last: null }); },
   // Changes the address' query; the page is asked anew.
@@ -155,8 +166,7 @@ function drawFresh() {
 }
 
 function turnTheme() {
-  const dark = document.documentElement.dataset.theme ? document.documentElement.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  const next = dark ? "light" : "dark";
+  const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
   document.documentElement.dataset.theme = next;
   localStorage.setItem("tidegate-theme", next);
   redrawAll();

@@ -2,7 +2,7 @@
 
 import { ask } from "/assets/api.js";
 import { spark } from "/assets/charts.js";
-import { card, fill, h, state, tile } from "/assets/dom.js";
+import { card, fill, h, loading, show, state, tile } from "/assets/dom.js";
 import { bytes, change, changeText, clock, ms, number, percent, whole } from "/assets/format.js";
 import { Table } from "/assets/table.js";
 
@@ -66,7 +66,7 @@ export function overviewPage(frame) {
     ],
   });
   const tasks = taskTable(frame, { withDepartment: true });
-  const element = h("div", { "data-loading": "yes" }, state("Loading …"));
+  const element = loading();
   const content = [
     h("h1", {}, "Overview"), tiles,
     card("Alerts that fire", { id: "alerts" }, firing),
@@ -78,7 +78,7 @@ export function overviewPage(frame) {
     title: "Overview", element, table: tasks, rows: true,
     async refresh(signal) {
       const [all, every, alert] = await Promise.all([ask("now/department", {}, signal), ask("now/task", {}, signal), ask("alerts", {}, signal)]);
-      if (element.dataset.loading) { delete element.dataset.loading; fill(element, content); }
+      show(element, content);
       frame.newest(all.newest);
       const sum = (name) => all.rows.reduce((total, row) => total + (row[name] ?? 0), 0);
       const requests = sum("qps") * all.seconds;

@@ -6,9 +6,9 @@ const PAGE_ROWS = 50;
 
 export class Table {
   // columns: [{name, label, title, number, value(row), cell(row)}]; value sorts, cell shows.
-  // key(row): its identity. text(row): what the search looks in. link(row): where it leads. memory: remembers search, sort and page.
-  constructor({ label, columns, key, text, link = null, sort, memory = null, search = null, pageRows = PAGE_ROWS, empty }) {
-    Object.assign(this, { columns, key, text, link, pageRows, emptyState: empty });
+  // key(row): its identity. text(row): what the search looks in. memory: remembers search, sort and page.
+  constructor({ label, columns, key, text, sort, memory = null, search = null, empty }) {
+    Object.assign(this, { columns, key, text, emptyState: empty });
     this.memory = memory ?? { get: () => null, set: () => {} };
     this.sort = this.memory.get("sort") ?? sort;
     this.page = Number(this.memory.get("page") ?? 0);
@@ -40,9 +40,8 @@ export class Table {
     const column = this.columns.find((one) => one.name === name) ?? this.columns[0];
     const sign = way === "up" ? 1 : -1;
     // What isn't known stands last, whichever way.
-    const rank = (row) => { const value = column.value(row); return value === undefined ? null : value; };
     return rows.sort((left, right) => {
-      const [a, b] = [rank(left), rank(right)];
+      const [a, b] = [column.value(left) ?? null, column.value(right) ?? null];
       if (a === null || b === null) return (a === null) - (b === null);
       const order = typeof a === "string" ? a.localeCompare(b) : a - b || 0;
       return sign * order || this.key(left).localeCompare(this.key(right));
@@ -87,10 +86,10 @@ export class Table {
   draw() {
     if (this.rows === null) return;
     const found = this.found;
-    const last = Math.max(0, Math.ceil(found.length / this.pageRows) - 1);
+    const last = Math.max(0, Math.ceil(found.length / PAGE_ROWS) - 1);
     this.page = Math.min(this.page, last);
-    const from = this.page * this.pageRows;
-    const shown = found.slice(from, from + this.pageRows);
+    const from = this.page * PAGE_ROWS;
+    const shown = found.slice(from, from + PAGE_ROWS);
     const focused = this.body.contains(document.activeElement) ? document.activeElement.closest("tr")?.dataset.key : null;
     if (!shown.length) {
       const text = this.rows.length ? state("Nothing matches", "Try another word, or clear the search.") : this.emptyState();

@@ -1,7 +1,7 @@
 // One task, or one replica of it: requests, latency, limit and replicas on one timeline.
 
 import { ask } from "/assets/api.js";
-import { card, fill, h, state, tile } from "/assets/dom.js";
+import { card, fill, h, loading, show, state, tile } from "/assets/dom.js";
 import { bytes, ms, number, percent, whole } from "/assets/format.js";
 import { departmentLink, rates, taskLink } from "/assets/overview.js";
 import { Table } from "/assets/table.js";
@@ -38,7 +38,7 @@ export function taskPage(frame, department, task) {
   });
   const versionsCard = card("Versions", { note: "newest 10 seconds" }, versions.element);
   const flagsCard = card("Envoy's response flags", { note: "newest 10 seconds" }, flags);
-  const element = h("div", { "data-loading": "yes" }, state("Loading …"));
+  const element = loading();
   const content = [
     h("div", { class: "crumbs" }, h("a", { href: frame.link("/") }, "Overview"), " / ", h("a", { href: departmentLink(frame, department) }, department)),
     h("h1", {}, task, " ", h("a", { class: "tag", href: frame.link("/logs", { department, task }) }, "logs")), tiles,
@@ -49,15 +49,15 @@ export function taskPage(frame, department, task) {
   ];
   return {
     title: task, element, table: replicas, rows: true, timed: true, up: departmentLink(frame, department),
-    everyMs: () => (frame.range().live ? (frame.range().length > 1200 ? 10000 : 2000) : 10000),
+    everyMs: () => frame.everyMs(),
     async refresh(signal) {
       const every = await ask("now/task", { department, task }, signal);
       frame.newest(every.newest);
       const range = frame.range();
-      const times = { since: Math.round(range.from * 1000), until: Math.round(range.to * 1000) };
+      const times = frame.times();
       const [parts, series, happened] = await Promise.all([
         ask("parts", { department, task }, signal), ask("series", { department, task, ...times }, signal), ask("events", { department, task, ...times }, signal)]);
-      if (element.dataset.loading) { delete element.dataset.loading; fill(element, content); }
+      show(element, content);
       const now = every.rows[0];
       const ready = parts.ready;
       fill(tiles, now ? [
@@ -92,7 +92,7 @@ export function replicaPage(frame, department, task, replica) {
   const tiles = h("div", { class: "tiles" });
   const usedPlace = h("div", { class: "charts" }, used.map((chart) => chart.element));
   const events = h("div");
-  const element = h("div", { "data-loading": "yes" }, state("Loading …"));
+  const element = loading();
   const content = [
     h("div", { class: "crumbs" }, h("a", { href: frame.link("/") }, "Overview"), " / ", h("a", { href: departmentLink(frame, department) }, department), " / ", h("a", { href: taskLink(frame, department, task) }, task)),
     h("h1", {}, replica), tiles,
@@ -101,15 +101,15 @@ export function replicaPage(frame, department, task, replica) {
   ];
   return {
     title: replica, element, rows: true, timed: true, up: taskLink(frame, department, task),
-    everyMs: () => (frame.range().live ? (frame.range().length > 1200 ? 10000 : 2000) : 10000),
+    everyMs: () => frame.everyMs(),
     async refresh(signal) {
       const parts = await ask("parts", { department, task }, signal);
       frame.newest(parts.newest);
       const range = frame.range();
-      const times = { since: Math.round(range.from * 1000), until: Math.round(range.to * 1000) };
+      const times = frame.times();
       const [series, happened] = await Promise.all([
         ask("series", { department, task, replica, ...times }, signal), ask("events", { department, task, ...times }, signal)]);
-      if (element.dataset.loading) { delete element.dataset.loading; fill(element, content); }
+      show(element, content);
       const now = parts.replicas.find((row) => row.replica === replica);
       const others = parts.replicas.filter((row) => row.replica !== replica && row.p99_ms !== null).map((row) => row.p99_ms).sort((a, b) => a - b);
       fill(tiles, now ? [

@@ -1,5 +1,10 @@
 // Before anything is drawn, so that a chosen theme doesn't flash.
 {
-  const chosen = localStorage.getItem("tidegate-theme");
-  if (chosen === "light" || chosen === "dark") document.documentElement.dataset.theme = chosen;
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const show = () => {
+    const chosen = localStorage.getItem("tidegate-theme");
+    document.documentElement.dataset.theme = chosen ?? (system.matches ? "dark" : "light");
+  };
+  system.addEventListener("change", show);
+  show();
 }

@@ -10,17 +10,17 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from tidegate.schemas.settings import Elasticsearch, Kafka, Settings, Stack
+from tidegate.schemas.settings import Settings, Stack
 from tidegate.stack import local_stack
 
 from tests.integration.browser import Browser, browser_at
-from tests.integration.indexing import client_of, index_all, produce, settings_of
+from tests.integration.indexing import fill, of_our_own
 from tests.integration.ui_server import UiServer, ui_serving
 from tests.ui_rows import fleet, names
+from tests.waiting import until
 
 FLEETS = {"10 tasks": (2, 5), "1,000 tasks": (20, 50)}
 # Since the page was asked for, until a table or a chart had its rows for the first time.
@@ -52,10 +52,9 @@ def main() -> None:
         stack.up(["kafka", "elasticsearch"])
         fleets: dict[str, tuple[UiServer, Browser]] = {}
         for label, (departments, each) in FLEETS.items():
-            mark = f"b{departments * each}"
-            kafka = stack.settings.kafka.model_copy(update={"topic_prefix": f"{mark}."})
-            elasticsearch = stack.settings.elasticsearch.model_copy(update={"index_prefix": f"{mark}-"})
-            _fill(kafka, elasticsearch, names(departments, each))
+            kafka, elasticsearch = of_our_own(stack.settings.kafka, stack.settings.elasticsearch)
+            newest_ms = time.time_ns() // 1_000_000_000 * 1000
+            fill(kafka, elasticsearch, fleet(newest_ms, names(departments, each)))
             server = cleanup.enter_context(ui_serving(kafka, elasticsearch, "--source", "elasticsearch"))
             fleets[label] = server, cleanup.enter_context(browser_at(server.url))
         found: dict[str, dict[str, list[float]]] = {label: {} for label in fleets}
@@ -74,15 +73,6 @@ def main() -> None:
     for what, values in large.items():
         floor, value = statistics.median(small[what]), statistics.median(values)
         print(f"{what:58}{floor:13,.1f}{value:13,.1f}{value / floor:8.2f}")
-
-
-def _fill(kafka: Kafka, elasticsearch: Elasticsearch, tasks: list[tuple[str, str]]) -> None:
-    rows = fleet(time.time_ns() // 1_000_000_000 * 1000, tasks)
-    for topic, messages in rows.items():
-        produce(kafka, topic, messages)
-    index_all(settings_of(kafka, elasticsearch), *rows)
-    with client_of(elasticsearch) as client:
-        client.indices.refresh(index=f"{elasticsearch.index_prefix}*")
 
 
 def _once(server: UiServer, browser: Browser) -> dict[str, float]:
@@ -105,18 +95,8 @@ def _once(server: UiServer, browser: Browser) -> dict[str, float]:
 
 
 def _mark(browser: Browser, name: str) -> float:
-    found = _wait(lambda: browser.script(DRAWN, name))
-    assert isinstance(found, (int, float))
-    return float(found)
-
-
-def _wait(asked: Callable[[], object]) -> object:
-    deadline = time.monotonic() + 60
-    while (found := asked()) is None:
-        if time.monotonic() > deadline:
-            raise TimeoutError("the page drew nothing for a minute")
-        time.sleep(0.02)
-    return found
+    until(lambda: browser.script(DRAWN, name) is not None, f"the page draws its {name}")
+    return float(str(browser.script(DRAWN, name)))
 
 
 if __name__ == "__main__":

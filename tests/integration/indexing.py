@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterable, Iterator
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,6 +78,25 @@ def index_all(settings: Settings, *topics: str) -> Counters:
     """Index what these topics hold now."""
     contracts = [contract_of(topic) for topic in topics]
     return run_indexer(settings, contracts, bounded=True, stop=threading.Event())
+
+
+def fill(kafka: Kafka, elasticsearch: Elasticsearch, by_topic: Mapping[str, Sequence[object]]) -> Counters:
+    """These messages in Kafka, and by the indexer in Elasticsearch, where a search finds them."""
+    for topic, messages in by_topic.items():
+        produce(kafka, topic, messages)
+    counters = index_all(settings_of(kafka, elasticsearch), *by_topic)
+    with client_of(elasticsearch) as client:
+        client.indices.refresh(index=f"{elasticsearch.index_prefix}*")
+    return counters
+
+
+def of_our_own(kafka: Kafka, elasticsearch: Elasticsearch) -> tuple[Kafka, Elasticsearch]:
+    """Both servers under a prefix that nobody else has, for what several tests look at."""
+    mark = f"t{uuid.uuid4().hex[:8]}"
+    return (
+        kafka.model_copy(update={"topic_prefix": f"{mark}."}),
+        elasticsearch.model_copy(update={"index_prefix": f"{mark}-"}),
+    )
 
 
 @dataclass

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -29,6 +27,7 @@ from tidegate.schemas.signal_settings import Alerts
 from tidegate.stack.local import LocalStack
 from tidegate.stack.prometheus import ALERTMANAGER, add_alertmanager, url
 
+from tests.commands import clean_environment, with_settings
 from tests.conftest import up
 from tests.signal_rows import alert
 from tests.waiting import until
@@ -207,16 +206,14 @@ def test_who_does_not_answer_and_who_refuses_are_told_apart(receiver: Receiver) 
 
 
 def command(kafka: Kafka, tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}
-    assignments = {
+    given = {
         "kafka.bootstrap_servers": kafka.bootstrap_servers,
         "kafka.topic_prefix": kafka.topic_prefix,
         "stack.state_dir": str(tmp_path),
     }
-    sets = [part for name, value in assignments.items() for part in ("--set", f"{name}={value}")]
     return subprocess.Popen(
-        (sys.executable, "-m", "tidegate.cli.main", *sets, *arguments),
-        env=environment,
+        (*with_settings(given), *arguments),
+        env=clean_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

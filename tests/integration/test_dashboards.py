@@ -25,7 +25,7 @@ from tidegate.schemas.settings import Elasticsearch, Kafka
 from tests.conftest import GRAFANA_TOKEN_VARIABLE, GRAFANA_VARIABLE
 from tests.dashboard_rows import HOUR_MS, LEVEL_MS, MINUTE_MS, REPLICAS, SECONDS_OF_ROWS, Hour
 from tests.integration.grafana import grafana_at
-from tests.integration.indexing import client_of, index_all, produce, settings_of
+from tests.integration.indexing import client_of, fill
 
 DASHBOARDS: list[dict[str, Any]] = [json.loads(text) for text in pages.made().values()]
 CHOSEN = {"department": "vision", "task": "chat", "replica": "10.0.0.1:8080", "pod": "chat-1"}
@@ -69,12 +69,9 @@ def filled(kafka: Kafka, elasticsearch: Elasticsearch) -> Iterator[Filled]:
     now_ms = time.time_ns() // 1_000_000
     hour = Hour(now_ms - now_ms % HOUR_MS - 2 * HOUR_MS)
     topics = hour.topics()
-    for topic, messages in topics.items():
-        produce(kafka, topic, messages)
-    counters = index_all(settings_of(kafka, elasticsearch), *topics)
+    counters = fill(kafka, elasticsearch, topics)
     assert (counters.read, counters.refused) == (sum(len(messages) for messages in topics.values()), 0)
     with client_of(elasticsearch) as client:
-        client.indices.refresh(index=f"{elasticsearch.index_prefix}*")
         yield Filled(client, elasticsearch, hour)
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +16,7 @@ from tidegate.schemas.raw_lines import InferenceLogLine
 from tidegate.schemas.settings import Elasticsearch, Kafka, ServiceLogs, Settings, Shipper
 from tidegate.schemas.timestamps import to_text
 
+from tests.commands import run_command
 from tests.integration.indexing import index_all, produce, settings_of
 from tests.lines import cluster, line
 from tests.oracle import OracleSettings, Position, RawLine, recompute
@@ -106,22 +104,12 @@ def logged(kafka: Kafka, elasticsearch: Elasticsearch, tmp_path: Path) -> Settin
 
 
 def run(settings: Settings, *arguments: str, code: int = 0) -> str:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}
-    elasticsearch = settings.elasticsearch
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "tidegate.cli.main", "--set", f"elasticsearch.url={elasticsearch.url}"),
-            *("--set", f"elasticsearch.index_prefix={elasticsearch.index_prefix}"),
-            *("--set", "lookup.trace_url=https://jaeger.example.com/trace/{trace_id}"),
-            *arguments,
-        ],
-        env=clean,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=90,
-    )
-    assert done.returncode == code, done.stderr
+    given = {
+        "elasticsearch.url": settings.elasticsearch.url,
+        "elasticsearch.index_prefix": settings.elasticsearch.index_prefix,
+        "lookup.trace_url": "https://jaeger.example.com/trace/{trace_id}",
+    }
+    done = run_command(given, *arguments, code=code)
     return done.stdout if code == 0 else done.stderr
 
 

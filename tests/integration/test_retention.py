@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 
 from elasticsearch import Elasticsearch as Client
@@ -14,6 +12,7 @@ from tidegate.schemas import topics
 from tidegate.schemas.elasticsearch import contract_of
 from tidegate.schemas.settings import Elasticsearch
 
+from tests.commands import run_command
 from tests.integration.elasticsearch_proxy import proxy_to
 
 SECONDS, MINUTES = contract_of(topics.SERVICE_METRICS_1S.name), contract_of(topics.SERVICE_METRICS_1M.name)
@@ -21,21 +20,8 @@ TODAY = datetime.now(UTC).date()
 
 
 def run(settings: Elasticsearch, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "tidegate.cli.main", "--set", f"elasticsearch.url={settings.url}"),
-            *("--set", f"elasticsearch.index_prefix={settings.index_prefix}"),
-            *arguments,
-        ],
-        env=clean,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=90,
-    )
-    assert done.returncode == code, done.stderr
-    return done
+    given = {"elasticsearch.url": settings.url, "elasticsearch.index_prefix": settings.index_prefix}
+    return run_command(given, *arguments, code=code)
 
 
 def filled(client: Client, elasticsearch: Elasticsearch) -> list[str]:

@@ -6,7 +6,6 @@ import json
 import math
 import signal
 import time
-import uuid
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from tidegate.schemas import topics
 from tidegate.schemas.settings import Elasticsearch, Kafka
 
 from tests.dashboard_rows import HOUR_MS, MINUTE_MS, Hour, service_row
-from tests.integration.indexing import client_of, index_all, produce, settings_of
+from tests.integration.indexing import fill, of_our_own, produce
 from tests.integration.ui_server import UiServer, ui_serving
 from tests.waiting import until
 
@@ -39,17 +38,10 @@ class World:
 @pytest.fixture(scope="module")
 def world(kafka_server: Kafka, elasticsearch_server: Elasticsearch) -> World:
     """Filled once; nothing here writes to it."""
-    mark = f"t{uuid.uuid4().hex[:8]}"
-    kafka = kafka_server.model_copy(update={"topic_prefix": f"{mark}."})
-    elasticsearch = elasticsearch_server.model_copy(update={"index_prefix": f"{mark}-"})
+    kafka, elasticsearch = of_our_own(kafka_server, elasticsearch_server)
     now_ms = time.time_ns() // 1_000_000
     hour = Hour(now_ms - now_ms % MINUTE_MS - HOUR_MS)
-    by_topic = hour.topics()
-    for topic, messages in by_topic.items():
-        produce(kafka, topic, messages)
-    index_all(settings_of(kafka, elasticsearch), *by_topic)
-    with client_of(elasticsearch) as client:
-        client.indices.refresh(index=f"{elasticsearch.index_prefix}*")
+    fill(kafka, elasticsearch, hour.topics())
     return World(hour, kafka, elasticsearch)
 
 

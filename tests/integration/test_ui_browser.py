@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -17,7 +16,7 @@ from tidegate.stack.errors import PartMissing
 from tests.conftest import cannot_run
 from tests.dashboard_rows import HOUR_MS, MINUTE_MS, Hour
 from tests.integration.browser import Browser, browser_at
-from tests.integration.indexing import client_of, index_all, produce, settings_of
+from tests.integration.indexing import fill, of_our_own
 from tests.integration.ui_server import UiServer, ui_serving
 from tests.lines import cluster, line
 from tests.ui_rows import fleet, names
@@ -49,9 +48,7 @@ def chromium() -> None:
 @pytest.fixture(scope="module")
 def filled(kafka_server: Kafka, elasticsearch_server: Elasticsearch) -> tuple[Kafka, Elasticsearch]:
     """An hour of everything, and one request that failed in its service. Nothing here writes to it."""
-    mark = f"t{uuid.uuid4().hex[:8]}"
-    kafka = kafka_server.model_copy(update={"topic_prefix": f"{mark}."})
-    elasticsearch = elasticsearch_server.model_copy(update={"index_prefix": f"{mark}-"})
+    kafka, elasticsearch = of_our_own(kafka_server, elasticsearch_server)
     now_ms = time.time_ns() // 1_000_000
     hour = Hour(now_ms - now_ms % MINUTE_MS - HOUR_MS)
     by_topic = hour.topics()
@@ -76,11 +73,7 @@ def filled(kafka_server: Kafka, elasticsearch_server: Elasticsearch) -> tuple[Ka
         "trace_id": TRACE,
     }
     by_topic["inference.logs"].append(record)
-    for topic, messages in by_topic.items():
-        produce(kafka, topic, messages)
-    index_all(settings_of(kafka, elasticsearch), *by_topic)
-    with client_of(elasticsearch) as client:
-        client.indices.refresh(index=f"{elasticsearch.index_prefix}*")
+    fill(kafka, elasticsearch, by_topic)
     return kafka, elasticsearch
 
 
@@ -197,10 +190,7 @@ def test_a_thousand_tasks_are_searched_sorted_and_turned_over_by_keys(
     kafka: Kafka, elasticsearch: Elasticsearch
 ) -> None:
     newest_ms = time.time_ns() // 1_000_000_000 * 1000
-    rows = fleet(newest_ms, TASKS)
-    for topic, messages in rows.items():
-        produce(kafka, topic, messages)
-    index_all(settings_of(kafka, elasticsearch), *rows)
+    fill(kafka, elasticsearch, fleet(newest_ms, TASKS))
     with (
         ui_serving(kafka, elasticsearch, "--source", "elasticsearch") as ui,
         browser_at(ui.url) as browser,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from typing import Any
 import httpx
 from tidegate.schemas.settings import Elasticsearch, Kafka
 
+from tests.commands import clean_environment, with_settings
 from tests.waiting import until
 
 _OPEN = re.compile(r"open (http://[^ ]+)/ \(rows from (\w+) at")
@@ -45,17 +44,15 @@ class UiServer:
 @contextmanager
 def ui_serving(kafka: Kafka, elasticsearch: Elasticsearch, *options: str) -> Iterator[UiServer]:
     """Runs it on a free port of loopback."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}
+    given = {
+        "kafka.bootstrap_servers": kafka.bootstrap_servers,
+        "kafka.topic_prefix": kafka.topic_prefix,
+        "elasticsearch.url": elasticsearch.url,
+        "elasticsearch.index_prefix": elasticsearch.index_prefix,
+    }
     process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "tidegate.cli.main"),
-            *("--set", f"kafka.bootstrap_servers={kafka.bootstrap_servers}"),
-            *("--set", f"kafka.topic_prefix={kafka.topic_prefix}"),
-            *("--set", f"elasticsearch.url={elasticsearch.url}"),
-            *("--set", f"elasticsearch.index_prefix={elasticsearch.index_prefix}"),
-            *("ui", "--port", "0", *options),
-        ],
-        env=clean,
+        [*with_settings(given), "ui", "--port", "0", *options],
+        env=clean_environment(),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

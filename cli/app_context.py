@@ -62,6 +62,8 @@ def run(app: typer.Typer) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # Beam, which comes with PyFlink, tells of parts that it could use and nobody needs here.
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
+    # A request that fails is told by whoever made it.
+    logging.getLogger("elastic_transport").setLevel(logging.ERROR)
     try:
         result = app(standalone_mode=False)
     except SettingsError as error:

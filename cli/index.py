@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Annotated
 
 import typer
@@ -34,8 +33,6 @@ def index(
         contracts = [contract_of(name) for name in dict.fromkeys(topic)] if topic else list(INDEX_CONTRACTS)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    # The client's own log line for each request says nothing that the counters and our warnings don't.
-    logging.getLogger("elastic_transport").setLevel(logging.ERROR)
     try:
         with failures(settings), stopping() as received:
             counters = run_indexer(settings, contracts, bounded=bounded, stop=received.stop)

@@ -150,6 +150,8 @@ def trace(
         for request in story.requests:
             _print_request(request)
         _print_records(story)
+        for request in story.requests:
+            _print_windows(request)
         for url in trace_links(story, settings.lookup):
             typer.echo(f"\ntrace    {url}")
     if story.empty:
@@ -226,6 +228,11 @@ def _print_request(request: Request) -> None:
         f"{told.get('upstream_service_time') or '-'} ms"
     )
     typer.echo(f"client   {told.get('client') or '-'}, from {told.get('downstream_remote_address')}")
+    for alert in request.alerts:
+        typer.echo(f"alert    {alert.severity} {alert.rule}: {alert.message}")
+
+
+def _print_windows(request: Request) -> None:
     if request.windows:
         typer.echo("\nthe seconds around its end")
         typer.echo("         time      level    requests   p99 ms    5xx  limited  replica")
@@ -236,8 +243,6 @@ def _print_request(request: Request) -> None:
             f"         {row.window_start:%H:%M:%S}  {row.level:8} {row.requests:8,} {p99:>8} {row.errors_5xx:6,} "
             f"{row.rate_limited:8,}  {row.replica or ''}{its}"
         )
-    for alert in request.alerts:
-        typer.echo(f"alert    {alert.severity} {alert.rule}: {alert.message}")
 
 
 def _print_records(story: Story) -> None:
@@ -246,7 +251,12 @@ def _print_records(story: Story) -> None:
         return
     typer.echo("\nwhat the service wrote")
     for record in story.records:
-        typer.echo(as_text(record))
+        told = record.fields
+        at = f"{record.at:%H:%M:%S}.{record.at.microsecond // 1000:03d}"
+        whose = f"{told.get('department')}/{told.get('task')}, replica {told.get('replica')}"
+        typer.echo(f"{told.get('severity') or '-':8} {at}, {whose}")
+        for line in str(told.get("message", "")).splitlines():
+            typer.echo(f"         {line}")
 
 
 def _milliseconds(text: str) -> float:

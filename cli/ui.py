@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,8 +41,6 @@ def ui(
     from tidegate.artifacts.maven import ArtifactUnavailable
     from tidegate.ui.source import SourceUnavailable
 
-    # The page tells of an Elasticsearch that is away; every search would be a line.
-    logging.getLogger("elastic_transport").setLevel(logging.ERROR)
     options: Options = context.obj
     settings = options.load({"ui.source": source and source.value, "ui.host": host, "ui.port": port})
 

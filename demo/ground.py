@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 from tidegate.demo.envoy_config import Files
-from tidegate.demo.parts import Gateway, Shipper
+from tidegate.demo.parts import Gateway, Replicas, ServiceShipper, Shipper
 from tidegate.demo.scenario import Scenario
 from tidegate.schemas.settings import CONFIG_FILE, Settings
 from tidegate.stack import processes, state
@@ -58,6 +58,11 @@ class Ground:
     @property
     def access_log(self) -> Path:
         return self.gateway_files.access_log
+
+    @property
+    def model_logs(self) -> Path:
+        """The folder of the replicas' logs."""
+        return Replicas.logs(self.folder / Replicas.name)
 
     @property
     def gateway_files(self) -> Files:
@@ -200,11 +205,19 @@ def _settings(settings: Settings, folder: Path) -> Settings:
             "state_dir": Shipper.state_dir(folder),
         }
     )
+    logs = Replicas.logs(folder / Replicas.name)
+    defaults["service_logs"] = defaults["service_logs"].model_copy(
+        update={
+            "files": (f"{logs}/{{department}}/{{task}}/{{replica}}.log",),
+            "state_dir": ServiceShipper.state_dir(folder),
+        }
+    )
     return settings.model_copy(update=defaults)
 
 
 _WRITTEN = {
     "shipper": ("files", "state_dir"),
+    "service_logs": ("files", "state_dir"),
     "catalog": ("file",),
     "watcher": ("source", "envoy_admins"),
     "limits": ("target", "envoy_files", "envoy_admins"),

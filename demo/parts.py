@@ -64,6 +64,7 @@ class Replicas(_Part):
             _addresses(place),
             self.unready_file(place.folder),
             place.folder / _USAGE,
+            self.logs(place.folder),
         )
         return Launch((*program, *map(str, files)), place.folder)
 
@@ -84,6 +85,11 @@ class Replicas(_Part):
     def usage(folder: Path) -> str:
         """host:port at which a Prometheus can scrape what the replicas whose files are in this folder use."""
         return (folder / _USAGE).read_text()
+
+    @staticmethod
+    def logs(folder: Path) -> Path:
+        """Below it are the logs, `DEPARTMENT/TASK/REPLICA.log`, of replicas whose files are in this folder."""
+        return folder / _LOGS
 
     @staticmethod
     def unready_file(folder: Path) -> Path:
@@ -123,9 +129,10 @@ class Gateway(EnvoyServer):
 
 
 class Shipper(_Part):
-    """`tidegate ship`."""
+    """`tidegate ship`: the gateway's log."""
 
     name = "shipper"
+    _arguments: tuple[str, ...] = ("ship",)
 
     def __init__(self, command: tuple[str, ...]) -> None:
         self._command = command
@@ -137,11 +144,18 @@ class Shipper(_Part):
 
     def prepare(self, place: Place) -> Launch:
         """Its files come from the demo's tidegate.toml."""
-        return Launch((*self._command, "ship"), place.folder)
+        return Launch((*self._command, *self._arguments), place.folder)
 
     def problem(self, place: Place) -> str | None:
         """Ready when it has taken its state folder."""
         return None if self.state_dir(place.folder.parent).exists() else "it hasn't begun yet"
+
+
+class ServiceShipper(Shipper):
+    """`tidegate ship --services`: the replicas' logs."""
+
+    name = "service-shipper"
+    _arguments = ("ship", "--services")
 
 
 class Indexer(_Part):
@@ -261,6 +275,7 @@ class Clients(_Part):
 
 
 _ADDRESSES = "addresses.json"
+_LOGS = "logs"
 _REPORT = "report.json"
 _UNREADY = "unready.json"
 _USAGE = "usage-address"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rich.markup import escape
+from tidegate.demo import failing_request
 from tidegate.demo import ground as grounds
 from tidegate.demo import measures as measuring
+from tidegate.demo.failing_request import LookedUp
 from tidegate.demo.failure import DemoFailed
 from tidegate.demo.ground import Ground
 from tidegate.demo.measures import Measures
@@ -52,11 +54,13 @@ def play(settings: Settings, plan: Plan, teller: Teller) -> Measures:
             _tell(teller, watch.measures())
             raise
         measures = watch.measures()
+        looked_up = failing_request.look_up(ground) if measures.agrees else None
         keep = plan.keep
     finally:
         if not keep:
             staging.take_down()
     _tell(teller, measures)
+    _tell_request(teller, looked_up)
     for line in where_to_look(ground, staging, plan.scenario, plan.keep):
         teller.console.print(line, soft_wrap=True)
     return measures
@@ -94,6 +98,8 @@ def where_to_look(ground: Ground, staging: Staging, scenario: Scenario, kept: bo
         "[bold]Everything is still up, but for the clients[/bold]",
         f"  the newest minute of each task: {command} windows --span 1m --level task",
         f"  seconds as they come: {command} windows --level task --follow",
+        f"  a page with all of it, the logs and single requests: {command} ui",
+        f"  what went wrong in the last minutes: {command} logs --severity warn --since 5m",
         *_about_limits(ground, scenario, command),
         f"  Flink: http://{settings.flink.rest_address}",
         f"  Elasticsearch: curl '{settings.elasticsearch.url}/{indexed}/_search?size=1&pretty'",
@@ -118,6 +124,14 @@ def _about_limits(ground: Ground, scenario: Scenario, command: str) -> list[str]
         "  let a replica become unready, and see the limit follow: "
         + escape(f"echo '[\"{replica}\"]' > {unready}"),
     ]
+
+
+def _tell_request(teller: Teller, looked_up: LookedUp | None) -> None:
+    if looked_up is not None:
+        teller.console.print("\n[bold]One request that failed, and what its model wrote[/bold]")
+        teller.console.print(
+            f"$ {looked_up.command}\n{looked_up.output}", markup=False, highlight=False, soft_wrap=True
+        )
 
 
 def _tell(teller: Teller, measures: Measures) -> None:

@@ -7,11 +7,15 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from pydantic import TypeAdapter
 
 SERVICE_PORT = 8080
 """The port in a cluster's name. As in a mesh, it names the service's port, not where a replica listens."""
+
+LogStyle = Literal["python", "java", "json"]
+"""In whose form a model writes its log."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Failure:
     for_seconds: float
 
     def ratio_at(self, elapsed_seconds: float) -> float:
-        """The share of answers that fail at this time since the replica's start."""
+        """The share of answers that fail at this time since the replica's first request."""
         return self.ratio if elapsed_seconds % self.every_seconds < self.for_seconds else 0.0
 
 
@@ -89,6 +93,7 @@ class Task:
     patience_ms: float = 0.0
     request_bytes: int = 400
     response_bytes: int = 600
+    log_style: LogStyle = "python"
 
     def rate_qps(self, fraction: float) -> float:
         """Requests per second that clients send at this part of the day."""
@@ -224,6 +229,7 @@ DEMO = Scenario(
             impatient_ratio=0.15,
             patience_ms=500,
             request_bytes=8000,
+            log_style="java",
         ),
         Task("video-safety", "media", Latency(180), 10, _plain("video-safety", 2), evening=0.9),
         Task(
@@ -240,6 +246,7 @@ DEMO = Scenario(
             impatient_ratio=0.02,
             patience_ms=600,
             response_bytes=3000,
+            log_style="json",
         ),
         Task(
             "translate",

@@ -24,6 +24,7 @@ from tidegate.demo.parts import (
     Indexer,
     RemoteWriter,
     Replicas,
+    ServiceShipper,
     Shipper,
     Watcher,
 )
@@ -55,7 +56,8 @@ _OTHER_ENVOY = "envoy"
 _STOP_FIRST: Sequence[Sequence[str]] = (
     (Clients.name,),
     (PROMETHEUS,),
-    (Watcher.name, Controller.name, AlertSender.name, RemoteWriter.name, Shipper.name, Indexer.name),
+    (Watcher.name, Controller.name, AlertSender.name, RemoteWriter.name),
+    (Shipper.name, ServiceShipper.name, Indexer.name),
     (Gateway.name, Replicas.name),
 )
 
@@ -116,9 +118,10 @@ class Staging:
             )
             teller.detail("all [green]running[/green]")
         with teller.stage(
-            "6/8  Log shipper (the gateway's log to Kafka) and indexer (Kafka to Elasticsearch)"
+            "6/8  Log shippers (the gateway's log and the models' to Kafka) and indexer (Kafka to Elasticsearch)"
         ):
             self._start(Shipper(self._ground.command))
+            self._start(ServiceShipper(self._ground.command))
             self._start(Indexer(self._ground.command, self.settings.elasticsearch))
         with teller.stage(
             "7/8  Watcher (which replicas are ready, to Kafka) and controller (limits into the gateway)"

@@ -1,9 +1,9 @@
 """The demo's replicas: one process that serves every replica of a scenario, each on its own loopback port.
 
-`python -m tidegate.demo.upstreams SCENARIO ADDRESSES READINESS USAGE` writes `{replica: "ip:port"}` to ADDRESSES once
-all of them listen, and serves until SIGTERM. READINESS holds the names of those that aren't ready, as a JSON list:
+`python -m tidegate.demo.upstreams SCENARIO ADDRESSES READINESS USAGE LOGS` writes `{replica: "ip:port"}` to ADDRESSES
+once all of them listen, and serves until SIGTERM. READINESS holds the names of those that aren't ready, as a JSON list:
 they say so when they are asked at READY_PATH. USAGE is where the host:port goes at which a Prometheus can scrape what
-they use.
+they use. Below LOGS each replica writes its log, `DEPARTMENT/TASK/REPLICA.log`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import cast
 
 from tidegate.demo.envoy_config import READY_PATH
+from tidegate.demo.model_log import SLOW_TIMES, Ids, ModelLog
 from tidegate.demo.scenario import Replica, Scenario, Task
 from tidegate.demo.usage import Usage, Use
 
@@ -36,6 +37,7 @@ class Answer:
     delay_ms: float
     status: int
     body_bytes: int
+    slow: bool = False
 
 
 class Behaviour:
@@ -45,15 +47,17 @@ class Behaviour:
         self._task = task
         self._replica = replica
         self._dice = random.Random(f"{seed}/{replica.name}")
+        self._first: float | None = None
 
-    def answer(self, elapsed_seconds: float) -> Answer:
-        """The next answer; elapsed_seconds counts from the replica's start."""
+    def answer(self, now: float) -> Answer:
+        """The next answer. now: seconds by any clock; bad spells count from the first request on."""
+        self._first = now if self._first is None else self._first
         delay_ms = self._task.latency.draw_ms(self._dice) * self._replica.slowdown
         failure = self._replica.failure
-        if failure and self._dice.random() < failure.ratio_at(elapsed_seconds):
+        if failure and self._dice.random() < failure.ratio_at(now - self._first):
             return Answer(delay_ms, 503, 40)
         size = max(2, int(self._task.response_bytes * self._dice.uniform(0.5, 1.5)))
-        return Answer(delay_ms, 200, size)
+        return Answer(delay_ms, 200, size, slow=delay_ms >= SLOW_TIMES * self._task.latency.median_ms)
 
 
 class Readiness:
@@ -76,14 +80,22 @@ class Readiness:
         return replica not in self._unready
 
 
+@dataclass(frozen=True)
+class Model:
+    """One replica: how it answers, whether it is ready, what it has used, and its log."""
+
+    behaviour: Behaviour
+    ready: Callable[[], bool]
+    use: Use
+    log: ModelLog
+
+
 class ReplicaProtocol(asyncio.Protocol):
     """HTTP/1.1 as far as Envoy speaks it to an upstream: one request at a time, bodies with a length."""
 
-    def __init__(self, behaviour: Behaviour, readiness: Callable[[], bool], use: Use, started: float) -> None:
-        self._behaviour = behaviour
-        self._use = use
-        self._readiness = readiness
-        self._started = started
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._head = b""
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
         self._pending: asyncio.TimerHandle | None = None
@@ -95,7 +107,9 @@ class ReplicaProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._pending:
             self._pending.cancel()
-            self._use.ends(time.monotonic() - self._began, 0)
+            seconds = time.monotonic() - self._began
+            self._model.use.ends(seconds, 0)
+            self._model.log.client_left(Ids.of_head(self._head), seconds * 1000)
         self._transport = None
 
     def data_received(self, data: bytes) -> None:
@@ -120,17 +134,23 @@ class ReplicaProtocol(asyncio.Protocol):
             return
         del self._buffer[:whole]
         if head.split(b" ", 2)[1] == READY_PATH.encode():
-            self._send(Answer(0, 200 if self._readiness() else 503, 0))
+            self._send(Answer(0, 200 if self._model.ready() else 503, 0))
             return
-        answer = self._behaviour.answer(time.monotonic() - self._started)
+        self._head = head
         self._began = time.monotonic()
-        self._use.begins(whole)
+        answer = self._model.behaviour.answer(self._began)
+        self._model.use.begins(whole)
         loop = asyncio.get_running_loop()
         self._pending = loop.call_later(answer.delay_ms / 1000, self._answer, answer)
 
     def _answer(self, answer: Answer) -> None:
         self._pending = None
-        self._use.ends(time.monotonic() - self._began, answer.body_bytes)
+        seconds = time.monotonic() - self._began
+        self._model.use.ends(seconds, answer.body_bytes)
+        if answer.status != 200:
+            self._model.log.failed(Ids.of_head(self._head), seconds * 1000)
+        elif answer.slow:
+            self._model.log.slow(Ids.of_head(self._head), seconds * 1000)
         self._send(answer)
 
     def _send(self, answer: Answer) -> None:
@@ -160,30 +180,45 @@ def body_length(head: bytes) -> int | None:
     return length
 
 
-async def serve(
-    scenario: Scenario, addresses_file: Path, readiness_file: Path, usage_file: Path, stop: asyncio.Event
-) -> None:
+@dataclass(frozen=True)
+class Files:
+    """What the replicas read and write; the module's docstring says what is in them. logs: a folder."""
+
+    addresses: Path
+    readiness: Path
+    usage: Path
+    logs: Path
+
+
+async def serve(scenario: Scenario, files: Files, stop: asyncio.Event) -> None:
     """Serve every replica, and what they use, on free loopback ports until `stop` is set."""
     loop = asyncio.get_running_loop()
-    started = time.monotonic()
     addresses: dict[str, str] = {}
     servers: list[asyncio.Server] = []
-    readiness = Readiness(readiness_file)
+    logs: list[ModelLog] = []
+    readiness = Readiness(files.readiness)
     usage = Usage(scenario, readiness.ready, time.monotonic)
     for task, replica in scenario.replicas():
-        behaviour = Behaviour(task, replica, scenario.seed)
-        ready = partial(readiness.ready, replica.name)
-        server = await loop.create_server(
-            partial(ReplicaProtocol, behaviour, ready, usage.of(replica.name), started), "127.0.0.1", 0
+        log = ModelLog(files.logs, task, replica)
+        model = Model(
+            Behaviour(task, replica, scenario.seed),
+            partial(readiness.ready, replica.name),
+            usage.of(replica.name),
+            log,
         )
+        server = await loop.create_server(partial(ReplicaProtocol, model), "127.0.0.1", 0)
         servers.append(server)
+        logs.append(log)
         ip, port = server.sockets[0].getsockname()[:2]
         addresses[replica.name] = f"{ip}:{port}"
-    _write(usage_file, usage.serve())
-    _write(addresses_file, json.dumps(addresses, indent=1))
+        log.started(addresses[replica.name])
+    _write(files.usage, usage.serve())
+    _write(files.addresses, json.dumps(addresses, indent=1))
     await stop.wait()
     for server in servers:
         server.close()
+    for log in logs:
+        log.close()
 
 
 def _write(path: Path, text: str) -> None:
@@ -192,14 +227,14 @@ def _write(path: Path, text: str) -> None:
     draft.replace(path)
 
 
-async def _main(scenario: Scenario, addresses_file: Path, readiness_file: Path, usage_file: Path) -> None:
+async def _main(scenario: Scenario, files: Files) -> None:
     stop = asyncio.Event()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
-    await serve(scenario, addresses_file, readiness_file, usage_file, stop)
+    await serve(scenario, files, stop)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 5:
-        sys.exit("usage: python -m tidegate.demo.upstreams SCENARIO ADDRESSES READINESS USAGE")
-    asyncio.run(_main(Scenario.read(Path(sys.argv[1])), *map(Path, sys.argv[2:])))
+    if len(sys.argv) != 6:
+        sys.exit("usage: python -m tidegate.demo.upstreams SCENARIO ADDRESSES READINESS USAGE LOGS")
+    asyncio.run(_main(Scenario.read(Path(sys.argv[1])), Files(*map(Path, sys.argv[2:]))))

@@ -31,6 +31,7 @@ from tidegate.schemas.rows import UNROUTED, ServiceMetricsRow
 from tidegate.schemas.signal_rows import AlertRow
 from tidegate.schemas.topics import (
     ACCESS_LOGS,
+    INFERENCE_LOGS,
     RATE_LIMITS,
     REPLICA_CHANGES,
     SERVICE_METRICS_1M,
@@ -49,6 +50,7 @@ _FLUSH_SECONDS = 2.0
 _REPORT_AGE_MS = 1000
 _STORED: dict[str, Topic] = {
     "log lines": ACCESS_LOGS,
+    "models' log records": INFERENCE_LOGS,
     "rows of a second": SERVICE_METRICS_1S,
     "rows of a minute": SERVICE_METRICS_1M,
     "replica changes": REPLICA_CHANGES,
@@ -64,6 +66,7 @@ class Watch:
         self._scenario = scenario
         self._clients = ground.folder / Clients.name
         self._access_log = ground.access_log
+        self._model_logs = ground.model_logs
         self._seconds = seconds
         self._board = Board()
         self._limits = LimitBoard([(task.department, task.name) for task in scenario.limited_tasks()])
@@ -203,6 +206,7 @@ class Watch:
             "rows of a second": self._board.rows.get("1s", 0),
             "rows of a minute": self._board.rows.get("1m", 0),
             "log lines": _count_lines(self._access_log),
+            "models' log records": sum(map(count_records, self._model_logs.rglob("*.log"))),
             "replica changes": self._limits.changes,
             "limit rows": self._limits.limits,
         }
@@ -236,6 +240,12 @@ def _now_ms() -> int:
 def _count_lines(path: Path) -> int:
     with path.open("rb") as file:
         return sum(1 for _ in file)
+
+
+def count_records(path: Path) -> int:
+    """Of a model's log: a record begins with its time or with a brace, the stack trace below it with neither."""
+    with path.open("rb") as file:
+        return sum(line.startswith((b"2", b"{")) for line in file)
 
 
 def doing(report: LoadReport, seconds: float) -> str:

@@ -64,7 +64,7 @@ def start(launch: Launch, log: Path, mark: str) -> ProcessId:
             process = subprocess.Popen(
                 launch.command,
                 cwd=launch.directory,
-                env=_environment() | dict(launch.environment) | {MARK_VARIABLE: mark},
+                env=clean_environment() | dict(launch.environment) | {MARK_VARIABLE: mark},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -169,7 +169,7 @@ def _wait(processes: list[ProcessId], seconds: float) -> list[ProcessId]:
         time.sleep(POLL_SECONDS)
 
 
-def _environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     """This process' environment without tidegate's settings, which may hold secrets."""
     return {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}
 

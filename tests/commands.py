@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
+
+from tidegate.stack.processes import clean_environment
 
 COMMAND = (sys.executable, "-m", "tidegate.cli.main")
 
@@ -13,11 +14,6 @@ COMMAND = (sys.executable, "-m", "tidegate.cli.main")
 def with_settings(settings: Mapping[str, str]) -> tuple[str, ...]:
     """The command with these settings, by dotted name, before its own arguments."""
     return (*COMMAND, *(part for name, value in settings.items() for part in ("--set", f"{name}={value}")))
-
-
-def clean_environment() -> dict[str, str]:
-    """This process' own, without what it is set to use."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}
 
 
 def run_command(

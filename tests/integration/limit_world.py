@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -33,7 +32,7 @@ from tidegate.schemas.topics import Topic
 from tidegate.stack import state
 from tidegate.stack.envoy import EnvoyServer
 from tidegate.stack.local import LocalStack
-from tidegate.stack.processes import Launch
+from tidegate.stack.processes import Launch, clean_environment
 from tidegate.stack.server import Place
 
 from benchmarks.loop import SCENARIO
@@ -379,10 +378,6 @@ class World:
             if one.process.poll() is None:
                 one.end()
         self._reader.close()
-
-
-def clean_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}
 
 
 class Watch:

@@ -25,9 +25,10 @@ from tidegate.schemas.settings import Kafka, Settings, Stack
 from tidegate.schemas.signal_rows import AlertRow
 from tidegate.schemas.signal_settings import Alerts
 from tidegate.stack.local import LocalStack
+from tidegate.stack.processes import clean_environment
 from tidegate.stack.prometheus import ALERTMANAGER, add_alertmanager, url
 
-from tests.commands import clean_environment, with_settings
+from tests.commands import with_settings
 from tests.conftest import up
 from tests.signal_rows import alert
 from tests.waiting import until

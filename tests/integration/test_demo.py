@@ -132,6 +132,31 @@ def test_its_output_says_what_it_does_and_what_it_measured(short_demo: Run) -> N
         assert text in short_demo.output
 
 
+def test_one_failed_request_is_looked_up_down_to_its_models_stack_trace(short_demo: Run) -> None:
+    told = short_demo.output.partition("One request that failed")[2]
+    for text in (
+        "commerce/fraud-score, replica 127.0.0.1:",
+        "503 (via_upstream)",
+        "fraud-score-2",
+        "<- its second",
+    ):
+        assert text in told
+    assert "fraud_score.pool.StoreUnavailable: features-2:9000 gave no answer within 0.02 s" in told
+
+
+def test_every_failed_request_has_one_record_with_its_id(short_demo: Run) -> None:
+    lines = map(json.loads, Files(short_demo.folder / "gateway").access_log.read_text().splitlines())
+    failed = {line["request_id"] for line in lines if line["response_code"] == 503}
+    logs = (short_demo.folder / "replicas" / "logs").rglob("*.log")
+    told = Counter(
+        re.findall(
+            r"ERROR .*request_id=(\S+)", "\n".join(log.read_text() for log in logs if "chat" not in log.name)
+        )
+    )
+    assert failed
+    assert told == Counter(failed)
+
+
 def test_the_limit_followed_the_replicas_that_left_and_the_summary_says_how_soon(short_demo: Run) -> None:
     cut = _CUT.search(short_demo.output)
     assert cut is not None, short_demo.output

@@ -19,8 +19,9 @@ from tidegate.schemas import topics
 from tidegate.schemas.limit_rows import TaskRow
 from tidegate.schemas.settings import Kafka
 from tidegate.schemas.timestamps import from_epoch_ms
+from tidegate.stack.processes import clean_environment
 
-from tests.integration.limit_world import GATEWAY, QPS, Watch, World, catalog_text, clean_environment, now_ms
+from tests.integration.limit_world import GATEWAY, QPS, Watch, World, catalog_text, now_ms
 from tests.limit_rows import gateway_row, replicas_row
 from tests.waiting import until
 

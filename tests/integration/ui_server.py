@@ -12,8 +12,9 @@ from typing import Any
 
 import httpx
 from tidegate.schemas.settings import Elasticsearch, Kafka
+from tidegate.stack.processes import clean_environment
 
-from tests.commands import clean_environment, with_settings
+from tests.commands import with_settings
 from tests.waiting import until
 
 _OPEN = re.compile(r"open (http://[^ ]+)/ \(rows from (\w+) at")

@@ -1,0 +1,60 @@
+"""One request that failed, looked up as a reader would: by its id, with `tidegate trace`."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+from tidegate.demo.failure import DemoFailed
+from tidegate.demo.ground import Ground
+from tidegate.stack import processes
+
+_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class LookedUp:
+    """The command as people type it, and what it wrote."""
+
+    command: str
+    output: str
+
+
+def look_up(ground: Ground) -> LookedUp | None:
+    """The newest request that a replica failed; None where none has. Its log lines must be indexed.
+
+    Raises DemoFailed when `tidegate trace` doesn't find it.
+    """
+    request_id = _newest_failure(ground.access_log)
+    if request_id is None:
+        return None
+    result = subprocess.run(
+        (*ground.command, "trace", request_id),
+        env=processes.clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
+    )
+    if result.returncode:
+        raise DemoFailed(
+            f"`{ground.shown_command()} trace {request_id}` doesn't find a request that is in "
+            f"{ground.access_log}:\n{result.stdout}{result.stderr}"
+        )
+    return LookedUp(f"{ground.shown_command()} trace {request_id}", result.stdout)
+
+
+def _newest_failure(access_log: Path) -> str | None:
+    newest = None
+    for line in _whole_lines(access_log):
+        if b'"response_code":503' in line and b'"response_code_details":"via_upstream"' in line:
+            newest = line
+    return None if newest is None else str(orjson.loads(newest)["request_id"])
+
+
+def _whole_lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from (line for line in file if line.endswith(b"\n"))

@@ -39,7 +39,9 @@ def run(
 ) -> None:
     """Run a job in this process, on Flink's local cluster, until Ctrl-C or, bounded, until it has read all."""
     settings = _prepare(context, job)
-    result = _start(settings, job, cluster=None, bounded=bounded)
+    from tidegate.jobs.environment import Where
+
+    result = _start(settings, job, Where(bounded=bounded))
     typer.echo(
         f"{job} runs here; its rows go to {', '.join(settings.kafka.topic(topic) for topic in _OUT[job])}"
     )
@@ -52,10 +54,27 @@ def run(
             typer.echo(f"  {kind:8} {lines:>12,} lines")
 
 
-def submit(context: typer.Context, job: Job) -> None:
-    """Hand a job to the Flink cluster at flink.rest_address, and return."""
+def submit(
+    context: typer.Context,
+    job: Job,
+    from_checkpoint: Annotated[
+        bool, typer.Option("--from-checkpoint", help="go on from its newest checkpoint, where there is one")
+    ] = False,
+) -> None:
+    """Hand a job to the Flink cluster at flink.rest_address, and return.
+
+    `tidegate keep` does it whenever the cluster doesn't have the job.
+    """
+    from tidegate.jobs import cluster
+    from tidegate.jobs.environment import Where
+
     settings = _prepare(context, job)
-    result = _start(settings, job, cluster=settings.flink.rest_address, bounded=False)
+    checkpoint = cluster.newest_checkpoint(settings.checkpoint_dir() / job) if from_checkpoint else None
+    if from_checkpoint:
+        typer.echo(
+            f"{job} goes on from {checkpoint}" if checkpoint else f"{job} has no checkpoint: it begins anew"
+        )
+    result = _start(settings, job, Where(settings.flink.rest_address, checkpoint=checkpoint))
     identifier = result.get_job_client().get_job_id()
     typer.echo(
         f"{job} is job {identifier} at http://{settings.flink.rest_address}/#/job/running/{identifier}"
@@ -77,21 +96,19 @@ def _prepare(context: typer.Context, job: str) -> Settings:
     return settings
 
 
-def _start(settings: Settings, job: str, *, cluster: str | None, bounded: bool) -> Any:
+def _start(settings: Settings, job: str, where: Where) -> Any:
     from py4j.protocol import Py4JError
     from pyflink.util.exceptions import JavaException
     from tidegate.artifacts.maven import ArtifactUnavailable
-    from tidegate.jobs import environment
     from tidegate.jobs.functions import FunctionsNotBuilt
 
-    where = environment.Where(cluster=cluster, bounded=bounded)
     try:
         return _statements(settings, where, job).execute()
     except (ArtifactUnavailable, FunctionsNotBuilt) as error:
         raise CommandFailed(str(error)) from error
     except (Py4JError, JavaException) as error:
         raise CommandFailed(
-            f"{job} could not start{f' at {cluster}' if cluster else ''}: {_cause(error)}"
+            f"{job} could not start{f' at {where.cluster}' if where.cluster else ''}: {_cause(error)}"
         ) from error
 
 

@@ -160,10 +160,22 @@ def body_length(head: bytes) -> int | None:
     return length
 
 
-async def serve(
-    scenario: Scenario, addresses_file: Path, readiness_file: Path, usage_file: Path, stop: asyncio.Event
-) -> None:
-    """Serve every replica, and what they use, on free loopback ports until `stop` is set."""
+@dataclass(frozen=True)
+class Serving:
+    """Every replica of a scenario, listening. addresses: replica name to `ip:port`."""
+
+    servers: tuple[asyncio.Server, ...]
+    addresses: dict[str, str]
+    usage: Usage
+
+    def close(self) -> None:
+        """They take no further connection."""
+        for server in self.servers:
+            server.close()
+
+
+async def listen(scenario: Scenario, readiness_file: Path) -> Serving:
+    """Let every replica listen on a free loopback port."""
     loop = asyncio.get_running_loop()
     started = time.monotonic()
     addresses: dict[str, str] = {}
@@ -179,11 +191,18 @@ async def serve(
         servers.append(server)
         ip, port = server.sockets[0].getsockname()[:2]
         addresses[replica.name] = f"{ip}:{port}"
-    _write(usage_file, usage.serve())
-    _write(addresses_file, json.dumps(addresses, indent=1))
+    return Serving(tuple(servers), addresses, usage)
+
+
+async def serve(
+    scenario: Scenario, addresses_file: Path, readiness_file: Path, usage_file: Path, stop: asyncio.Event
+) -> None:
+    """Serve every replica, and what they use, on free loopback ports until `stop` is set."""
+    serving = await listen(scenario, readiness_file)
+    _write(usage_file, serving.usage.serve())
+    _write(addresses_file, json.dumps(serving.addresses, indent=1))
     await stop.wait()
-    for server in servers:
-        server.close()
+    serving.close()
 
 
 def _write(path: Path, text: str) -> None:

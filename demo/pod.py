@@ -48,12 +48,12 @@ class Pod:
         self._moves: Moves | None = None
         self._fraction = 0.0
 
-    async def run(self, usage_port: int, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set. usage_port: where a Prometheus can scrape what the models use."""
+    async def run(self, usage_port: int, stop: asyncio.Event, usage_host: str = _EVERYWHERE) -> None:
+        """Serve until `stop` is set. usage_port, usage_host: where a Prometheus can scrape what the models use."""
         Replicas.unready_file(self._folder).unlink(missing_ok=True)
         (self._folder / REPORT).unlink(missing_ok=True)
         serving = await upstreams.listen(self._scenario, Replicas.unready_file(self._folder))
-        serving.usage.serve(_EVERYWHERE, usage_port)
+        serving.usage.serve(usage_host, usage_port)
         self._scenario.write(self._folder / SCENARIO)
         (self._folder / CATALOG).write_text(yaml.safe_dump(catalog_of(self._scenario), sort_keys=False))
         envoy_config.write(self._scenario, serving.addresses, self._files, PORT, ADMIN_PORT, host=_EVERYWHERE)

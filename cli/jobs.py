@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import signal
 import threading
@@ -9,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from tidegate.adapters.alive import Alive
 from tidegate.cli.app_context import CommandFailed, Options
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Settings, SettingsError
@@ -190,11 +192,20 @@ def _wait(result: Any, job: str) -> None:
     before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         threading.Thread(target=wait, daemon=True).start()
-        if error := ended.get():
+        if error := _taken(ended):
             raise CommandFailed(f"{job} ended with an error: {_cause(error)}") from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _taken(ended: queue.SimpleQueue[Exception | None]) -> Exception | None:
+    """What comes, whenever it comes; meanwhile the job goes on."""
+    alive = Alive()
+    while True:
+        alive()
+        with contextlib.suppress(queue.Empty):
+            return ended.get(timeout=1)
 
 
 def _cause(error: Exception) -> str:

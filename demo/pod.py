@@ -8,7 +8,6 @@ clients (`tidegate.demo.load`) write their report there, and by it replicas leav
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 import time
@@ -17,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import yaml
+from tidegate.adapters.alive import Alive
 from tidegate.demo import envoy_config, upstreams
 from tidegate.demo.director import Director
 from tidegate.demo.envoy_config import LOOPBACK, Files
@@ -35,7 +35,6 @@ REPORT = "load-report.json"
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 (of a network that only the containers have)
 _STEP_SECONDS = 0.5
 _ROTATE_BYTES = 64 * 1024 * 1024
-_ALIVE_FILE_VARIABLE = "TIDEGATE_ALIVE_FILE"
 
 
 class Pod:
@@ -57,11 +56,12 @@ class Pod:
         self._scenario.write(self._folder / SCENARIO)
         (self._folder / CATALOG).write_text(yaml.safe_dump(catalog_of(self._scenario), sort_keys=False))
         envoy_config.write(self._scenario, serving.addresses, self._files, PORT, ADMIN_PORT, host=_EVERYWHERE)
+        alive = Alive()
         try:
             while not stop.is_set():
                 self._step(serving.addresses, time.time_ns() // 1_000_000)
                 await asyncio.to_thread(self._rotate)
-                _touch()
+                alive()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), _STEP_SECONDS)
         finally:
@@ -86,11 +86,6 @@ class Pod:
         request = urllib.request.Request(f"http://{LOOPBACK}:{ADMIN_PORT}/reopen_logs", method="POST")
         with suppress(OSError):  # an Envoy that is away opens it when it is back
             urllib.request.urlopen(request, timeout=2).close()  # noqa: S310
-
-
-def _touch() -> None:
-    if path := os.environ.get(_ALIVE_FILE_VARIABLE):
-        Path(path).touch()
 
 
 async def _main(folder: Path, usage_port: int) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tidegate.adapters.alive import VARIABLE
 from tidegate.demo import pod
 from tidegate.demo.envoy_config import Files
 from tidegate.demo.load_report import LoadReport
@@ -106,7 +107,7 @@ def test_the_log_that_has_grown_is_kept_once(tmp_path: Path, monkeypatch: pytest
 
 def test_it_says_that_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alive = tmp_path / "alive"
-    monkeypatch.setenv("TIDEGATE_ALIVE_FILE", str(alive))
+    monkeypatch.setenv(VARIABLE, str(alive))
 
     async def play() -> None:
         async with running(tmp_path):

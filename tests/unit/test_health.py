@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tidegate.cli.stopping import ALIVE_FILE_VARIABLE, stopping
+from tidegate.adapters import alive as alive_files
+from tidegate.cli.stopping import stopping
 
 from tests.compose import ROOT
 
@@ -72,7 +73,7 @@ def test_a_command_touches_the_file_whenever_it_asks_whether_to_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alive = tmp_path / "alive"
-    monkeypatch.setenv(ALIVE_FILE_VARIABLE, str(alive))
+    monkeypatch.setenv(alive_files.VARIABLE, str(alive))
     with stopping() as received:
         assert not alive.exists()
         assert not received.stop.is_set()
@@ -86,7 +87,7 @@ def test_a_command_touches_the_file_whenever_it_asks_whether_to_stop(
 
 
 def test_without_the_variable_nothing_is_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(ALIVE_FILE_VARIABLE, raising=False)
+    monkeypatch.delenv(alive_files.VARIABLE, raising=False)
     monkeypatch.chdir(tmp_path)
     with stopping() as received:
         assert not received.stop.is_set()

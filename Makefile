@@ -5,9 +5,10 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TAG ?= local
 PACKAGES := schemas artifacts jobs adapters stack demo dashboards ui cli
 
-.PHONY: help setup demo dashboards test test-slow test-fast lint format bench soak pin clean
+.PHONY: help setup demo dashboards images test test-slow test-fast lint format bench soak pin clean
 .DEFAULT_GOAL := help
 
 help: ## what each target does
@@ -30,6 +31,11 @@ demo: setup ## a real Envoy with a dozen tasks, and their metrics live in the te
 
 dashboards: setup ## write the Grafana dashboards anew, from the Python that describes them
 	$(BIN)/python -m tidegate.dashboards
+
+images: ## the container images, by Docker; BUILD_FLAGS for a network of your own (docs/docker.md)
+	for image in jobs adapters; do \
+	  DOCKER_BUILDKIT=1 docker build $(BUILD_FLAGS) -f docker/$$image/Dockerfile -t tidegate-$$image:$(TAG) . || exit 1; \
+	done
 
 test: setup lint ## everything, on real servers; each of WORKERS has servers of its own
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)

@@ -196,12 +196,9 @@ def run_indexer(
     ensure_topics(settings.kafka, [*(contract.topic for contract in contracts), topics.DEAD_LETTERS])
     counters = Counters()
     client = connect(settings.elasticsearch, settings.indexer.request_timeout_seconds)
-    backoff = Backoff(
-        min(_INITIAL_BACKOFF_SECONDS, settings.indexer.max_backoff_seconds),
-        settings.indexer.max_backoff_seconds,
-    )
-    if not _prepare(client, settings, contracts, backoff, stop):
+    if not await_templates(client, settings, contracts, stop):
         return counters
+    backoff = _backoff(settings)
     makers = {
         settings.kafka.topic(contract.topic): DocumentMaker(
             contract, settings.elasticsearch.index_prefix, settings.access_log
@@ -217,14 +214,11 @@ def run_indexer(
     return counters
 
 
-def _prepare(
-    client: Client,
-    settings: Settings,
-    contracts: Sequence[IndexContract],
-    backoff: Backoff,
-    stop: threading.Event,
+def await_templates(
+    client: Client, settings: Settings, contracts: Sequence[IndexContract], stop: threading.Event
 ) -> bool:
-    """Install the templates, waiting for Elasticsearch; False when stopped meanwhile."""
+    """Install the templates, waiting for Elasticsearch; False when stopped meanwhile. Raises TemplatesRefused."""
+    backoff = _backoff(settings)
     url = settings.elasticsearch.url
     failures = 0
     while not stop.is_set():
@@ -250,6 +244,11 @@ def _prepare(
         )
         stop.wait(seconds)
     return False
+
+
+def _backoff(settings: Settings) -> Backoff:
+    longest = settings.indexer.max_backoff_seconds
+    return Backoff(min(_INITIAL_BACKOFF_SECONDS, longest), longest)
 
 
 def _header_id(message: Message) -> str | None:

@@ -6,6 +6,7 @@ The cache is Maven's own (`M2_REPO`, else `~/.m2/repository`), so that parts whi
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ def _maven() -> Iterator[MavenContext]:
 
     jgo writes a download straight to its final name. Two processes would read each other's halves, and an
     interrupted download would stay as a broken file for ever. So one process at a time, and the name of the
-    file under way is kept until it is whole.
+    file under way is kept until it is whole. A cache that can't be written (a container's) has what it has.
     """
     from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415
 
@@ -143,8 +144,11 @@ def _maven() -> Iterator[MavenContext]:
                 journal.unlink()
 
     context = MavenContext(resolver=Journaled(), timeout=60)
-    context.repo_cache.mkdir(parents=True, exist_ok=True)
     journal = context.repo_cache / _DOWNLOADING
+    if context.repo_cache.exists() and not os.access(context.repo_cache, os.W_OK):
+        yield context
+        return
+    context.repo_cache.mkdir(parents=True, exist_ok=True)
     with (context.repo_cache / _LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if journal.exists():

@@ -24,7 +24,7 @@ from typing import Any
 from confluent_kafka import KafkaError, Message, Producer
 from tidegate.demo import flink_job
 from tidegate.demo.failure import DemoFailed
-from tidegate.jobs import service_metrics
+from tidegate.jobs import cluster, service_metrics
 from tidegate.schemas.settings import CONFIG_FILE, Kafka, Settings, Stack
 from tidegate.schemas.topics import ACCESS_LOGS
 from tidegate.stack import local_stack
@@ -63,7 +63,7 @@ class Running:
 
     def check(self) -> None:
         """Raises SystemExit when the job has ended."""
-        if problem := flink_job.problem(self.settings.flink.rest_address):
+        if problem := cluster.problem(self.settings.flink.rest_address):
             raise SystemExit(problem)
 
 

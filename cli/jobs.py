@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import signal
 import threading
@@ -9,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from tidegate.adapters.alive import Alive
 from tidegate.cli.app_context import CommandFailed, Options
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Settings, SettingsError
@@ -39,7 +41,9 @@ def run(
 ) -> None:
     """Run a job in this process, on Flink's local cluster, until Ctrl-C or, bounded, until it has read all."""
     settings = _prepare(context, job)
-    result = _start(settings, job, cluster=None, bounded=bounded)
+    from tidegate.jobs.environment import Where
+
+    result = _start(settings, job, Where(bounded=bounded))
     typer.echo(
         f"{job} runs here; its rows go to {', '.join(settings.kafka.topic(topic) for topic in _OUT[job])}"
     )
@@ -52,10 +56,27 @@ def run(
             typer.echo(f"  {kind:8} {lines:>12,} lines")
 
 
-def submit(context: typer.Context, job: Job) -> None:
-    """Hand a job to the Flink cluster at flink.rest_address, and return."""
+def submit(
+    context: typer.Context,
+    job: Job,
+    from_checkpoint: Annotated[
+        bool, typer.Option("--from-checkpoint", help="go on from its newest checkpoint, where there is one")
+    ] = False,
+) -> None:
+    """Hand a job to the Flink cluster at flink.rest_address, and return.
+
+    `tidegate keep` does it whenever the cluster doesn't have the job.
+    """
+    from tidegate.jobs import cluster
+    from tidegate.jobs.environment import Where
+
     settings = _prepare(context, job)
-    result = _start(settings, job, cluster=settings.flink.rest_address, bounded=False)
+    checkpoint = cluster.newest_checkpoint(settings.checkpoint_dir() / job) if from_checkpoint else None
+    if from_checkpoint:
+        typer.echo(
+            f"{job} goes on from {checkpoint}" if checkpoint else f"{job} has no checkpoint: it begins anew"
+        )
+    result = _start(settings, job, Where(settings.flink.rest_address, checkpoint=checkpoint))
     identifier = result.get_job_client().get_job_id()
     typer.echo(
         f"{job} is job {identifier} at http://{settings.flink.rest_address}/#/job/running/{identifier}"
@@ -77,21 +98,19 @@ def _prepare(context: typer.Context, job: str) -> Settings:
     return settings
 
 
-def _start(settings: Settings, job: str, *, cluster: str | None, bounded: bool) -> Any:
+def _start(settings: Settings, job: str, where: Where) -> Any:
     from py4j.protocol import Py4JError
     from pyflink.util.exceptions import JavaException
     from tidegate.artifacts.maven import ArtifactUnavailable
-    from tidegate.jobs import environment
     from tidegate.jobs.functions import FunctionsNotBuilt
 
-    where = environment.Where(cluster=cluster, bounded=bounded)
     try:
         return _statements(settings, where, job).execute()
     except (ArtifactUnavailable, FunctionsNotBuilt) as error:
         raise CommandFailed(str(error)) from error
     except (Py4JError, JavaException) as error:
         raise CommandFailed(
-            f"{job} could not start{f' at {cluster}' if cluster else ''}: {_cause(error)}"
+            f"{job} could not start{f' at {where.cluster}' if where.cluster else ''}: {_cause(error)}"
         ) from error
 
 
@@ -173,11 +192,20 @@ def _wait(result: Any, job: str) -> None:
     before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         threading.Thread(target=wait, daemon=True).start()
-        if error := ended.get():
+        if error := _taken(ended):
             raise CommandFailed(f"{job} ended with an error: {_cause(error)}") from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _taken(ended: queue.SimpleQueue[Exception | None]) -> Exception | None:
+    """What comes, whenever it comes; meanwhile the job goes on."""
+    alive = Alive()
+    while True:
+        alive()
+        with contextlib.suppress(queue.Empty):
+            return ended.get(timeout=1)
 
 
 def _cause(error: Exception) -> str:

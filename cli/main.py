@@ -15,10 +15,12 @@ from tidegate.cli.demo import demo
 from tidegate.cli.doctor import doctor
 from tidegate.cli.index import index
 from tidegate.cli.jobs import run, submit
+from tidegate.cli.keep import keep
 from tidegate.cli.limit import limit
 from tidegate.cli.limits import limits
 from tidegate.cli.logs import logs, trace
 from tidegate.cli.manager import manager
+from tidegate.cli.prepare import prepare
 from tidegate.cli.profile import profile
 from tidegate.cli.remote_write import remote_write
 from tidegate.cli.replay import replay
@@ -60,10 +62,12 @@ app.command()(demo)
 app.command()(doctor)
 app.command()(down)
 app.command()(index)
+app.command()(keep)
 app.command()(limit)
 app.add_typer(limits, name="limits")
 app.command()(logs)
 app.command()(manager)
+app.command()(prepare)
 app.command()(profile)
 app.command("remote-write")(remote_write)
 app.command()(replay)

@@ -1,4 +1,7 @@
-"""How a command that goes on for ever is ended: SIGTERM and Ctrl-C are remembered, and it stops when it may."""
+"""How a command that goes on for ever is ended, and how it shows that it goes on.
+
+SIGTERM and Ctrl-C are remembered, and it stops when it may. Each time that it asks whether it must is a sign of life.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from tidegate.adapters.alive import Alive
 from tidegate.cli.app_context import DONE, INTERRUPTED
 
 _NUMBERS = (signal.SIGTERM, signal.SIGINT)
+
+
+class _Stop(threading.Event):
+    """An event whose every look at it is a sign of life."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._alive = Alive()
+
+    def is_set(self) -> bool:
+        self._alive()
+        return super().is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._alive()
+        return super().wait(timeout)
 
 
 @dataclass
 class Stopping:
     """What has been received. `stop` is set by either signal."""
 
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: threading.Event = field(default_factory=_Stop)
     interrupted: bool = False
 
     @property

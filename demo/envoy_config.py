@@ -21,6 +21,7 @@ ROUTE_CONFIG = "demo"
 PATH_PREFIX = "/v1/"
 TASK_HEADER = "taskid"
 READY_PATH = "/ready"
+LOOPBACK = "127.0.0.1"
 HEALTH_CHECK_SECONDS = 0.5
 _TYPE = "type.googleapis.com/"
 _RATE_LIMIT = "envoy.filters.http.local_ratelimit"
@@ -51,16 +52,18 @@ class Files:
         return self.folder / "endpoints" / f"{task.name}{suffix}.json"
 
 
-def bootstrap(scenario: Scenario, files: Files, port: int, admin_port: int) -> dict[str, Any]:
-    """The bootstrap: a listener and the admin page on loopback, and a cluster for each task's version."""
+def bootstrap(
+    scenario: Scenario, files: Files, port: int, admin_port: int, host: str = LOOPBACK
+) -> dict[str, Any]:
+    """The bootstrap: a listener on `host`, the admin page on loopback, and a cluster for each task's version."""
     return {
         "node": {"id": "gateway-1", "cluster": "tidegate-demo"},
-        "admin": {"address": _address("127.0.0.1", admin_port)},
+        "admin": {"address": _address(LOOPBACK, admin_port)},
         "static_resources": {
             "listeners": [
                 {
                     "name": "gateway",
-                    "address": _address("127.0.0.1", port),
+                    "address": _address(host, port),
                     "filter_chains": [{"filters": [_connection_manager(files)]}],
                 }
             ],
@@ -121,18 +124,25 @@ def endpoints(cluster: str, addresses: list[str]) -> dict[str, Any]:
     )
 
 
-def write(scenario: Scenario, addresses: Mapping[str, str], files: Files, port: int, admin_port: int) -> None:
+def write(
+    scenario: Scenario,
+    addresses: Mapping[str, str],
+    files: Files,
+    port: int,
+    admin_port: int,
+    host: str = LOOPBACK,
+) -> None:
     """Write all of Envoy's files.
 
-    addresses: replica name to `ip:port`; those that are absent at the start are left out. Raises KeyError naming a
-    replica without an address.
+    addresses: replica name to `ip:port`; those that are absent at the start are left out. host: where clients come in.
+    Raises KeyError naming a replica without an address.
     """
     for task in scenario.tasks:
         for version in task.versions:
             listed = [addresses[replica.name] for replica in version.replicas if not replica.absent]
             replace(files.endpoints(task, version), endpoints(task.cluster(version), listed))
     replace(files.routes, routes(scenario))
-    replace(files.bootstrap, bootstrap(scenario, files, port, admin_port))
+    replace(files.bootstrap, bootstrap(scenario, files, port, admin_port, host))
 
 
 def replace(path: Path, content: dict[str, Any]) -> None:

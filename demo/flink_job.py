@@ -1,22 +1,18 @@
-"""The jobs on the local Flink cluster: handed over by `tidegate submit`, seen through Flink's REST address."""
+"""The demo's jobs onto the local Flink cluster, by `tidegate submit`."""
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from tidegate.demo.failure import DemoFailed
+from tidegate.jobs import cluster
 from tidegate.stack import processes
 from tidegate.stack.processes import Launch, ProcessId
 
-_ENDED_BADLY = {"FAILING", "FAILED", "CANCELED", "CANCELLING", "SUSPENDED"}
 _SECONDS = 180
 _PATIENCE_SECONDS = 5
 _LOOK_SECONDS = 0.2
@@ -57,37 +53,10 @@ def submit(
         starting.shutdown(wait=True)
         processes.stop(submitting.values(), _PATIENCE_SECONDS)
     doing("waiting until all of their tasks run")
-    while not running(rest_address, *names):
-        if found := problem(rest_address):
+    while not cluster.running(rest_address, *names):
+        if found := cluster.problem(rest_address):
             raise DemoFailed(found)
         _wait(deadline, "getting all of the jobs' tasks to run takes", logs)
-
-
-def running(rest_address: str, *names: str) -> bool:
-    """Whether each of these jobs runs with all of its tasks. False while Flink doesn't answer."""
-    found = {
-        job["name"]
-        for job in _jobs(rest_address)
-        if job["state"] == "RUNNING" and job["tasks"]["running"] == job["tasks"]["total"] > 0
-    }
-    return found >= set(names)
-
-
-def problem(rest_address: str) -> str | None:
-    """Why a job has ended, by Flink's own words; None while all run, restart, or Flink doesn't answer."""
-    for job in _jobs(rest_address):
-        if job["state"] in _ENDED_BADLY:
-            told = _get(rest_address, f"/jobs/{job['jid']}/exceptions?maxExceptions=1") or {}
-            entries = told.get("exceptionHistory", {}).get("entries", [])
-            cause = causes(entries[0]["stacktrace"]) if entries else "Flink gives no reason"
-            return f"the job {job['name']} is {job['state']}: {cause}"
-    return None
-
-
-def causes(stack_trace: str) -> str:
-    """What a Java stack trace says without where: its first line, and each cause's."""
-    first, *rest = stack_trace.strip().splitlines()
-    return "\n".join([first, *(line for line in rest if line.startswith("Caused by: "))])
 
 
 def _take_end(name: str, code: int | None, log: Path, submitting: dict[str, ProcessId]) -> None:
@@ -105,16 +74,3 @@ def _wait(deadline: float, what: str, logs: Path) -> None:
     if time.monotonic() > deadline:
         raise DemoFailed(f"{what} over {_SECONDS} s; the logs are in {logs}")
     time.sleep(_LOOK_SECONDS)
-
-
-def _jobs(rest_address: str) -> list[dict[str, Any]]:
-    answer = _get(rest_address, "/jobs/overview")
-    return list(answer["jobs"]) if answer else []
-
-
-def _get(rest_address: str, path: str) -> dict[str, Any] | None:
-    try:
-        with urllib.request.urlopen(f"http://{rest_address}{path}", timeout=2) as answer:
-            return dict(json.load(answer))
-    except (urllib.error.URLError, TimeoutError, ConnectionError, ValueError):
-        return None

@@ -17,6 +17,7 @@ from tidegate.demo.scenario import LogStyle, Replica, Task
 SLOW_TIMES = 3
 """From so many times the task's median on, a request is slow."""
 _TRACEPARENT_PARTS = 4
+_ROTATE_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,10 @@ class Ids:
 
 
 class ModelLog:
-    """One replica's log file, appended to. Each record is one write, so that a reader never meets a torn line."""
+    """One replica's log file, appended to. Each record is one write, so that a reader never meets a torn line.
+
+    A file that has grown large is renamed, and the one before it is gone.
+    """
 
     def __init__(
         self, folder: Path, task: Task, replica: Replica, now: Callable[[], datetime] | None = None
@@ -47,6 +51,7 @@ class ModelLog:
         """folder: of all models' logs; this one is `DEPARTMENT/TASK/REPLICA.log` below it."""
         path = folder / task.department / task.name / f"{replica.name}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         self._file = path.open("ab", buffering=0)
         self._task = task
         self._now = now or (lambda: datetime.now(UTC))
@@ -75,6 +80,10 @@ class ModelLog:
     def _write(self, severity: str, message: str, ids: Ids | None = None, trace: str | None = None) -> None:
         stack = _STACKS[self._task.log_style][trace].format(module=_module(self._task)) if trace else None
         self._file.write(_record(self._task, self._now(), severity, message, ids, stack).encode())
+        if self._file.tell() >= _ROTATE_BYTES:
+            self._file.close()
+            self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+            self._file = self._path.open("ab", buffering=0)
 
 
 def _record(task: Task, at: datetime, severity: str, message: str, ids: Ids | None, stack: str | None) -> str:

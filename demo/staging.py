@@ -31,6 +31,7 @@ from tidegate.demo.parts import (
 from tidegate.demo.scenario import Scenario
 from tidegate.demo.telling import Teller
 from tidegate.demo.traffic import Traffic
+from tidegate.jobs import cluster
 from tidegate.jobs.logic.envoy_limits import Limit, TaskKey
 from tidegate.schemas import catalog as catalogs
 from tidegate.schemas.settings import Settings
@@ -163,7 +164,7 @@ class Staging:
                     f"{name} has ended. Its log is {server.log}; the last lines:\n"
                     f"{processes.last_lines(server.log)}"
                 )
-        problem = flink_job.problem(self.settings.flink.rest_address)
+        problem = cluster.problem(self.settings.flink.rest_address)
         if problem:
             raise DemoFailed(f"{problem}\nFlink's logs are in {self._ground.folder / LOGS}")
 

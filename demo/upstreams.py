@@ -190,16 +190,33 @@ class Files:
     logs: Path
 
 
-async def serve(scenario: Scenario, files: Files, stop: asyncio.Event) -> None:
-    """Serve every replica, and what they use, on free loopback ports until `stop` is set."""
+@dataclass(frozen=True)
+class Serving:
+    """Every replica of a scenario, listening. addresses: replica name to `ip:port`."""
+
+    servers: tuple[asyncio.Server, ...]
+    logs: tuple[ModelLog, ...]
+    addresses: dict[str, str]
+    usage: Usage
+
+    def close(self) -> None:
+        """They take no further connection, and write nothing more."""
+        for server in self.servers:
+            server.close()
+        for log in self.logs:
+            log.close()
+
+
+async def listen(scenario: Scenario, readiness_file: Path, logs_folder: Path) -> Serving:
+    """Let every replica listen on a free loopback port, with a log of its own below logs_folder."""
     loop = asyncio.get_running_loop()
     addresses: dict[str, str] = {}
     servers: list[asyncio.Server] = []
     logs: list[ModelLog] = []
-    readiness = Readiness(files.readiness)
+    readiness = Readiness(readiness_file)
     usage = Usage(scenario, readiness.ready, time.monotonic)
     for task, replica in scenario.replicas():
-        log = ModelLog(files.logs, task, replica)
+        log = ModelLog(logs_folder, task, replica)
         model = Model(
             Behaviour(task, replica, scenario.seed),
             partial(readiness.ready, replica.name),
@@ -212,13 +229,16 @@ async def serve(scenario: Scenario, files: Files, stop: asyncio.Event) -> None:
         ip, port = server.sockets[0].getsockname()[:2]
         addresses[replica.name] = f"{ip}:{port}"
         log.started(addresses[replica.name])
-    _write(files.usage, usage.serve())
-    _write(files.addresses, json.dumps(addresses, indent=1))
+    return Serving(tuple(servers), tuple(logs), addresses, usage)
+
+
+async def serve(scenario: Scenario, files: Files, stop: asyncio.Event) -> None:
+    """Serve every replica, and what they use, on free loopback ports until `stop` is set."""
+    serving = await listen(scenario, files.readiness, files.logs)
+    _write(files.usage, serving.usage.serve())
+    _write(files.addresses, json.dumps(serving.addresses, indent=1))
     await stop.wait()
-    for server in servers:
-        server.close()
-    for log in logs:
-        log.close()
+    serving.close()
 
 
 def _write(path: Path, text: str) -> None:

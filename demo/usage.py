@@ -100,12 +100,12 @@ class Usage(Collector):
                     pod.use.received_bytes = pod.use.sent_bytes = 0
             return [*_containers(there), *_kubernetes(self._tasks, there), *self._gpus(there)]
 
-    def serve(self) -> str:
-        """Serve them on a free loopback port; returns host:port."""
+    def serve(self, host: str = "127.0.0.1", port: int = 0) -> str:
+        """Serve them, on a free loopback port by default; returns host:port."""
         registry = CollectorRegistry()
         registry.register(self)
-        server, _ = start_http_server(0, "127.0.0.1", registry)
-        return f"127.0.0.1:{server.server_port}"
+        server, _ = start_http_server(port, host, registry)
+        return f"{host}:{server.server_port}"
 
     def _gpus(self, pods: list[_Pod]) -> Iterator[Metric]:
         labels = ["namespace", "pod", "gpu"]

@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Where:
-    """Where a job runs. `cluster` is `host:port` of a JobManager's REST address; None is this process."""
+    """Where a job runs, and what it begins with.
+
+    cluster: `host:port` of a JobManager's REST address; None is this process. checkpoint: the folder of the one that it
+    goes on from; None begins anew.
+    """
 
     cluster: str | None = None
     bounded: bool = False
+    checkpoint: Path | None = None
 
 
 def options(
@@ -36,7 +41,7 @@ def options(
     flink = settings.flink
     chosen = {
         "pipeline.name": name,
-        "pipeline.jars": ";".join(_url(path) for path in _jars()),
+        "pipeline.jars": ";".join(_url(path) for path in jars()),
         "pipeline.object-reuse": "true",
         "pipeline.generic-types": "false",
         "pipeline.auto-watermark-interval": "100 ms",
@@ -53,6 +58,12 @@ def options(
     }
     if not where.bounded:
         chosen["execution.checkpointing.interval"] = _duration(flink.checkpoint_interval_seconds)
+    if where.checkpoint:
+        chosen |= {
+            "execution.state-recovery.path": _url(where.checkpoint),
+            # It is the job's own: once there is a newer one, Flink removes it.
+            "execution.state-recovery.claim-mode": "CLAIM",
+        }
     if where.cluster:
         host, port = where.cluster.rsplit(":", 1)
         if of_the_job:
@@ -102,7 +113,8 @@ def create(
     return environment
 
 
-def _jars() -> list[Path]:
+def jars() -> list[Path]:
+    """What every job needs, downloaded and compiled once. Raises FunctionsNotBuilt and ArtifactUnavailable."""
     return [maven.file(coordinates.FLINK_KAFKA_CONNECTOR), functions.jar()]
 
 

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
 from tidegate.artifacts.jvm import java
 from tidegate.schemas.settings import Settings
+from tidegate.stack import flink_conf
 from tidegate.stack.errors import PartMissing, StackError
 from tidegate.stack.ports import HOST
 from tidegate.stack.processes import Launch
@@ -24,7 +24,6 @@ from tidegate.stack.server import Place
 
 _FOLDER = "flink"
 _CLUSTER = "cluster.json"
-_OPENS = "env.java.opts.all"
 
 
 class _FlinkProcess:
@@ -133,23 +132,7 @@ class FlinkTaskManager(_FlinkProcess):
 def _launch(place: Place, name: str, script: str, options: Mapping[str, str]) -> Launch:
     home = _home()
     conf, work = _made(place, f"{name}-conf"), _made(place, f"{name}-work")
-    shared = {
-        _OPENS: _default_java_options(home),
-        "io.tmp.dirs": str(work),
-        # A TaskManager that was killed is given up after two unanswered calls: in 6 s, not in 20.
-        "heartbeat.interval": "3000",
-        "heartbeat.timeout": "30000",
-        # The TaskManager may be up before the JobManager; the default would leave it waiting 10 s.
-        "cluster.registration.error-delay": "500",
-        "python.executable": sys.executable,
-        "python.client.executable": sys.executable,
-        # The demo's jobs come and go; each leaves classes behind until the next collection.
-        "taskmanager.memory.jvm-metaspace.size": "256m",
-    }
-    # JSON's quoting is YAML's quoting, and a flat key is as good as a nested one.
-    lines = [f"{name}: {json.dumps(value)}\n" for name, value in {**shared, **options}.items()]
-    (conf / "config.yaml").write_text("".join(lines))
-    (conf / "log4j-console.properties").write_text(_LOG4J)
+    flink_conf.write(conf, {**flink_conf.shared_options(home, work, sys.executable), **options})
     environment = {
         "FLINK_CONF_DIR": str(conf),
         "FLINK_LOG_DIR": str(work),
@@ -159,33 +142,12 @@ def _launch(place: Place, name: str, script: str, options: Mapping[str, str]) ->
     return Launch(("bash", str(home / "bin" / script), "start-foreground"), place.folder, environment)
 
 
-_LOG4J = """\
-rootLogger.level = INFO
-rootLogger.appenderRef.console.ref = Console
-appender.console.name = Console
-appender.console.type = CONSOLE
-appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = %d{ISO8601} %-5p %-60c %x - %m%n
-logger.kafka.name = org.apache.flink.kafka.shaded.org.apache.kafka
-logger.kafka.level = WARN
-"""
-
-
 def _home() -> Path:
     try:
         import pyflink  # noqa: PLC0415 (a part that only the jobs and the stack bring)
     except ImportError as error:
         raise PartMissing("no Flink here; install it with `pip install 'tidegate[stack]'`") from error
     return Path(pyflink.__file__).parent
-
-
-def _default_java_options(home: Path) -> str:
-    """The package's own `--add-opens`, without which Flink fails on Java 17."""
-    text = (home / "conf" / "config.yaml").read_text()
-    found: Any = YAML(typ="safe").load(text)
-    for part in _OPENS.split("."):
-        found = found[part]
-    return str(found)
 
 
 def _made(place: Place, name: str) -> Path:

@@ -1,8 +1,9 @@
 """Real servers for the tests: started once in a session, with names of its own for each test.
 
 They come from the local stack, in a state folder of their own. With TIDEGATE_TEST_CONTAINERS=1 and a Docker
-daemon that answers, Kafka, Elasticsearch and Kubernetes (k3s) are the official images instead. A test that
-lacks a part is skipped with the part's name; with CI=true it fails, so that a green run has run everything.
+daemon that answers, Kafka, Elasticsearch and Kubernetes (k3s) are the official images instead, the first two as
+docker-compose.yml sets them up. A test that lacks a part is skipped with the part's name; with CI=true it fails, so
+that a green run has run everything.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,11 +26,12 @@ from tidegate.stack import local_stack as stack_of
 from tidegate.stack.errors import PartMissing
 from tidegate.stack.kubernetes_api import API_SERVER, ETCD, add_kubernetes_api
 from tidegate.stack.local import LocalStack
+from tidegate.stack.ports import HOST
 
+from tests import compose
 from tests.kubernetes_api import KubernetesApi
+from tests.waiting import until
 
-KAFKA_IMAGE = "confluentinc/cp-kafka:7.9.1"
-ELASTICSEARCH_IMAGE = "elasticsearch:8.19.3"
 K3S_IMAGE = "rancher/k3s:v1.34.1-k3s1"
 CONTAINERS_VARIABLE = "TIDEGATE_TEST_CONTAINERS"
 
@@ -56,10 +59,10 @@ def kafka_server(request: pytest.FixtureRequest) -> Iterator[Kafka]:
     """How to reach the session's Kafka. Tests want `kafka`, which has a topic prefix of the test's own."""
     with ExitStack() as cleanup:
         if _containers_wanted():
-            from testcontainers.community.kafka import KafkaContainer
-
-            container = cleanup.enter_context(KafkaContainer(KAFKA_IMAGE).with_kraft())
-            yield Kafka(bootstrap_servers=container.get_bootstrap_server())
+            port = cleanup.enter_context(compose.server("kafka", 9092, KAFKA_PORT="PORT"))
+            settings = Kafka(bootstrap_servers=f"{HOST}:{port}")
+            until(lambda: _answers(settings), "Kafka answers")
+            yield settings
         else:
             yield up(request.getfixturevalue("local_stack"), "kafka").kafka
 
@@ -77,11 +80,9 @@ def elasticsearch_server(request: pytest.FixtureRequest) -> Iterator[Elasticsear
     """How to reach the session's Elasticsearch. Tests want `elasticsearch`, which has an index prefix."""
     with ExitStack() as cleanup:
         if _containers_wanted():
-            from testcontainers.community.elasticsearch import ElasticSearchContainer
-
-            container = cleanup.enter_context(ElasticSearchContainer(ELASTICSEARCH_IMAGE, mem_limit="2g"))
-            host, port = container.get_container_host_ip(), container.get_exposed_port(container.port)
-            yield Elasticsearch(url=f"http://{host}:{port}")
+            url = f"http://{HOST}:{cleanup.enter_context(compose.server('elasticsearch', 9200))}"
+            until(lambda: _healthy(url), "Elasticsearch answers")
+            yield Elasticsearch(url=url)
         else:
             yield up(request.getfixturevalue("local_stack"), "elasticsearch").elasticsearch
 
@@ -175,6 +176,24 @@ def _containers_wanted() -> bool:
         DockerClient().client.ping()
     except Exception as error:
         cannot_run(f"{CONTAINERS_VARIABLE}=1, but no Docker daemon answers: {error}")
+    return True
+
+
+def _answers(kafka: Kafka) -> bool:
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    try:
+        return bool(AdminClient({**kafka.client_config(), "log_level": 2}).list_topics(timeout=2).brokers)
+    except KafkaException:
+        return False
+
+
+def _healthy(url: str) -> bool:
+    try:
+        urllib.request.urlopen(f"{url}/_cluster/health", timeout=5).close()  # noqa: S310 (the test's own)
+    except OSError:
+        return False
     return True
 
 

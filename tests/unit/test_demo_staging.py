@@ -20,6 +20,7 @@ from tidegate.demo.failure import DemoFailed
 from tidegate.demo.scenario import DEMO
 from tidegate.demo.staging import Staging
 from tidegate.demo.telling import Teller
+from tidegate.jobs import cluster
 from tidegate.schemas.settings import Flink, Settings, Stack
 from tidegate.stack import processes, state
 from tidegate.stack.local import Progress, Step
@@ -81,15 +82,15 @@ def staging_in(folder: Path, flink_address: str) -> tuple[Staging, Path]:
 
 
 def test_a_job_runs_when_all_of_its_tasks_do(flink: FakeFlink) -> None:
-    assert flink_job.running(flink.address, JOB)
+    assert cluster.running(flink.address, JOB)
     flink.running_tasks = 1
-    assert not flink_job.running(flink.address, JOB)
+    assert not cluster.running(flink.address, JOB)
     flink.running_tasks, flink.state = 2, "RESTARTING"
-    assert not flink_job.running(flink.address, JOB)
+    assert not cluster.running(flink.address, JOB)
 
 
 def test_all_of_the_named_jobs_must_run(flink: FakeFlink) -> None:
-    assert not flink_job.running(flink.address, JOB, "replica-changes")
+    assert not cluster.running(flink.address, JOB, "replica-changes")
 
 
 def submit(folder: Path, flink: FakeFlink, script: str, *names: str) -> None:
@@ -123,9 +124,9 @@ def test_a_job_that_restarts_is_no_problem_and_one_that_failed_is_told_with_its_
     flink: FakeFlink,
 ) -> None:
     flink.state = "RESTARTING"
-    assert flink_job.problem(flink.address) is None
+    assert cluster.problem(flink.address) is None
     flink.state = "FAILED"
-    assert flink_job.problem(flink.address) == (
+    assert cluster.problem(flink.address) == (
         "the job service-metrics is FAILED: org.apache.flink.runtime.JobException: Recovery is suppressed\n"
         "Caused by: java.lang.IllegalStateException: a bad thing"
     )
@@ -134,8 +135,8 @@ def test_a_job_that_restarts_is_no_problem_and_one_that_failed_is_told_with_its_
 def test_a_flink_that_does_not_answer_runs_nothing(flink: FakeFlink) -> None:
     address = flink.address
     flink.server_close()
-    assert not flink_job.running(address, JOB)
-    assert flink_job.problem(address) is None
+    assert not cluster.running(address, JOB)
+    assert cluster.problem(address) is None
 
 
 def test_a_part_that_ended_fails_the_demo_with_the_last_lines_of_its_log(

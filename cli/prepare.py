@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from typing import Annotated
@@ -31,7 +30,6 @@ def prepare(
 
     options: Options = context.obj
     settings = options.load()
-    logging.getLogger("elastic_transport").setLevel(logging.ERROR)
     try:
         with failures(settings), stopping() as received:
             if _topics(settings, wait, received.stop) and _templates(settings, wait, received.stop):

@@ -49,6 +49,7 @@ final class AccessLogLine {
     static final byte RATE_LIMITED = 4;
 
     private static final long MAX_EVENT_MS = 7_289_654_400_000L; // 2201-01-01
+    private static final String START_OUT_OF_RANGE = "start_time: out of range (1970 to 2200)";
 
     private static final TimestampData NO_EVENT_TIME = TimestampData.fromEpochMillis(0);
 
@@ -88,8 +89,8 @@ final class AccessLogLine {
             return row(line, DEAD, wrong, NO_EVENT_TIME);
         }
         long eventMs = startMs + fields.durationMs;
-        if (eventMs < 0 || eventMs >= MAX_EVENT_MS) {
-            return row(line, DEAD, "start_time: out of range (1970 to 2200)", NO_EVENT_TIME);
+        if (eventMs >= MAX_EVENT_MS) {
+            return row(line, DEAD, START_OUT_OF_RANGE, NO_EVENT_TIME);
         }
         GenericRowData row = row(line, REQUEST, null, TimestampData.fromEpochMillis(eventMs));
         row.setField(4, closesAt(eventMs));
@@ -132,6 +133,9 @@ final class AccessLogLine {
         }
         if (startMs == StartTime.UNREADABLE) {
             return "start_time: not ISO 8601 with a zone";
+        }
+        if (startMs < 0 || startMs >= MAX_EVENT_MS) {
+            return START_OUT_OF_RANGE;
         }
         if (fields.durationUs == LineFields.UNREADABLE) {
             return "duration: neither a number of milliseconds nor unknown";

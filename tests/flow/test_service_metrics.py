@@ -61,6 +61,8 @@ def test_every_kind_of_line_ends_where_the_contract_says(settings: Settings) -> 
         line(start_time=at(100), duration="-"),
         line(start_time=at(100), duration=-1),
         line(start_time="yesterday"),
+        line(start_time="0189-11-24T10:00:00.000Z", duration="soon"),  # the first fault is told
+        line(start_time="1969-12-31T23:59:59.500Z", duration=1000),
         "not JSON",
         "",
     ]
@@ -70,7 +72,7 @@ def test_every_kind_of_line_ends_where_the_contract_says(settings: Settings) -> 
 
     assert problems(written, placed, settings) == []
     assert written.counts["skipped"] == 1
-    assert written.counts["dead"] == 6
+    assert written.counts["dead"] == 8
     assert lines_accounted_for(written) == len(values)
 
 

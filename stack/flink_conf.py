@@ -46,6 +46,8 @@ def write(folder: Path, options: Mapping[str, str]) -> None:
     lines = [f"{name}: {json.dumps(value)}\n" for name, value in options.items()]
     (folder / "config.yaml").write_text("".join(lines))
     (folder / "log4j-console.properties").write_text(_LOG4J)
+    # Of whoever hands over jobs with this folder as its own.
+    (folder / "log4j-cli.properties").write_text(_LOG4J.replace("level = INFO", "level = WARN"))
 
 
 def _default_java_options(home: Path) -> str:

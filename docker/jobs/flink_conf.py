@@ -23,6 +23,8 @@ def main(folder: Path) -> None:
         "rest.address": JOBMANAGER,
         "rest.bind-address": _EVERYWHERE,
         "taskmanager.bind-host": _EVERYWHERE,
+        # Six jobs, each with classes of its own, and those that a restarted JobManager submits anew beside them.
+        "taskmanager.memory.jvm-metaspace.size": "512m",
         # Jobs come as graphs by `tidegate submit`; nobody needs to upload a jar that then runs here.
         "web.submit.enable": "false",
         "execution.checkpointing.storage": "filesystem",

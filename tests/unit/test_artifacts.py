@@ -54,6 +54,15 @@ def test_a_part_in_the_cache_needs_no_network(cache: Path) -> None:
     assert maven.artifact("org.example", "part", "1.0") == path
 
 
+def test_a_cache_that_cannot_be_written_gives_what_it_has(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(cache)
+    monkeypatch.setattr(maven.os, "access", lambda *_: False)
+    assert maven.file(PART) == path
+    assert [one.name for one in cache.iterdir()] == ["org"]
+
+
 def test_a_download_that_was_interrupted_is_not_used(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is there, and so is the note that it was being written when the process was killed."""
     path = put(cache, b"half")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tidegate.artifacts.maven import ArtifactUnavailable
 from tidegate.schemas.settings import Elasticsearch, Kafka, Settings, Stack
 from tidegate.stack import debian_programs
@@ -26,6 +27,11 @@ from tidegate.stack.kubernetes_api import API_SERVER, ETCD, add_kubernetes_api
 from tidegate.stack.local import LocalStack
 
 from tests.kubernetes_api import KubernetesApi
+
+# No test asserts a time: a property's first text has hypothesis make its table of characters, a second's work in a
+# clean clone, and a busy machine is slow at anything.
+settings.register_profile("tidegate", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tidegate")
 
 KAFKA_IMAGE = "confluentinc/cp-kafka:7.9.1"
 ELASTICSEARCH_IMAGE = "elasticsearch:8.19.3"

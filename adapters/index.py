@@ -26,6 +26,7 @@ from tidegate.adapters.index_templates import install_templates
 from tidegate.adapters.kafka import ensure_topics
 from tidegate.schemas import topics
 from tidegate.schemas.elasticsearch import IndexContract
+from tidegate.schemas.settings import Indexer as IndexerSettings
 from tidegate.schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -196,10 +197,7 @@ def run_indexer(
     ensure_topics(settings.kafka, [*(contract.topic for contract in contracts), topics.DEAD_LETTERS])
     counters = Counters()
     client = connect(settings.elasticsearch, settings.indexer.request_timeout_seconds)
-    backoff = Backoff(
-        min(_INITIAL_BACKOFF_SECONDS, settings.indexer.max_backoff_seconds),
-        settings.indexer.max_backoff_seconds,
-    )
+    backoff = backoff_of(settings.indexer)
     if not _prepare(client, settings, contracts, backoff, stop):
         return counters
     makers = {
@@ -210,11 +208,19 @@ def run_indexer(
     }
     reader = TopicReader(settings.kafka, settings.indexer.consumer_group, list(makers), bounded=bounded)
     delivery = Delivery(client, DeadLetterWriter(settings.kafka), backoff, counters)
-    limits = BatchLimits(
-        settings.indexer.bulk_documents, settings.indexer.bulk_bytes, settings.indexer.flush_ms / 1000
-    )
-    Indexer(reader, makers, delivery, limits, counters).run(stop)
+    Indexer(reader, makers, delivery, limits_of(settings.indexer), counters).run(stop)
     return counters
+
+
+def backoff_of(settings: IndexerSettings) -> Backoff:
+    """How long it waits before it tries again."""
+    longest = settings.max_backoff_seconds
+    return Backoff(min(_INITIAL_BACKOFF_SECONDS, longest), longest)
+
+
+def limits_of(settings: IndexerSettings) -> BatchLimits:
+    """How large its bulks are."""
+    return BatchLimits(settings.bulk_documents, settings.bulk_bytes, settings.flush_ms / 1000)
 
 
 def _prepare(

@@ -20,6 +20,7 @@ from tidegate.cli.limits import limits
 from tidegate.cli.logs import logs, trace
 from tidegate.cli.manager import manager
 from tidegate.cli.profile import profile
+from tidegate.cli.reindex import reindex
 from tidegate.cli.remote_write import remote_write
 from tidegate.cli.replay import replay
 from tidegate.cli.replay_limits import replay_limits
@@ -65,6 +66,7 @@ app.add_typer(limits, name="limits")
 app.command()(logs)
 app.command()(manager)
 app.command()(profile)
+app.command()(reindex)
 app.command("remote-write")(remote_write)
 app.command()(replay)
 app.command("replay-limits")(replay_limits)

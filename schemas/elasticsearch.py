@@ -191,10 +191,11 @@ def index_template(
             "field": [name.removeprefix("-") for name in contract.sort],
             "order": ["desc" if name.startswith("-") else "asc" for name in contract.sort],
         }
+    if contract.topic.name in elasticsearch.best_compression:
+        settings["codec"] = "best_compression"
     if contract.raw:
         # Whatever a gateway writes, a field that can't be read is left out of the search, not the whole line.
         settings["mapping"] = {"ignore_malformed": True}
-        settings["codec"] = "best_compression"
     if features.lifecycle and contract.time_field is not None:
         settings["lifecycle"] = {"name": contract.alias(elasticsearch.index_prefix)}
     aliases: dict[str, Any] = (

@@ -131,6 +131,14 @@ def test_one_topic_may_have_more_shards_than_the_others() -> None:
         Elasticsearch(topic_shards={"nope": 2})
 
 
+def test_logs_are_compressed_well_and_others_where_it_is_set() -> None:
+    assert index_settings("inference.logs", PLAIN)["codec"] == "best_compression"
+    assert "codec" not in index_settings("tidegate.service-metrics.1m", PLAIN)
+    only = Elasticsearch(best_compression=("tidegate.service-metrics.1m",))
+    assert index_settings("tidegate.service-metrics.1m", only)["codec"] == "best_compression"
+    assert "codec" not in index_settings("inference.logs", only)
+
+
 def test_how_soon_documents_are_visible_is_the_servers_own_unless_it_is_set() -> None:
     assert "refresh_interval" not in index_settings("tidegate.late", PLAIN)
     assert index_settings("tidegate.late", Elasticsearch(refresh_seconds=2.5))["refresh_interval"] == "2500ms"

@@ -61,6 +61,7 @@ bench: setup ## the figures, each beside its floor, then the soak; over an hour,
 	$(BIN)/python -m benchmarks.visibility
 	$(BIN)/python -m benchmarks.ship
 	$(BIN)/python -m benchmarks.index
+	$(BIN)/python -m benchmarks.elasticsearch_sizes
 	$(BIN)/python -m benchmarks.closed_loop
 	$(BIN)/python -m benchmarks.limits
 	$(BIN)/python -m benchmarks.task_profile

@@ -26,6 +26,7 @@ from tidegate.adapters.index_templates import install_templates
 from tidegate.adapters.kafka import ensure_topics
 from tidegate.schemas import topics
 from tidegate.schemas.elasticsearch import IndexContract
+from tidegate.schemas.settings import Indexer as IndexerSettings
 from tidegate.schemas.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -198,7 +199,7 @@ def run_indexer(
     client = connect(settings.elasticsearch, settings.indexer.request_timeout_seconds)
     if not await_templates(client, settings, contracts, stop):
         return counters
-    backoff = _backoff(settings)
+    backoff = backoff_of(settings.indexer)
     makers = {
         settings.kafka.topic(contract.topic): DocumentMaker(
             contract, settings.elasticsearch.index_prefix, settings.access_log
@@ -207,18 +208,26 @@ def run_indexer(
     }
     reader = TopicReader(settings.kafka, settings.indexer.consumer_group, list(makers), bounded=bounded)
     delivery = Delivery(client, DeadLetterWriter(settings.kafka), backoff, counters)
-    limits = BatchLimits(
-        settings.indexer.bulk_documents, settings.indexer.bulk_bytes, settings.indexer.flush_ms / 1000
-    )
-    Indexer(reader, makers, delivery, limits, counters).run(stop)
+    Indexer(reader, makers, delivery, limits_of(settings.indexer), counters).run(stop)
     return counters
+
+
+def backoff_of(settings: IndexerSettings) -> Backoff:
+    """How long it waits before it tries again."""
+    longest = settings.max_backoff_seconds
+    return Backoff(min(_INITIAL_BACKOFF_SECONDS, longest), longest)
+
+
+def limits_of(settings: IndexerSettings) -> BatchLimits:
+    """How large its bulks are."""
+    return BatchLimits(settings.bulk_documents, settings.bulk_bytes, settings.flush_ms / 1000)
 
 
 def await_templates(
     client: Client, settings: Settings, contracts: Sequence[IndexContract], stop: threading.Event
 ) -> bool:
     """Install the templates, waiting for Elasticsearch; False when stopped meanwhile. Raises TemplatesRefused."""
-    backoff = _backoff(settings)
+    backoff = backoff_of(settings.indexer)
     url = settings.elasticsearch.url
     failures = 0
     while not stop.is_set():
@@ -244,11 +253,6 @@ def await_templates(
         )
         stop.wait(seconds)
     return False
-
-
-def _backoff(settings: Settings) -> Backoff:
-    longest = settings.indexer.max_backoff_seconds
-    return Backoff(min(_INITIAL_BACKOFF_SECONDS, longest), longest)
 
 
 def _header_id(message: Message) -> str | None:

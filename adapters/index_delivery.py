@@ -57,8 +57,9 @@ class Delivery:
     """At most one batch under way. While Elasticsearch refuses or is away, it waits and tries again."""
 
     def __init__(
-        self, client: Client, letters: DeadLetterWriter, backoff: Backoff, counters: Counters
+        self, client: Client, letters: DeadLetterWriter | None, backoff: Backoff, counters: Counters
     ) -> None:
+        """letters: None where what is refused was refused before, and has its letter."""
         self._client = client
         self._letters = letters
         self._backoff = backoff
@@ -128,7 +129,7 @@ class Delivery:
                 return False
         failures = 0
         letters = self._letters_of(batch.refusals)
-        while letters:
+        while letters and self._letters is not None:
             letters, reason = self._letters.write(letters)
             failures += 1
             if letters and not self._wait(failures, f"{len(letters)} dead letters wait: {reason}"):
@@ -160,6 +161,9 @@ class Delivery:
         letters = []
         for refusal in refusals:
             topic, partition, offset = refusal.position
+            if self._letters is None:
+                logger.warning("%s is left out: %s", refusal.position, refusal.reason)
+                continue
             if topic == self._letters.topic:
                 logger.error(
                     "dead letter %s can't be indexed, and gets none: %s", refusal.position, refusal.reason

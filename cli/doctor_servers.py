@@ -78,6 +78,7 @@ def check_elasticsearch(elasticsearch: Elasticsearch) -> list[Finding]:
         return [
             judge_health(elasticsearch.url, health["status"], health["number_of_data_nodes"]),
             _templates(client, elasticsearch),
+            *_rebuilds(client, elasticsearch),
         ]
     except TransportError as error:
         found = f"nothing answers at {elasticsearch.url} ({type(error).__name__}: {error.message})"
@@ -121,6 +122,18 @@ def judge_templates(states: Mapping[str, str]) -> Finding:
         return Finding("index templates", "warn", found, "a newer tidegate installed them: upgrade this one")
     todo = "`tidegate index` installs them when it starts; a wrong elasticsearch.index_prefix looks the same"
     return Finding("index templates", "warn", found, todo)
+
+
+def _rebuilds(client: Client, elasticsearch: Elasticsearch) -> list[Finding]:
+    """Of `tidegate reindex` that has not ended; nothing where there is none."""
+    from tidegate.adapters.reindex_place import unfinished
+
+    found = []
+    for topic, blocked in unfinished(client, elasticsearch.index_prefix).items():
+        so = f"; meanwhile no writes to {', '.join(blocked)}" if blocked else ""
+        todo = f"if none runs, it was killed: run `tidegate reindex {topic}` again"
+        found.append(Finding("reindexing", "warn", f"{topic} is being rebuilt{so}", todo))
+    return found
 
 
 def check_flink(flink: Flink) -> Finding:

@@ -22,6 +22,7 @@ from tidegate.cli.logs import logs, trace
 from tidegate.cli.manager import manager
 from tidegate.cli.prepare import prepare
 from tidegate.cli.profile import profile
+from tidegate.cli.reindex import reindex
 from tidegate.cli.remote_write import remote_write
 from tidegate.cli.replay import replay
 from tidegate.cli.replay_limits import replay_limits
@@ -69,6 +70,7 @@ app.command()(logs)
 app.command()(manager)
 app.command()(prepare)
 app.command()(profile)
+app.command()(reindex)
 app.command("remote-write")(remote_write)
 app.command()(replay)
 app.command("replay-limits")(replay_limits)

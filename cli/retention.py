@@ -13,10 +13,7 @@ from tidegate.cli.stopping import stopping
 from tidegate.schemas.settings import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from elasticsearch import Elasticsearch as Client
-    from tidegate.adapters.index_retention import Room
     from tidegate.schemas.settings import Settings
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -29,20 +26,28 @@ def retention(
         str | None,
         typer.Option("--every", metavar="TIME", help="again and again, such as 1h; until it is ended"),
     ] = None,
-    sizes: Annotated[bool, typer.Option("--sizes", help="only say how much room each topic takes")] = False,
+    sizes: Annotated[
+        bool, typer.Option("--sizes", help="only say how much room each topic takes, and comes to take")
+    ] = False,
+    requests_per_day: Annotated[
+        float | None,
+        typer.Option(
+            "--requests-per-day",
+            min=0,
+            help="with --sizes: how much for so many; default: as many as in the minutes in Elasticsearch",
+        ),
+    ] = None,
 ) -> int:
     """Delete the daily indices that are older than elasticsearch.keep_days says.
 
     Kafka is not touched. Where the server has ILM, its own policies do the same, and this finds nothing.
     """
-    from tidegate.adapters.index_retention import room
-
     options: Options = context.obj
     settings = options.load()
     wait = None if every is None else age("--every", every).total_seconds()
     with asking(settings) as client:
         if sizes:
-            _print_room(room(client, settings.elasticsearch))
+            _print_sizes(client, settings, requests_per_day)
             return DONE
         _delete(client, settings, dry_run=dry_run)
         if wait is None:
@@ -74,17 +79,37 @@ def _delete(client: Client, settings: Settings, *, dry_run: bool) -> None:
     typer.echo(f"{len(expired)} of {len(found)} daily indices, {freed}", err=True)
 
 
-def _print_room(rooms: Iterable[Room]) -> None:
+def _print_sizes(client: Client, settings: Settings, requests_per_day: float | None) -> None:
+    from tidegate.adapters.index_retention import requests, room
+
+    counted = requests(client, settings.elasticsearch)
+    per_day = counted.per_day if requests_per_day is None else requests_per_day
+    try:
+        rooms = room(client, settings.elasticsearch, counted)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
     typer.echo(
-        f"{'topic':34} {'indices':>7} {'documents':>13} {'size':>10} {'a document':>11} {'a million requests':>19}"
+        f"{'topic':34} {'indices':>7} {'documents':>13} {'size':>10} {'a document':>11} {'a million requests':>19} "
+        f"{'days kept':>9} {'comes to':>10}"
     )
+    total = 0.0
     for one in rooms:
-        each = as_size(one.store_bytes / one.documents) if one.documents else "-"
-        million = "-" if one.per_million_requests is None else as_size(one.per_million_requests)
+        kept = None if per_day is None else one.kept_bytes(per_day)
+        total += kept or 0
         typer.echo(
-            f"{one.topic:34} {one.indices:7,} {one.documents:13,} {as_size(one.store_bytes):>10} {each:>11} "
-            f"{million:>19}"
+            f"{one.topic:34} {one.indices:7,} {one.documents:13,} {as_size(one.store_bytes):>10} "
+            f"{_or_dash(one.store_bytes / one.documents if one.documents else None):>11} "
+            f"{_or_dash(one.per_million_requests):>19} {one.keep_days or '-':>9} {_or_dash(kept):>10}"
         )
+    if per_day is None:
+        typer.echo("no minute's row is in Elasticsearch, so nothing is known of a million requests", err=True)
+        return
+    said = "of the minutes in Elasticsearch" if requests_per_day is None else "of --requests-per-day"
+    typer.echo(f"comes to {as_size(total)} with today's, for {per_day:,.0f} requests a day ({said})")
+
+
+def _or_dash(number: float | None) -> str:
+    return "-" if number is None else as_size(number)
 
 
 def as_size(number: float) -> str:

@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -40,12 +40,14 @@ from tidegate.schemas.signal_settings import (
     RemoteWrite,
     ResourceMetrics,
 )
-from tidegate.schemas.topics import Topic
+from tidegate.schemas.topics import ACCESS_LOGS, ALL_TOPICS, INFERENCE_LOGS, LATE, Topic
 
 CONFIG_FILE = "tidegate.toml"
 STACK_FILE = "stack.json"
 
 Seconds = Annotated[float, Field(gt=0)]
+_Named = TypeVar("_Named", dict[str, int], tuple[str, ...])
+Shards = Annotated[int, Field(ge=1, le=1024)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -139,11 +141,32 @@ class Elasticsearch(_Group):
     password_file: Path | None = None
     ca_file: Path | None = None
     index_prefix: str = Field("", pattern=r"^[a-z0-9._-]{0,100}$", description="put before every index' name")
-    shards: int = Field(1, ge=1, le=1024)
-    replicas: int = Field(0, ge=0, le=10)
+    shards: Shards = Field(1, description="of each index")
+    topic_shards: dict[str, Shards] = Field(
+        default_factory=dict, description="by topic, instead of shards, such as more for gateway.access-logs"
+    )
+    replicas: int = Field(0, ge=0, le=10, description="further copies of each shard")
+    refresh_seconds: Seconds | None = Field(
+        None, description="how often new documents become visible; default: the server's own, about a second"
+    )
+    best_compression: tuple[str, ...] = Field(
+        (ACCESS_LOGS.name, INFERENCE_LOGS.name, LATE.name),
+        description="topics whose indices are a quarter to a third smaller, and slower to fetch many documents from",
+    )
+    sorted_indices: bool = Field(
+        True, description="rows lie on disk by level, task, replica and time, logs by time; for new indices"
+    )
     keep_days: dict[str, Annotated[int, Field(ge=1, le=36_500)]] = Field(
         default_factory=dict, description="by topic, instead of the default: days that are kept beside today"
     )
+
+    @field_validator("topic_shards", "best_compression")
+    @classmethod
+    def _topics_that_there_are(cls, named: _Named) -> _Named:
+        known = [topic.name for topic in ALL_TOPICS]
+        if unknown := set(named) - set(known):
+            raise ValueError(f"{min(unknown)!r} is no topic that is indexed; there are {', '.join(known)}")
+        return named
 
     def basic_auth(self) -> tuple[str, str] | None:
         """User and password, or None where no user is set."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tidegate.artifacts.maven import ArtifactUnavailable
 from tidegate.schemas.settings import Elasticsearch, Kafka, Settings, Stack
 from tidegate.stack import debian_programs
@@ -31,6 +32,11 @@ from tidegate.stack.ports import HOST
 from tests import compose
 from tests.kubernetes_api import KubernetesApi
 from tests.waiting import until
+
+# No test asserts a time: a property's first text has hypothesis make its table of characters, a second's work in a
+# clean clone, and a busy machine is slow at anything.
+settings.register_profile("tidegate", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tidegate")
 
 K3S_IMAGE = "rancher/k3s:v1.34.1-k3s1"
 CONTAINERS_VARIABLE = "TIDEGATE_TEST_CONTAINERS"

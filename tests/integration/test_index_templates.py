@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tidegate.schemas.elasticsearch import (
     INDEX_CONTRACTS,
     TEMPLATE_VERSION,
     Features,
+    IndexContract,
     contract_of,
     index_template,
 )
@@ -19,6 +21,7 @@ from tidegate.schemas.settings import Elasticsearch
 
 from tests.integration.indexing import client_of, row
 
+DAY = date(2026, 11, 24)
 CONTRACT = contract_of("tidegate.service-metrics.1s")
 
 
@@ -84,6 +87,21 @@ def test_the_server_takes_the_templates_of_either_branch(
         client.index(index=index_of(elasticsearch), id="x", document=row(1))
         kind = fields(client, index_of(elasticsearch))["response_flags"]["type"]
         assert kind == ("flattened" if flattened else "object")
+
+
+@pytest.mark.parametrize("contract", INDEX_CONTRACTS, ids=lambda contract: contract.topic.name)
+def test_the_server_makes_an_index_of_every_topic_and_sorts_it(
+    elasticsearch: Elasticsearch, contract: IndexContract
+) -> None:
+    settings = elasticsearch.model_copy(update={"refresh_seconds": 0.5})
+    index = contract.index(elasticsearch.index_prefix, DAY if contract.time_field else None)
+    with client_of(elasticsearch) as client:
+        install_templates(client, settings, [contract])
+        client.indices.create(index=index)
+        found = client.indices.get_settings(index=index)[index]["settings"]["index"]
+    sort = found.get("sort", {"field": []})["field"]
+    assert sort == [name.removeprefix("-") for name in contract.sort]
+    assert found["refresh_interval"] == "500ms"
 
 
 def test_a_newer_tidegates_template_stays(elasticsearch: Elasticsearch) -> None:

@@ -31,7 +31,8 @@ def filled(client: Client, elasticsearch: Elasticsearch) -> list[str]:
     for age in range(6):
         for contract in (SECONDS, MINUTES):
             name = contract.index(elasticsearch.index_prefix, TODAY - timedelta(days=age))
-            document = {"id": f"{age}", "level": "department", "requests": 1000}
+            day = f"{TODAY - timedelta(days=age)}T10:00:00.000Z"
+            document = {"id": f"{age}", "level": "department", "requests": 1000, "window_start": day}
             client.index(index=name, id=f"{age}", document=document, refresh=True)
             names.append(name)
     strange = f"{SECONDS.alias(elasticsearch.index_prefix)}-notes"
@@ -76,6 +77,23 @@ def test_what_a_topic_takes_is_told_for_a_million_requests(elasticsearch: Elasti
     assert row[4] == "KiB"
     assert row[8] == "MiB"
     assert 0.9 < million * 1024 / (size * 1_000_000 / 6000) < 1.1
+    # Six minutes are known, so a day has 1,440 times 1,000; 90 days and today are kept.
+    kept, unit = float(row[10]), row[11]
+    assert row[9] == "90"
+    assert unit == "MiB"
+    assert 0.9 < kept / (million * 1.44 * 91) < 1.1
+    assert "for 1,440,000 requests a day (of the minutes in Elasticsearch)" in told[-1]
+
+
+def test_the_disk_for_another_number_of_requests_is_told_and_nothing_where_none_is_known(
+    elasticsearch: Elasticsearch,
+) -> None:
+    empty = run(elasticsearch, "retention", "--sizes")
+    assert "nothing is known of a million requests" in empty.stderr
+    with connect(elasticsearch, 30) as client:
+        filled(client, elasticsearch)
+    told = run(elasticsearch, "retention", "--sizes", "--requests-per-day", "0").stdout.splitlines()
+    assert told[-1].startswith("comes to 0 B with today's, for 0 requests a day (of --requests-per-day)")
 
 
 def test_a_server_with_ilm_gets_a_policy_for_each_topic(elasticsearch: Elasticsearch) -> None:

@@ -10,7 +10,7 @@ from itertools import permutations
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from tidegate.schemas import topics
 from tidegate.schemas.elasticsearch import (
     INDEX_CONTRACTS,
@@ -29,29 +29,29 @@ from tidegate.schemas.topic_rows import TOPIC_ROWS
 
 DAY = date(2026, 11, 24)
 PLAIN = Elasticsearch()
-DIGESTS_OF_VERSION = 5
+DIGESTS_OF_VERSION = 6
 DIGESTS = {
-    "gateway.access-logs": "9041d85cf4da5e57",
-    "inference.logs": "811fd6538d65859b",
-    "tidegate.service-metrics.1s": "e79c8dc9bb169127",
-    "tidegate.service-metrics.1m": "f270a0fd523ecf6e",
-    "tidegate.line-counts": "e954e1f17ae3b9eb",
-    "tidegate.late": "f99cbf15cb7e6cbd",
-    "tidegate.dead-letters": "e57c8b3fd1fbb3ba",
-    "kubernetes.replicas": "3d4a2cec0b715668",
-    "kubernetes.gateways": "d4b2b69068eba6dc",
-    "tidegate.replica-changes": "e0b981e8fa208318",
-    "tidegate.rate-limits": "ad5b232227d1bea9",
-    "tidegate.rate-limits.current": "a42d60b785f5c475",
-    "tidegate.limit-controls": "3c9d8f99b22da46f",
-    "tidegate.tasks": "6bd29c23ade1d993",
-    "tidegate.changes": "d116d587e83e6fa0",
-    "tidegate.resource-metrics.10s": "dd36a220cfd5d496",
-    "tidegate.resource-metrics.1m": "44076713ee97a7a2",
-    "tidegate.task-profile": "321de2c2fc4f18e1",
-    "tidegate.alerts": "a11c5fa12f0e8002",
-    "tidegate.autoscaling-signals": "5cc4a55a489ade51",
-    "tidegate.call-statistics": "1bee6b3a08937019",
+    "gateway.access-logs": "c30fa2d545f6c6e4",
+    "inference.logs": "431207bab4db994b",
+    "tidegate.service-metrics.1s": "435f4eeb17cb29d9",
+    "tidegate.service-metrics.1m": "127c1f5e05a7aff6",
+    "tidegate.line-counts": "4d8fd1526e3c1b2f",
+    "tidegate.late": "ba9f2c15ee761336",
+    "tidegate.dead-letters": "9336db6f3329aa05",
+    "kubernetes.replicas": "3a36f118c0b68516",
+    "kubernetes.gateways": "6302e9084721edb4",
+    "tidegate.replica-changes": "c189e782cca4682b",
+    "tidegate.rate-limits": "1dfd6ed8dced3b41",
+    "tidegate.rate-limits.current": "cba577056d4afa70",
+    "tidegate.limit-controls": "02843179f576b721",
+    "tidegate.tasks": "9a25e422ded2c131",
+    "tidegate.changes": "0a03152589b9adb1",
+    "tidegate.resource-metrics.10s": "697ced4f069b1359",
+    "tidegate.resource-metrics.1m": "56ec6ef56fa9ed1a",
+    "tidegate.task-profile": "41b457fe7b2bf430",
+    "tidegate.alerts": "fc89eaeef78ffa13",
+    "tidegate.autoscaling-signals": "a59ecacb93a6f5f6",
+    "tidegate.call-statistics": "097de0f4181612fb",
 }
 """Of each topic's template. One changed? Raise TEMPLATE_VERSION, and write both anew here."""
 
@@ -113,6 +113,47 @@ def test_templates_carry_version_shards_and_replicas() -> None:
     assert template["version"] == TEMPLATE_VERSION
     assert template["template"]["settings"]["index"]["number_of_shards"] == 3
     assert template["template"]["settings"]["index"]["number_of_replicas"] == 2
+
+
+def index_settings(name: str, elasticsearch: Elasticsearch) -> dict[str, Any]:
+    found = index_template(contract_of(name), elasticsearch, Features())["template"]["settings"]["index"]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_one_topic_may_have_more_shards_than_the_others() -> None:
+    elasticsearch = Elasticsearch(shards=2, topic_shards={"gateway.access-logs": 8})
+    assert index_settings("gateway.access-logs", elasticsearch)["number_of_shards"] == 8
+    assert index_settings("tidegate.late", elasticsearch)["number_of_shards"] == 2
+    with pytest.raises(
+        ValidationError, match=r"'nope' is no topic that is indexed; there are gateway\.access-logs"
+    ):
+        Elasticsearch(topic_shards={"nope": 2})
+
+
+def test_logs_are_compressed_well_and_others_where_it_is_set() -> None:
+    assert index_settings("inference.logs", PLAIN)["codec"] == "best_compression"
+    assert "codec" not in index_settings("tidegate.service-metrics.1m", PLAIN)
+    only = Elasticsearch(best_compression=("tidegate.service-metrics.1m",))
+    assert index_settings("tidegate.service-metrics.1m", only)["codec"] == "best_compression"
+    assert "codec" not in index_settings("inference.logs", only)
+
+
+def test_how_soon_documents_are_visible_is_the_servers_own_unless_it_is_set() -> None:
+    assert "refresh_interval" not in index_settings("tidegate.late", PLAIN)
+    assert index_settings("tidegate.late", Elasticsearch(refresh_seconds=2.5))["refresh_interval"] == "2500ms"
+
+
+@pytest.mark.parametrize("contract", INDEX_CONTRACTS, ids=lambda contract: contract.topic.name)
+def test_an_index_is_sorted_by_fields_that_it_has_unless_that_is_switched_off(
+    contract: IndexContract,
+) -> None:
+    sort = index_settings(contract.topic.name, PLAIN).get("sort", {"field": [], "order": []})
+    assert [properties(contract.topic.name)[name]["type"] for name in sort["field"]] == [
+        "date" if name in (contract.moment, "@timestamp") else "keyword" for name in sort["field"]
+    ]
+    assert len(sort["order"]) == len(sort["field"]) == len(contract.sort)
+    assert "sort" not in index_settings(contract.topic.name, Elasticsearch(sorted_indices=False))
 
 
 @pytest.mark.parametrize("contract", INDEX_CONTRACTS, ids=lambda contract: contract.topic.name)

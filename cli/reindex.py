@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -53,7 +52,6 @@ def reindex(
         kept_days(settings.elasticsearch.keep_days)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    logging.getLogger("elastic_transport").setLevel(logging.ERROR)
     try:
         with failures(settings), asking(settings) as client, stopping() as received:
             done = reindex(settings, contract, client, when_less.value, received.stop)

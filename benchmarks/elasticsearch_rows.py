@@ -32,6 +32,8 @@ FILLED = (
 
 _TRACE_EVERY = 100
 _QUIET_SECONDS = 1.0
+REMEMBERED_SECONDS = 10
+"""Unless `index.store.stats_refresh_interval` says else."""
 _TRACE = "".join(
     f'\n  File "/srv/model/{name}.py", line {line}, in {name}\n    return self.{name}(batch, context)'
     for name, line in (("serve", 88), ("forward", 210), ("attend", 431), ("gather", 77))
@@ -96,19 +98,23 @@ def _record(line: bytes, settings: Settings) -> tuple[str, bytes]:
     return whose.task, record.model_dump_json().encode()
 
 
-def settled_bytes(client: Client, index: str) -> int:
-    """What an index takes on disk, once it is flushed and no merge is under way. Names may be wildcards."""
+def settle(client: Client, index: str) -> None:
+    """Wait until all is on disk and no merge is under way. index: may be several names, or wildcards."""
     client.indices.flush(index=index, wait_if_ongoing=True)
     quiet_since = time.monotonic()
     while time.monotonic() - quiet_since < _QUIET_SECONDS:
-        stats = client.indices.stats(index=index, metric=["merge", "store"])["_all"]["total"]
-        if stats["merges"]["current"]:
+        if client.indices.stats(index=index, metric="merge")["_all"]["total"]["merges"]["current"]:
             quiet_since = time.monotonic()
         time.sleep(0.1)
-    return int(stats["store"]["size_in_bytes"])
 
 
-def merged_bytes(client: Client, index: str) -> int:
-    """The same, after its segments were made one."""
+def merge(client: Client, index: str) -> None:
+    """Make its segments one, and settle."""
     client.options(request_timeout=600).indices.forcemerge(index=index, max_num_segments=1)
-    return settled_bytes(client, index)
+    settle(client, index)
+
+
+def stored_bytes(client: Client, index: str) -> int:
+    """What an index takes on disk, as Elasticsearch knows it: it remembers sizes for REMEMBERED_SECONDS."""
+    stats = client.indices.stats(index=index, metric="store")["_all"]["total"]
+    return int(stats["store"]["size_in_bytes"])

@@ -11,17 +11,27 @@ from __future__ import annotations
 
 import argparse
 import threading
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from elasticsearch import Elasticsearch as Client
 from tidegate.adapters.index import run_indexer
 from tidegate.adapters.index_client import connect
 from tidegate.schemas import topics
-from tidegate.schemas.elasticsearch import IndexContract, contract_of
+from tidegate.schemas.elasticsearch import contract_of
 from tidegate.schemas.settings import Settings
 from tidegate.schemas.topics import Topic
 
-from benchmarks.elasticsearch_rows import FILLED, Load, filled_topics, merged_bytes, settled_bytes
+from benchmarks.elasticsearch_rows import (
+    FILLED,
+    REMEMBERED_SECONDS,
+    Load,
+    filled_topics,
+    merge,
+    settle,
+    stored_bytes,
+)
 
 _ROWS_A_DAY = {topics.SERVICE_METRICS_1S: 86_400, topics.SERVICE_METRICS_1M: 1440}
 """Of one series that has a request in every window."""
@@ -38,25 +48,29 @@ class Size:
     merged: int
 
 
-def sizes(client: Client, settings: Settings, contracts: list[IndexContract], note: str = "") -> list[Size]:
-    """Index these topics, and measure them. note: behind their names."""
-    counters = run_indexer(settings, contracts, bounded=True, stop=threading.Event())
-    print(counters, flush=True)
-    found = []
-    for contract in contracts:
-        alias = contract.alias(settings.elasticsearch.index_prefix)
-        client.indices.refresh(index=alias)
-        documents = int(client.count(index=alias)["count"])
-        found.append(
-            Size(
-                f"{contract.topic.name}{note}",
-                contract.topic,
-                documents,
-                settled_bytes(client, alias),
-                merged_bytes(client, alias),
-            )
-        )
-    return found
+def index(settings: Settings, wanted: Iterable[Topic], note: str = "") -> dict[str, tuple[Topic, str]]:
+    """Index these topics; by name, with the note behind it, each one's topic and alias."""
+    contracts = [contract_of(topic.name) for topic in wanted]
+    print(run_indexer(settings, contracts, bounded=True, stop=threading.Event()), flush=True)
+    return {
+        f"{contract.topic.name}{note}": (contract.topic, contract.alias(settings.elasticsearch.index_prefix))
+        for contract in contracts
+    }
+
+
+def measure(client: Client, indexed: Mapping[str, tuple[Topic, str]]) -> list[Size]:
+    """What they take before and after a merge."""
+    every = ",".join(alias for _, alias in indexed.values())
+    client.indices.refresh(index=every)
+    taken: list[dict[str, int]] = []
+    for step in (settle, merge):
+        step(client, every)
+        time.sleep(REMEMBERED_SECONDS + 1)
+        taken.append({name: stored_bytes(client, alias) for name, (_, alias) in indexed.items()})
+    return [
+        Size(name, topic, int(client.count(index=alias)["count"]), taken[0][name], taken[1][name])
+        for name, (topic, alias) in indexed.items()
+    ]
 
 
 def report(found: list[Size], requests: int) -> None:
@@ -93,11 +107,8 @@ def main() -> None:
         filled_topics(load) as settings,
         connect(settings.elasticsearch, timeout_seconds=120) as client,
     ):
-        found = sizes(client, settings, [contract_of(topic.name) for topic in FILLED])
-        found += sizes(
-            client, _compressed(settings), [contract_of(topic.name) for topic in _ROWS_A_DAY], ", best"
-        )
-        report(found, load.requests)
+        indexed = index(settings, FILLED) | index(_compressed(settings), _ROWS_A_DAY, ", best")
+        report(measure(client, indexed), load.requests)
 
 
 def _compressed(settings: Settings) -> Settings:

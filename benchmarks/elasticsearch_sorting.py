@@ -26,7 +26,7 @@ from tidegate.adapters.kafka import messages
 from tidegate.schemas.elasticsearch import IndexContract, contract_of, index_template
 from tidegate.schemas.settings import Settings
 
-from benchmarks.elasticsearch_rows import FILLED, Load, filled_topics, merged_bytes, settled_bytes
+from benchmarks.elasticsearch_rows import FILLED, Load, filled_topics, merge, settle, stored_bytes
 
 BULK_DOCUMENTS = 2000
 ASKED = 15
@@ -159,6 +159,7 @@ def _one(
         if name not in ("codec", "sort", "lifecycle")
     }
     plain["refresh_interval"] = "1s"  # as where somebody looks: segments are many and small at first
+    plain["store.stats_refresh_interval"] = "0s"
     client.indices.create(index=index, settings={"index": plain | form}, mappings=template["mappings"])
     began = time.perf_counter()
     for start in range(0, len(documents), BULK_DOCUMENTS):
@@ -167,7 +168,8 @@ def _one(
         assert attempt.indexed == len(part), attempt.retry_reason or attempt.refused[:1]
     client.indices.refresh(index=index)
     measured.speeds.append(len(documents) / (time.perf_counter() - began))
-    measured.indexed.append(settled_bytes(client, index))
+    settle(client, index)
+    measured.indexed.append(stored_bytes(client, index))
     for name, body in searches_of(contract, orjson.loads(documents[-1].body)).items():
         times = measured.searches.setdefault(name, [])
         for number in range(ASKED + 3):
@@ -176,7 +178,8 @@ def _one(
             if number >= 3:
                 times.append((time.perf_counter() - asked_at) * 1000)
         assert answer["hits"]["hits"] or body["size"] == 0, name
-    measured.merged.append(merged_bytes(client, index))
+    merge(client, index)
+    measured.merged.append(stored_bytes(client, index))
     client.indices.delete(index=index)
 
 

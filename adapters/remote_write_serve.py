@@ -17,6 +17,7 @@ from tidegate.schemas.settings import Settings
 from tidegate.schemas.signal_settings import RemoteWrite
 
 WRITE_PATH = "/api/v1/write"
+_KEEP_ALIVE_SECONDS = 120
 
 
 def application(receiver: Receiver, settings: RemoteWrite) -> Starlette:
@@ -74,6 +75,8 @@ def serve(settings: Settings, on_address: Callable[[str], None]) -> None:
             application(receiver, own),
             log_config=None,
             access_log=False,
+            # Longer than any usual scrape interval: a connection that ends just when a Prometheus writes costs a retry.
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=round(own.timeout_seconds) + 2,
         )
         with socket.create_server((own.host, own.port)) as listener:

@@ -107,6 +107,15 @@ def test_every_service_says_how_it_is() -> None:
         assert "\nUSER 10001:10001" in text
 
 
+def test_somebody_waits_for_what_ends_by_itself() -> None:
+    """Else `up --wait` takes its end for a failure."""
+    for name in ONE_SHOT:
+        waiting = [
+            one["depends_on"].get(name, {}) for one in compose.services().values() if "depends_on" in one
+        ]
+        assert {"condition": "service_completed_successfully"} in waiting, name
+
+
 def test_env_example_has_every_variable_with_its_default_and_no_other() -> None:
     read, told = compose.variables(), compose.example()
     assert told.keys() - ENDS_ON_DEFAULTS == read.keys()

@@ -134,6 +134,7 @@ class Live:
         return [change.replicas_after for change in changes(self._kafka).get("chat", [])]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_revisions_and_what_is_pending_survive_a_crash_and_a_restart(
     kafka: Kafka, local_stack: LocalStack, flink_cluster: str, tmp_path: Path

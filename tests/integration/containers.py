@@ -51,10 +51,14 @@ def docker(*arguments: str, timeout: float = 120, check: bool = True) -> subproc
 def missing() -> str | None:
     """Why no image can be built here; None where it can."""
     try:
-        if docker("version", check=False).returncode != 0:
-            return "no Docker daemon answers"
+        version = docker("version", "--format", "{{.Client.Version}}", check=False)
     except FileNotFoundError:
         return "needs Docker"
+    if version.returncode != 0:
+        return "no Docker daemon answers"
+    # From 23 on, what understands the Dockerfiles' mounts is a plugin.
+    if int(version.stdout.partition(".")[0]) >= 23 and docker("buildx", "version", check=False).returncode:
+        return "needs Docker's plugin buildx"
     if docker("image", "inspect", BASE, check=False).returncode == 0:
         return None
     pulled = docker("pull", "--quiet", BASE, timeout=300, check=False)

@@ -23,6 +23,13 @@ pytestmark = pytest.mark.timeout(containers.BUILD_SECONDS + 300)
 IMAGES = ("jobs", "adapters")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _docker() -> None:
+    """Before any server is started for nothing."""
+    if (reason := containers.missing()) is not None:
+        pytest.skip(reason)
+
+
 def lines(count: int) -> list[RawLine]:
     """Of all kinds, over two minutes and more, and some that are none."""
     draw = random.Random(11)

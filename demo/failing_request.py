@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import orjson
@@ -23,12 +24,14 @@ class LookedUp:
     output: str
 
 
-def look_up(ground: Ground) -> LookedUp | None:
-    """The newest request that a replica failed; None where none has. Its log lines must be indexed.
+def look_up(ground: Ground, before_ms: int) -> LookedUp | None:
+    """The newest request that a replica failed and that began before this; None where there is none.
+
+    Its log lines must be indexed. before_ms: since 1970; one of the day's requests has seconds around its own.
 
     Raises DemoFailed when `tidegate trace` doesn't find it.
     """
-    request_id = _newest_failure(ground.access_log)
+    request_id = _newest_failure(ground.access_log, before_ms)
     if request_id is None:
         return None
     result = subprocess.run(
@@ -47,12 +50,14 @@ def look_up(ground: Ground) -> LookedUp | None:
     return LookedUp(f"{ground.shown_command()} trace {request_id}", result.stdout)
 
 
-def _newest_failure(access_log: Path) -> str | None:
+def _newest_failure(access_log: Path, before_ms: int) -> str | None:
     newest = None
     for line in _whole_lines(access_log):
         if b'"response_code":503' in line and b'"response_code_details":"via_upstream"' in line:
-            newest = line
-    return None if newest is None else str(orjson.loads(newest)["request_id"])
+            failed = orjson.loads(line)
+            if datetime.fromisoformat(failed["start_time"]).timestamp() * 1000 < before_ms:
+                newest = str(failed["request_id"])
+    return newest
 
 
 def _whole_lines(path: Path) -> Iterator[bytes]:

@@ -54,7 +54,7 @@ def play(settings: Settings, plan: Plan, teller: Teller) -> Measures:
             _tell(teller, watch.measures())
             raise
         measures = watch.measures()
-        looked_up = failing_request.look_up(ground) if measures.agrees else None
+        looked_up = failing_request.look_up(ground, measures.load_end_ms) if measures.agrees else None
         keep = plan.keep
     finally:
         if not keep:

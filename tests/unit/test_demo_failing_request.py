@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import sys
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,12 @@ from tidegate.demo.failure import DemoFailed
 from tidegate.demo.ground import Ground
 from tidegate.demo.scenario import DEMO
 from tidegate.schemas.settings import Settings, Stack
+from tidegate.schemas.timestamps import to_text
 
-from tests.lines import line
+from tests.lines import at, line
+
+END = datetime.fromisoformat(at(30))
+END_MS = round(END.timestamp() * 1000)
 
 
 @dataclass(frozen=True)
@@ -49,21 +54,23 @@ def test_it_is_the_newest_that_a_replica_failed(tmp_path: Path) -> None:
     lines = [
         failed("older"),
         failed("newest"),
+        failed("of-the-closing", start_time=to_text(END)),
         failed("of-the-gateway", response_code_details="no_healthy_upstream"),
         failed("well", response_code=200),
         failed("half-written"),
     ]
-    looked_up = failing_request.look_up(ground(tmp_path, lines))
+    looked_up = failing_request.look_up(ground(tmp_path, lines), END_MS)
     assert looked_up is not None
     assert looked_up.output == "trace newest\n"
     assert looked_up.command.endswith(" trace newest")
 
 
 def test_without_a_failure_there_is_nothing_to_look_up(tmp_path: Path) -> None:
-    assert failing_request.look_up(ground(tmp_path, [failed("well", response_code=200), ""])) is None
+    lines = [failed("well", response_code=200), ""]
+    assert failing_request.look_up(ground(tmp_path, lines), END_MS) is None
 
 
 def test_one_that_is_not_found_fails_the_demo(tmp_path: Path) -> None:
     without = ground(tmp_path, [failed("newest"), ""], 'sys.exit("nothing is known of it")')
     with pytest.raises(DemoFailed, match=r"trace newest(.|\n)*nothing is known of it"):
-        failing_request.look_up(without)
+        failing_request.look_up(without, END_MS)

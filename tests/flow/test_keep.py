@@ -75,6 +75,7 @@ def lone_cluster(flink_cluster: str) -> Iterator[str]:
     until(lambda: alive(flink_cluster) == [], "the job has ended")
 
 
+@pytest.mark.slow
 def test_a_job_that_the_cluster_lost_goes_on_from_its_checkpoint_and_no_line_is_counted_twice(
     kafka: Kafka, lone_cluster: str, tmp_path: Path
 ) -> None:

@@ -88,6 +88,7 @@ def test_a_line_after_its_second_has_closed_goes_whole_to_the_late_topic(setting
     assert problems(written, placed, settings) == []
 
 
+@pytest.mark.slow
 def test_a_replayed_topic_gives_the_same_rows_and_documents(
     settings: Settings, elasticsearch: Elasticsearch
 ) -> None:

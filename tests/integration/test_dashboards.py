@@ -129,6 +129,7 @@ def test_every_query_of_every_dashboard_finds_data_and_the_right_rows(
     assert ages["minutes"] == 0
 
 
+@pytest.mark.slow
 def test_values_that_are_picked_one_by_one_find_the_same_and_seconds_are_found_as_minutes(
     filled: Filled, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -163,7 +163,8 @@ def test_the_limit_followed_the_replicas_that_left_and_the_summary_says_how_soon
     seen, settled, decided, applied, before, after = map(float, cut.groups())
     assert seen <= settled <= decided <= applied
     assert round(settled - seen, 1) >= 1.9, "a lower count settles after two seconds, each shown to a tenth"
-    assert (before, after) == (pytest.approx(100, abs=10), pytest.approx(100, abs=10))
+    # A bucket is filled once a second: in the few seconds of this short day one more or less is a fifth.
+    assert (before, after) == (pytest.approx(100, abs=25), pytest.approx(100, abs=25))
 
 
 def test_the_gateway_admitted_what_the_replicas_that_stayed_can_take(short_demo: Run) -> None:

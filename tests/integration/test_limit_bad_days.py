@@ -133,6 +133,7 @@ def test_kafka_away_leaves_the_limits_alone_and_loses_nothing(
         world.end()
 
 
+@pytest.mark.slow
 def test_a_controller_ends_when_told_to_though_kafka_is_away(own_kafka: LocalStack, tmp_path: Path) -> None:
     world = World(own_kafka.settings.kafka, tmp_path)
     try:
@@ -287,6 +288,7 @@ def test_a_cut_over_an_edit_tells_of_both(world: World) -> None:
 # Silence
 
 
+@pytest.mark.slow
 def test_a_silent_source_holds_the_limit_and_when_it_speaks_again_it_goes_on(
     kafka: Kafka, tmp_path: Path
 ) -> None:

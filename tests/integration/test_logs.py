@@ -115,7 +115,8 @@ def run(settings: Settings, *arguments: str, code: int = 0) -> str:
 
 def found(settings: Settings, *arguments: str) -> list[str]:
     """The request ids, or messages' first lines, that `tidegate logs` gives."""
-    lines = [json.loads(text) for text in run(settings, "logs", "--json", *arguments).splitlines()]
+    told = run(settings, "logs", "--json", "--since", "1d", *arguments)
+    lines = [json.loads(text) for text in told.splitlines()]
     return [one.get("message", "").partition("\n")[0] or one["request_id"] for one in lines]
 
 
@@ -147,7 +148,7 @@ def test_logs_are_found_by_what_they_say(logged: Settings) -> None:
     assert set(found(logged, "--severity", "warn")) == {ALIGNED, RECORD.partition("\n")[0]}
     assert found(logged, "--task", "chat", "--grep", r"shapes \(3,4\)") == [RECORD.partition("\n")[0]]
     assert found(logged, "--grep", "QUICK-0") == ["quick-0001"]
-    text = run(logged, "logs", "--task", "chat", "--severity", "error")
+    text = run(logged, "logs", "--since", "1d", "--task", "chat", "--severity", "error")
     assert "ValueError: shapes (3,4) and (5,) not aligned" in text
     assert "no line matches" in run(logged, "logs", "--task", "nobody", code=1)
     assert "no status" in run(logged, "logs", "--status", "often", code=2)

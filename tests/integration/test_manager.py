@@ -652,6 +652,7 @@ def _kill_kafka(stack: LocalStack) -> None:
     until(lambda: is_free(port))  # so that it comes back where it was
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("kafka_server")  # its parts are there, or the test is skipped with the reason
 def test_without_kafka_nothing_is_changed_and_no_audit_is_lost(
     tmp_path: Path, own_stack: LocalStack, kubernetes_api: KubernetesApi

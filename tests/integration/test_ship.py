@@ -423,6 +423,7 @@ def test_a_broker_that_dies_and_comes_back_has_every_line(own_stack: LocalStack,
     assert sorted(map(number_of, place.arrived())) == list(range(2000))
 
 
+@pytest.mark.slow
 def test_it_may_start_before_kafka_and_end_while_kafka_is_away(own_stack: LocalStack, tmp_path: Path) -> None:
     place = away(own_stack, tmp_path)
     own_stack.kill("kafka")

@@ -49,6 +49,7 @@ def indexed(elasticsearch: Elasticsearch) -> int:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_a_killed_elasticsearch_that_comes_back_misses_nothing(kafka: Kafka, own_stack: LocalStack) -> None:
     count = 9000
     elasticsearch = own_stack.settings.elasticsearch

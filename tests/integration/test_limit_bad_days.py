@@ -685,6 +685,7 @@ def test_a_thousand_tasks_that_change_at_once_all_get_their_limits_and_cuts_dont
 CLIENTS = "qps_per_replica: 10, clients: {limit_qps: 15, named: {greedy: 5, batch: 30}}"
 
 
+@pytest.mark.slow
 def test_a_greedy_client_is_refused_at_its_own_rate_and_the_others_get_through(
     kafka: Kafka, tmp_path: Path
 ) -> None:

@@ -115,6 +115,7 @@ def test_another_controller_that_comes_takes_nothing_from_the_one_that_leads(wor
     world.until_applied(10)
 
 
+@pytest.mark.slow
 def test_a_leader_that_was_frozen_does_no_harm_when_it_wakes(world: World) -> None:
     ready(world)
     first = world.controller()

@@ -261,6 +261,7 @@ def test_a_refused_batch_of_good_lines_is_sent_line_by_line(place: Place) -> Non
     assert sorted(map(number_of, place.arrived())) == list(range(300))
 
 
+@pytest.mark.slow
 def test_a_topic_that_is_deleted_is_made_again(place: Place) -> None:
     with LogShipper(place.settings()) as shipper:
         place.write(numbered(*range(100)))

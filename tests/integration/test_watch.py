@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 
 import orjson
+import pytest
 from confluent_kafka import KafkaError
 from confluent_kafka.admin import AdminClient
 from tidegate.adapters.kafka import ensure_topics, messages
@@ -130,6 +131,7 @@ def test_while_kafka_is_away_the_newest_row_of_each_task_is_kept(
     assert len(rows) < 10
 
 
+@pytest.mark.slow
 def test_a_topic_that_was_removed_is_made_again(kafka: Kafka) -> None:
     with Running(kafka) as source:
         source.queue.put(row(4))

@@ -84,6 +84,7 @@ EVERY_TRAIT = {
 }
 
 
+@pytest.mark.slow
 def test_the_strategies_reach_every_kind_of_line() -> None:
     seen: set[str] = set()
 

@@ -183,7 +183,7 @@ def test_in_time_the_limit_is_reached_but_for_the_deadband(
 ) -> None:
     target = capacity.limit_qps(replicas) / gateways
     now_ms = in_force.pushed_ms if in_force else 0
-    for _ in range(4000):
+    for _ in range(8000):  # a push and a wait each: steps of 1 % come to any limit from any other
         decision = decide(capacity, pace, in_force, replicas=replicas, gateways=gateways, now_ms=now_ms)
         if isinstance(decision, Push):
             in_force = pushed(decision, now_ms)

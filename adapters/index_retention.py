@@ -83,7 +83,8 @@ def day_indices(client: Client, elasticsearch: Elasticsearch) -> list[DayIndex]:
     found: list[DayIndex] = []
     for contract in INDEX_CONTRACTS:
         if contract.time_field is not None:
-            found += _of(client, elasticsearch, contract, days[contract.topic.name])
+            stats = _stats(client, contract.pattern(elasticsearch.index_prefix))
+            found += _of(client, elasticsearch, contract, days[contract.topic.name], stats)
     return sorted(found, key=lambda one: (one.day, one.name))
 
 
@@ -106,7 +107,7 @@ def room(client: Client, elasticsearch: Elasticsearch, requests: Requests) -> li
         keep_days = days.get(contract.topic.name)
         known = [
             (index.store_bytes, requests.by_day[index.day])
-            for index in _of(client, elasticsearch, contract, keep_days or 0)
+            for index in _of(client, elasticsearch, contract, keep_days or 0, stats)
             if requests.by_day.get(index.day)
         ]
         per_million = sum(each for each, _ in known) / sum(each for _, each in known) * 1e6 if known else None
@@ -143,9 +144,12 @@ def requests(client: Client, elasticsearch: Elasticsearch) -> Requests:
 
 
 def _of(
-    client: Client, elasticsearch: Elasticsearch, contract: IndexContract, keep_days: int
+    client: Client,
+    elasticsearch: Elasticsearch,
+    contract: IndexContract,
+    keep_days: int,
+    stats: Mapping[str, Any],
 ) -> Iterator[DayIndex]:
-    stats = _stats(client, contract.pattern(elasticsearch.index_prefix))
     for index in family(client, contract, elasticsearch.index_prefix):
         if index.day is not None:
             one = stats.get(index.name, {})

@@ -23,7 +23,7 @@ from tidegate.adapters.index_client import connect
 from tidegate.adapters.index_documents import Document, DocumentMaker, Position, Received
 from tidegate.adapters.index_templates import detect_features
 from tidegate.adapters.kafka import messages
-from tidegate.schemas.elasticsearch import IndexContract, contract_of, index_template
+from tidegate.schemas.elasticsearch import IndexContract, contract_of, index_sort, index_template
 from tidegate.schemas.settings import Settings
 
 from benchmarks.elasticsearch_rows import FILLED, Load, filled_topics, merge, settle, stored_bytes
@@ -38,12 +38,8 @@ _LOG_TIME = "@timestamp"
 
 
 def _sort(*fields: str) -> dict[str, Any]:
-    """Index settings; a minus before a field: the largest first."""
-    names = [name.removeprefix("-") for name in fields]
-    return {
-        "sort.field": names,
-        "sort.order": ["desc" if name.startswith("-") else "asc" for name in fields],
-    }
+    """Index settings, by the fields of a contract's `sort`."""
+    return {"sort": index_sort(fields)}
 
 
 _BY_LEVEL = ("level", "task", "replica", _ROW_TIME)

@@ -197,7 +197,7 @@ def _print(lines: Iterable[LogLine], *, json: bool) -> None:
 def as_text(line: LogLine) -> str:
     """One line for people; a stack trace stands below its record, indented."""
     told = line.fields
-    at = f"{line.at:%Y-%m-%d %H:%M:%S}.{line.at.microsecond // 1000:03d}"
+    at = f"{line.at:%Y-%m-%d} {_clock(line.at)}"
     whose = f"{told.get('department')}/{told.get('task')}"
     if line.kind == "service":
         text = str(told.get("message", "")).replace("\n", "\n    ")
@@ -252,11 +252,14 @@ def _print_records(story: Story) -> None:
     typer.echo("\nwhat the service wrote")
     for record in story.records:
         told = record.fields
-        at = f"{record.at:%H:%M:%S}.{record.at.microsecond // 1000:03d}"
         whose = f"{told.get('department')}/{told.get('task')}, replica {told.get('replica')}"
-        typer.echo(f"{told.get('severity') or '-':8} {at}, {whose}")
+        typer.echo(f"{told.get('severity') or '-':8} {_clock(record.at)}, {whose}")
         for line in str(told.get("message", "")).splitlines():
             typer.echo(f"         {line}")
+
+
+def _clock(moment: datetime) -> str:
+    return f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}"
 
 
 def _milliseconds(text: str) -> float:

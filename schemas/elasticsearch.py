@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -176,6 +176,14 @@ def contract_of(name: str) -> IndexContract:
     raise ValueError(f"topic {name!r} is not one that tidegate indexes; there are {known}")
 
 
+def index_sort(fields: Sequence[str]) -> dict[str, list[str]]:
+    """Elasticsearch's `index.sort`; a minus before a field: the largest first."""
+    return {
+        "field": [name.removeprefix("-") for name in fields],
+        "order": ["desc" if name.startswith("-") else "asc" for name in fields],
+    }
+
+
 def index_template(
     contract: IndexContract, elasticsearch: Elasticsearch, features: Features
 ) -> dict[str, Any]:
@@ -187,10 +195,7 @@ def index_template(
     if elasticsearch.refresh_seconds is not None:
         settings["refresh_interval"] = f"{elasticsearch.refresh_seconds * 1000:.0f}ms"
     if elasticsearch.sorted_indices and contract.sort:
-        settings["sort"] = {
-            "field": [name.removeprefix("-") for name in contract.sort],
-            "order": ["desc" if name.startswith("-") else "asc" for name in contract.sort],
-        }
+        settings["sort"] = index_sort(contract.sort)
     if contract.topic.name in elasticsearch.best_compression:
         settings["codec"] = "best_compression"
     if contract.raw:

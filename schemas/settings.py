@@ -154,7 +154,8 @@ class Elasticsearch(_Group):
         description="topics whose indices are a quarter to a third smaller, and slower to fetch many documents from",
     )
     sorted_indices: bool = Field(
-        True, description="rows lie on disk by level, task, replica and time, logs by time; for new indices"
+        True,
+        description="rows lie on disk by level, task, replica and time, logs by task, newest first; for new indices",
     )
     keep_days: dict[str, Annotated[int, Field(ge=1, le=36_500)]] = Field(
         default_factory=dict, description="by topic, instead of the default: days that are kept beside today"

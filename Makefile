@@ -6,7 +6,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TAG ?= local
-PACKAGES := schemas artifacts jobs adapters stack demo dashboards ui cli
 
 .PHONY: help setup demo dashboards images test test-slow test-fast lint format bench soak pin clean
 .DEFAULT_GOAL := help
@@ -23,7 +22,6 @@ $(READY): requirements/pinned.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/pinned.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@mkdir -p build/src/tidegate && for p in $(PACKAGES); do ln -sfn ../../../$$p build/src/tidegate/$$p; done
 	@touch $(READY)
 
 demo: setup ## a real Envoy with a dozen tasks, and their metrics live in the terminal
@@ -49,7 +47,7 @@ test-fast: setup ## what needs no server
 lint: setup ## ruff, mypy and the import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy $(foreach p,$(PACKAGES),-p tidegate.$(p))
+	$(BIN)/mypy -p tidegate
 	$(BIN)/lint-imports
 
 format: setup ## ruff's formatter, and what it can mend

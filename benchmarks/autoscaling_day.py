@@ -16,9 +16,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tidegate.jobs.logic.autoscaling import SignalMemory, decide
+from tidegate.jobs.logic.profile.autoscaling import SignalMemory, decide
 from tidegate.schemas.autoscaling_policy import AutoscalingPolicy, Schedule, Targets
-from tidegate.schemas.resource_rows import TaskProfile
+from tidegate.schemas.rows.resources import TaskProfile
 from tidegate.schemas.timestamps import from_epoch_ms
 
 START_MS = 1_795_478_400_000  # 2026-11-24T00:00:00Z, a Tuesday

@@ -19,11 +19,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from tidegate.schemas.limit_rows import RateLimitRow
-
 from benchmarks.live import servers
 from benchmarks.loop import QPS_PER_REPLICA, REPLICAS, Load, Loop, closed_loop
-from tests.waiting import until
+from tests.support.waiting import until
+from tidegate.schemas.rows.limits import RateLimitRow
 
 _FEWEST, _MOST = 2, 6
 _FLAP_EVERY_SECONDS = 3.0

@@ -11,16 +11,16 @@ from datetime import UTC, datetime
 
 import orjson
 from elasticsearch import Elasticsearch as Client
-from tidegate.adapters.kafka import ensure_topics
-from tidegate.adapters.ship_services import Whose, message_of
-from tidegate.jobs import environment, service_metrics
-from tidegate.jobs.logic.identity import of_cluster
-from tidegate.schemas import topics
-from tidegate.schemas.settings import Settings
 
 from benchmarks.lines import Shape, batches
 from benchmarks.live import servers
 from benchmarks.service_metrics import fill
+from tidegate.adapters.kafka.client import ensure_topics
+from tidegate.adapters.shipping.services import Whose, message_of
+from tidegate.jobs import environment, service_metrics
+from tidegate.jobs.logic.identity import of_cluster
+from tidegate.schemas import topics
+from tidegate.schemas.settings import Settings
 
 FILLED = (
     topics.ACCESS_LOGS,

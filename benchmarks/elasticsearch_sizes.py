@@ -16,12 +16,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from elasticsearch import Elasticsearch as Client
-from tidegate.adapters.index import run_indexer
-from tidegate.adapters.index_client import connect
-from tidegate.schemas import topics
-from tidegate.schemas.elasticsearch import contract_of
-from tidegate.schemas.settings import Settings
-from tidegate.schemas.topics import Topic
 
 from benchmarks.elasticsearch_rows import (
     FILLED,
@@ -32,6 +26,12 @@ from benchmarks.elasticsearch_rows import (
     settle,
     stored_bytes,
 )
+from tidegate.adapters.indexing.client import connect
+from tidegate.adapters.indexing.indexer import run_indexer
+from tidegate.schemas import topics
+from tidegate.schemas.elasticsearch import contract_of
+from tidegate.schemas.settings import Settings
+from tidegate.schemas.topics import Topic
 
 _ROWS_A_DAY = {topics.SERVICE_METRICS_1S: 86_400, topics.SERVICE_METRICS_1M: 1440}
 """Of one series that has a request in every window."""

@@ -18,15 +18,15 @@ from typing import Any
 
 import orjson
 from elasticsearch import Elasticsearch as Client
-from tidegate.adapters.index_bulk import attempt_bulk
-from tidegate.adapters.index_client import connect
-from tidegate.adapters.index_documents import Document, DocumentMaker, Position, Received
-from tidegate.adapters.index_templates import detect_features
-from tidegate.adapters.kafka import messages
-from tidegate.schemas.elasticsearch import IndexContract, contract_of, index_sort, index_template
-from tidegate.schemas.settings import Settings
 
 from benchmarks.elasticsearch_rows import FILLED, Load, filled_topics, merge, settle, stored_bytes
+from tidegate.adapters.indexing.bulk import attempt_bulk
+from tidegate.adapters.indexing.client import connect
+from tidegate.adapters.indexing.documents import Document, DocumentMaker, Position, Received
+from tidegate.adapters.indexing.templates import detect_features
+from tidegate.adapters.kafka.client import messages
+from tidegate.schemas.elasticsearch import IndexContract, contract_of, index_sort, index_template
+from tidegate.schemas.settings import Settings
 
 BULK_DOCUMENTS = 2000
 ASKED = 15

@@ -20,13 +20,14 @@ import orjson
 from confluent_kafka import Producer
 from elasticsearch import Elasticsearch as Client
 from elasticsearch.helpers import streaming_bulk
-from tidegate.adapters.index import run_indexer
-from tidegate.adapters.index_client import connect
-from tidegate.adapters.index_documents import Document, DocumentMaker, Position, Received
-from tidegate.adapters.index_templates import detect_features
-from tidegate.adapters.kafka import ensure_topics
+
+from tidegate.adapters.indexing.client import connect
+from tidegate.adapters.indexing.documents import Document, DocumentMaker, Position, Received
+from tidegate.adapters.indexing.indexer import run_indexer
+from tidegate.adapters.indexing.templates import detect_features
+from tidegate.adapters.kafka.client import ensure_topics
 from tidegate.schemas.elasticsearch import IndexContract, contract_of, index_template
-from tidegate.schemas.rows import ServiceMetricsRow
+from tidegate.schemas.rows.service_metrics import ServiceMetricsRow
 from tidegate.schemas.settings import Elasticsearch, Indexer, Settings, Stack
 from tidegate.schemas.timestamps import from_epoch_ms, to_text
 from tidegate.stack import local_stack

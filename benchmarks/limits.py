@@ -21,21 +21,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
-from tidegate.adapters.limit_target_file import EnvoyFileTarget
-from tidegate.adapters.limit_target_kubernetes import KubernetesTarget
-from tidegate.adapters.limit_targets import Target
-from tidegate.jobs.logic.envoy_limits import TaskKey
-from tidegate.jobs.logic.rate_limits import token_bucket
+
+from benchmarks.live import servers
+from tests.support.kubernetes_api import KubernetesApi
+from tests.support.limit_world import GATEWAY, QPS, World, envoys
+from tests.support.waiting import until
+from tidegate.adapters.limiting.targets.base import Target
+from tidegate.adapters.limiting.targets.file import EnvoyFileTarget
+from tidegate.adapters.limiting.targets.kubernetes import KubernetesTarget
+from tidegate.jobs.logic.limits.envoy_limits import TaskKey
+from tidegate.jobs.logic.limits.rate_limits import token_bucket
 from tidegate.schemas.catalog import Gateway
-from tidegate.schemas.limit_rows import RateLimitRow
+from tidegate.schemas.rows.limits import RateLimitRow
 from tidegate.schemas.settings import Kafka
 from tidegate.schemas.timestamps import to_epoch_ms
 from tidegate.stack.kubernetes_api import API_SERVER, ETCD, add_kubernetes_api
-
-from benchmarks.live import servers
-from tests.integration.limit_world import GATEWAY, QPS, World, envoys
-from tests.kubernetes_api import KubernetesApi
-from tests.waiting import until
 
 BEFORE, CUT_TO, RAISED_TO = 4, 2, 8
 _WAIT_SECONDS = 240.0

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
-from tests.lines import cluster, record
+from tests.support.lines import cluster, record
 
 BLOCK_LINES = 10_000
 """Lines drawn at once; a block depends on the shape and its own number only."""

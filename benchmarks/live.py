@@ -22,6 +22,8 @@ from types import TracebackType
 from typing import Any
 
 from confluent_kafka import KafkaError, Message, Producer
+
+from benchmarks.lines import Shape, batches
 from tidegate.demo import flink_job
 from tidegate.demo.failure import DemoFailed
 from tidegate.jobs import cluster, service_metrics
@@ -29,8 +31,6 @@ from tidegate.schemas.settings import CONFIG_FILE, Kafka, Settings, Stack
 from tidegate.schemas.topics import ACCESS_LOGS
 from tidegate.stack import local_stack
 from tidegate.stack.local import LocalStack
-
-from benchmarks.lines import Shape, batches
 
 TAIL_SECONDS = 10
 """A gateway goes on for so long after the seconds that count, so that they close."""

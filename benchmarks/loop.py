@@ -20,23 +20,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tidegate.adapters.kafka import ensure_topics, messages
-from tidegate.adapters.limit_target_file import EnvoyFileTarget
+from tests.support.waiting import until
+from tidegate.adapters.kafka.client import ensure_topics, messages
+from tidegate.adapters.limiting.targets.file import EnvoyFileTarget
 from tidegate.demo import envoy_config
 from tidegate.demo.director import Director
 from tidegate.demo.envoy_config import PATH_PREFIX, TASK_HEADER
 from tidegate.demo.parts import Controller, Gateway, Replicas, Watcher
 from tidegate.demo.scenario import Latency, Replica, Scenario, Task, Version
-from tidegate.jobs.logic.envoy_limits import Limit, TaskKey
+from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
 from tidegate.schemas import topics
-from tidegate.schemas.limit_rows import RateLimitRow, ReplicaChange
+from tidegate.schemas.rows.limits import RateLimitRow, ReplicaChange
 from tidegate.schemas.settings import CONFIG_FILE, Kafka, Settings, Stack
 from tidegate.schemas.topics import ALL_TOPICS
 from tidegate.stack import state
 from tidegate.stack.envoy import EnvoyServer
 from tidegate.stack.local import LocalStack
-
-from tests.waiting import until
 
 GATEWAY = "loop-gateway"
 DEPARTMENT, TASK = "vision", "chat"

@@ -24,17 +24,17 @@ from itertools import count
 
 import numpy as np
 from confluent_kafka import Producer
-from tidegate.demo.feed import Feed
-from tidegate.jobs import service_metrics, task_profile
-from tidegate.schemas import topics
-from tidegate.schemas.resource_rows import TaskProfile
-from tidegate.schemas.settings import Kafka, Settings
-from tidegate.schemas.timestamps import from_epoch_ms, to_epoch_ms
 
 from benchmarks.lines import Shape
 from benchmarks.live import TAIL_SECONDS, Gateway, Running, SentSecond, running_job
 from benchmarks.visibility import figures
-from tests.limit_rows import replicas_row
+from tests.support.limit_rows import replicas_row
+from tidegate.demo.feed import Feed
+from tidegate.jobs import service_metrics, task_profile
+from tidegate.schemas import topics
+from tidegate.schemas.rows.resources import TaskProfile
+from tidegate.schemas.settings import Kafka, Settings
+from tidegate.schemas.timestamps import from_epoch_ms, to_epoch_ms
 
 WARM_UP_SECONDS = 75
 """A profile is over a minute at most; before that, a task may have had no request at all."""

@@ -11,14 +11,14 @@ import argparse
 from collections.abc import Iterator
 
 import orjson
+
+from benchmarks.index import START_MS
+from benchmarks.service_metrics import Run, fill, further, in_turns, kafka_for, measured
 from tidegate.jobs import environment, resource_metrics
 from tidegate.jobs.kafka_tables import messages_table
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Settings
 from tidegate.schemas.timestamps import from_epoch_ms, to_text
-
-from benchmarks.index import START_MS
-from benchmarks.service_metrics import Run, fill, further, in_turns, kafka_for, measured
 
 PODS = 5
 SCRAPE_SECONDS = 15

@@ -24,14 +24,14 @@ from typing import Any
 
 import psutil
 from confluent_kafka import Producer
-from tidegate.adapters.kafka import ensure_topics
+
+from benchmarks.lines import BLOCK_LINES, Shape, batches
+from tidegate.adapters.kafka.client import ensure_topics
 from tidegate.jobs import environment, service_metrics
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Kafka, Settings, Stack
 from tidegate.schemas.topics import Topic
 from tidegate.stack import local_stack
-
-from benchmarks.lines import BLOCK_LINES, Shape, batches
 
 _BOUNDED = environment.Where(bounded=True)
 _FLOOR_COLUMNS = """

@@ -22,13 +22,13 @@ from pathlib import Path
 
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
-from tidegate.adapters.kafka import ensure_topics
-from tidegate.adapters.ship import LogShipper
+
+from benchmarks.lines import Shape, batches
+from tidegate.adapters.kafka.client import ensure_topics
+from tidegate.adapters.shipping.shipper import LogShipper
 from tidegate.schemas.settings import Kafka, Settings, Shipper, Stack
 from tidegate.schemas.topics import ACCESS_LOGS, DEAD_LETTERS
 from tidegate.stack import local_stack
-
-from benchmarks.lines import Shape, batches
 
 MEMORY_LINES = 50_000
 FLOOR_BATCH = 170

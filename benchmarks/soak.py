@@ -19,15 +19,15 @@ from pathlib import Path
 
 import orjson
 from confluent_kafka import Message
-from tidegate.adapters.line_counts import newest
+
+from benchmarks.lines import Shape
+from benchmarks.live import LEAD_SECONDS, TAIL_SECONDS, Gateway, Running, running_job
+from tidegate.adapters.queries.line_counts import newest
 from tidegate.demo.feed import Feed, late_lines
 from tidegate.jobs import service_metrics
 from tidegate.schemas import topics
 from tidegate.schemas.timestamps import from_epoch_ms
 from tidegate.stack import processes, state
-
-from benchmarks.lines import Shape
-from benchmarks.live import LEAD_SECONDS, TAIL_SECONDS, Gateway, Running, running_job
 
 WARM_UP_SECONDS = 180
 SAMPLE_SECONDS = 15

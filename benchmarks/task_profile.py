@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Sequence
 
 import orjson
-from tidegate.jobs.logic.task_profile import TaskKnown
-from tidegate.jobs.logic.task_traffic import SecondsHeard
-from tidegate.schemas.signal_settings import ProfileSettings
+
+from tidegate.jobs.logic.profile.task_profile import TaskKnown
+from tidegate.jobs.logic.profile.task_traffic import SecondsHeard
+from tidegate.schemas.settings.signals import ProfileSettings
 from tidegate.schemas.timestamps import from_epoch_ms, to_text
 
 START_MS = 1_795_514_400_000

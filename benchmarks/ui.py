@@ -13,14 +13,13 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from tests.support.browser import Browser, browser_at
+from tests.support.indexing import fill, of_our_own
+from tests.support.ui_rows import fleet, names
+from tests.support.ui_server import UiServer, ui_serving
+from tests.support.waiting import until
 from tidegate.schemas.settings import Settings, Stack
 from tidegate.stack import local_stack
-
-from tests.integration.browser import Browser, browser_at
-from tests.integration.indexing import fill, of_our_own
-from tests.integration.ui_server import UiServer, ui_serving
-from tests.ui_rows import fleet, names
-from tests.waiting import until
 
 FLEETS = {"10 tasks": (2, 5), "1,000 tasks": (20, 50)}
 # Since the page was asked for, until a table or a chart had its rows for the first time.

@@ -25,17 +25,17 @@ import numpy.typing as npt
 import orjson
 from confluent_kafka import Message
 from elasticsearch import ApiError
-from tidegate.adapters.index_client import connect
-from tidegate.adapters.line_counts import newest
+
+from benchmarks.lines import Shape
+from benchmarks.live import LEAD_SECONDS, TAIL_SECONDS, Gateway, Running, SentSecond, running_job
+from tidegate.adapters.indexing.client import connect
+from tidegate.adapters.queries.line_counts import newest
 from tidegate.demo.feed import Feed
 from tidegate.demo.parts import Indexer
 from tidegate.schemas import topics
 from tidegate.schemas.elasticsearch import contract_of
 from tidegate.schemas.settings import Elasticsearch, Settings
 from tidegate.schemas.timestamps import from_epoch_ms
-
-from benchmarks.lines import Shape
-from benchmarks.live import LEAD_SECONDS, TAIL_SECONDS, Gateway, Running, SentSecond, running_job
 
 WARM_UP_SECONDS = 20
 KAFKA_TARGET_SECONDS, KAFKA_AIM_SECONDS = 5, 3

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 
 import orjson
 from pyflink.common import Row, Types
+
+from benchmarks.index import START_MS, metrics_rows
+from benchmarks.service_metrics import Run, Work, fill, further, in_turns, kafka_for, measured
 from tidegate.jobs import alerts, environment, task_profile
 from tidegate.schemas import alert_rules, topics
 from tidegate.schemas.settings import Settings
 from tidegate.schemas.timestamps import from_epoch_ms, to_text
-
-from benchmarks.index import START_MS, metrics_rows
-from benchmarks.service_metrics import Run, Work, fill, further, in_turns, kafka_for, measured
 
 if TYPE_CHECKING:
     from pyflink.table import StreamTableEnvironment

@@ -13,6 +13,7 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+
 from tidegate.schemas.settings import Settings, SettingsError, load
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130

@@ -14,7 +14,8 @@ from tidegate.schemas.settings import Settings
 def failures(settings: Settings) -> Iterator[None]:
     """Within the block known errors become the command's. A reader of our output that has enough ends the block."""
     from confluent_kafka import KafkaException
-    from tidegate.adapters.kafka import KafkaUnavailable
+
+    from tidegate.adapters.kafka.client import KafkaUnavailable
     from tidegate.schemas.catalog import CatalogError
 
     try:

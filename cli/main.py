@@ -7,33 +7,34 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from tidegate.cli import app_context
-from tidegate.cli.alerts import alerts
-from tidegate.cli.autoscale import autoscale
-from tidegate.cli.catalog import catalog
-from tidegate.cli.demo import demo
-from tidegate.cli.doctor import doctor
-from tidegate.cli.index import index
-from tidegate.cli.jobs import run, submit
-from tidegate.cli.keep import keep
-from tidegate.cli.limit import limit
-from tidegate.cli.limits import limits
-from tidegate.cli.logs import logs, trace
-from tidegate.cli.manager import manager
-from tidegate.cli.prepare import prepare
-from tidegate.cli.profile import profile
-from tidegate.cli.reindex import reindex
-from tidegate.cli.remote_write import remote_write
-from tidegate.cli.replay import replay
-from tidegate.cli.replay_limits import replay_limits
-from tidegate.cli.report import report
-from tidegate.cli.retention import retention
-from tidegate.cli.schemas import schemas
-from tidegate.cli.ship import ship
-from tidegate.cli.stack import down, status, up
-from tidegate.cli.ui import ui
-from tidegate.cli.watch import watch
-from tidegate.cli.windows import windows
+from tidegate.cli.elasticsearch.index import index
+from tidegate.cli.elasticsearch.reindex import reindex
+from tidegate.cli.elasticsearch.retention import retention
+from tidegate.cli.ingest.remote_write import remote_write
+from tidegate.cli.ingest.replay import replay
+from tidegate.cli.ingest.ship import ship
+from tidegate.cli.jobs.keep import keep
+from tidegate.cli.jobs.launch import run, submit
+from tidegate.cli.jobs.prepare import prepare
+from tidegate.cli.limits.catalog import catalog
+from tidegate.cli.limits.controller import limit
+from tidegate.cli.limits.listing import limits
+from tidegate.cli.limits.manager import manager
+from tidegate.cli.limits.replay import replay_limits
+from tidegate.cli.limits.watch import watch
+from tidegate.cli.local.demo import demo
+from tidegate.cli.local.doctor import doctor
+from tidegate.cli.local.stack import down, status, up
+from tidegate.cli.queries.logs import logs, trace
+from tidegate.cli.queries.report import report
+from tidegate.cli.queries.ui import ui
+from tidegate.cli.queries.windows import windows
+from tidegate.cli.reference.schemas import schemas
+from tidegate.cli.signals.alerts import alerts
+from tidegate.cli.signals.autoscale import autoscale
+from tidegate.cli.signals.profile import profile
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tidegate.adapters.alive import Alive
+from tidegate.adapters.heartbeat import Alive
 from tidegate.cli.app_context import DONE, INTERRUPTED
 
 _NUMBERS = (signal.SIGTERM, signal.SIGINT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tidegate.dashboards.pages import FOLDER, write
+from tidegate.dashboards.registry import FOLDER, write
 
 if __name__ == "__main__":
     for path in write(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER):

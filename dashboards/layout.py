@@ -20,6 +20,7 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableRefresh,
     VariableSort,
 )
+
 from tidegate.dashboards.queries import DATA_SOURCE
 
 TAG = "tidegate"

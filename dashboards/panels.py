@@ -37,6 +37,7 @@ from grafana_foundation_sdk.models.dashboard import (
     Threshold,
     ThresholdsMode,
 )
+
 from tidegate.dashboards import uids
 from tidegate.dashboards.queries import DATA_SOURCE, largest, lasting, over_time, rates
 

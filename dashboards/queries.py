@@ -16,6 +16,7 @@ from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models.dashboard import DataSourceRef
 from grafana_foundation_sdk.models.elasticsearch import TermsOrder
+
 from tidegate.schemas.elasticsearch import RAW_TIME, contract_of
 
 DATA_SOURCE = DataSourceRef(type_val="elasticsearch", uid="${datasource}")

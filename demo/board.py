@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tidegate.jobs.logic.latency import bucket_middle_ms
-from tidegate.schemas.rows import UNROUTED, ServiceMetricsRow
+from tidegate.schemas.rows.service_metrics import UNROUTED, ServiceMetricsRow
 from tidegate.schemas.timestamps import to_epoch_ms
 
 SHOWN_SECONDS = 10

@@ -9,8 +9,9 @@ from datetime import datetime
 from pathlib import Path
 
 import orjson
+
 from tidegate.demo.failure import DemoFailed
-from tidegate.demo.ground import Ground
+from tidegate.demo.workspace import Ground
 from tidegate.stack import processes
 
 _SECONDS = 60

@@ -12,12 +12,13 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+
 from tidegate.schemas.elasticsearch import contract_of
-from tidegate.schemas.limit_rows import RateLimitRow, ReplicaChange, ReplicasRow
-from tidegate.schemas.resource_rows import TaskProfile
-from tidegate.schemas.rows import LineCount, LineKind, ServiceMetricsRow
+from tidegate.schemas.rows.limits import RateLimitRow, ReplicaChange, ReplicasRow
+from tidegate.schemas.rows.resources import TaskProfile
+from tidegate.schemas.rows.service_metrics import LineCount, LineKind, ServiceMetricsRow
+from tidegate.schemas.rows.signals import AlertRow
 from tidegate.schemas.settings import Elasticsearch, Kafka
-from tidegate.schemas.signal_rows import AlertRow
 from tidegate.schemas.topics import (
     ALERTS,
     LATE,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tidegate.demo.board import Counts, Group
 from tidegate.demo.moves import Moved
-from tidegate.schemas.limit_rows import RateLimitRow, ReplicaChange, ReplicasRow
+from tidegate.schemas.rows.limits import RateLimitRow, ReplicaChange, ReplicasRow
 from tidegate.schemas.timestamps import to_epoch_ms
 
 NEWEST_SECONDS = 5

@@ -8,8 +8,9 @@ from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
 from tidegate.demo.limit_board import NEWEST_SECONDS, Followed, LimitLine
-from tidegate.schemas.limit_settings import ReplicaChanges
+from tidegate.schemas.settings.limits import ReplicaChanges
 
 SHOWN_EVENTS = 3
 

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
 from tidegate.demo import limit_table, profile_table
 from tidegate.demo.board import Counts, nearest_rank
 from tidegate.demo.board import Group as TaskGroup
@@ -16,7 +17,7 @@ from tidegate.demo.limit_board import Followed
 from tidegate.demo.load_report import LoadReport
 from tidegate.demo.profile_board import AlertLine
 from tidegate.demo.table import GIB, MEMORY_LIMIT_BYTES
-from tidegate.schemas.resource_rows import TaskProfile
+from tidegate.schemas.rows.resources import TaskProfile
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,16 @@ from contextlib import suppress
 from pathlib import Path
 
 import yaml
-from tidegate.adapters.alive import Alive
+
+from tidegate.adapters.heartbeat import Alive
 from tidegate.demo import envoy_config, upstreams
 from tidegate.demo.director import Director
 from tidegate.demo.envoy_config import LOOPBACK, Files
-from tidegate.demo.ground import catalog_of
 from tidegate.demo.load_report import LoadReport
 from tidegate.demo.moves import Moves
 from tidegate.demo.parts import Replicas
 from tidegate.demo.scenario import DEMO, Scenario
+from tidegate.demo.workspace import catalog_of
 
 PORT = 8080
 """Where clients reach Envoy."""

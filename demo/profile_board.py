@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tidegate.demo.board import Group
-from tidegate.schemas.resource_rows import TaskProfile
-from tidegate.schemas.signal_rows import AlertRow
+from tidegate.schemas.rows.resources import TaskProfile
+from tidegate.schemas.rows.signals import AlertRow
 from tidegate.schemas.timestamps import to_epoch_ms
 
 

@@ -8,8 +8,9 @@ from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
 from tidegate.demo.profile_board import AlertLine
-from tidegate.schemas.resource_rows import TaskProfile
+from tidegate.schemas.rows.resources import TaskProfile
 
 SHOWN_ALERTS = 3
 

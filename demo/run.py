@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rich.markup import escape
+
 from tidegate.demo import failing_request
-from tidegate.demo import ground as grounds
 from tidegate.demo import measures as measuring
+from tidegate.demo import workspace as grounds
 from tidegate.demo.failing_request import LookedUp
 from tidegate.demo.failure import DemoFailed
-from tidegate.demo.ground import Ground
 from tidegate.demo.measures import Measures
 from tidegate.demo.parts import Replicas
+from tidegate.demo.progress import Teller
 from tidegate.demo.scenario import DEMO, Scenario
 from tidegate.demo.staging import Staging
-from tidegate.demo.telling import Teller
 from tidegate.demo.watching import Watch
+from tidegate.demo.workspace import Ground
 from tidegate.schemas.elasticsearch import contract_of
 from tidegate.schemas.settings import Settings
 from tidegate.schemas.topics import SERVICE_METRICS_1S

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import psutil
-from tidegate.adapters import catalog_topic
-from tidegate.adapters.kafka import ensure_topics
-from tidegate.adapters.limit_target_file import EnvoyFileTarget
-from tidegate.adapters.limit_targets import TargetFailed
+
+from tidegate.adapters.catalog import topic as catalog_topic
+from tidegate.adapters.kafka.client import ensure_topics
+from tidegate.adapters.limiting.targets.base import TargetFailed
+from tidegate.adapters.limiting.targets.file import EnvoyFileTarget
 from tidegate.demo import flink_job
-from tidegate.demo import ground as grounds
+from tidegate.demo import workspace as grounds
 from tidegate.demo.director import Director
 from tidegate.demo.failure import DemoFailed
-from tidegate.demo.ground import Ground
 from tidegate.demo.parts import (
     AlertSender,
     Clients,
@@ -28,11 +28,12 @@ from tidegate.demo.parts import (
     Shipper,
     Watcher,
 )
+from tidegate.demo.progress import Teller
 from tidegate.demo.scenario import Scenario
-from tidegate.demo.telling import Teller
 from tidegate.demo.traffic import Traffic
+from tidegate.demo.workspace import Ground
 from tidegate.jobs import cluster
-from tidegate.jobs.logic.envoy_limits import Limit, TaskKey
+from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
 from tidegate.schemas import catalog as catalogs
 from tidegate.schemas.settings import Settings
 from tidegate.schemas.topics import ALL_TOPICS

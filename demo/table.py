@@ -9,8 +9,9 @@ from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
 from tidegate.demo.board import SHOWN_SECONDS, Line, ReplicaLine
-from tidegate.schemas.rows import UNROUTED
+from tidegate.schemas.rows.service_metrics import UNROUTED
 
 GIB = 1 << 30
 MEMORY_LIMIT_BYTES = 6 * GIB

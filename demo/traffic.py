@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tidegate.demo.envoy_config import PATH_PREFIX
 from tidegate.demo.scenario import Scenario, Task, day_shape
-from tidegate.schemas.rows import UNROUTED
+from tidegate.schemas.rows.service_metrics import UNROUTED
 
 CLIENTS = ("web", "app", "batch")
 

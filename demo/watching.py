@@ -11,24 +11,25 @@ from pathlib import Path
 from pydantic import ValidationError
 from rich.console import Group as Together
 from rich.console import RenderableType
+
 from tidegate.demo import limit_table, profile_table, table
 from tidegate.demo import measures as measuring
 from tidegate.demo.board import Board, Counts, Group
 from tidegate.demo.failure import DemoFailed
 from tidegate.demo.feed import Feed, documents, late_lines
-from tidegate.demo.ground import Ground
 from tidegate.demo.limit_board import LimitBoard
 from tidegate.demo.load_report import LoadReport
 from tidegate.demo.measures import Measures, Stored
 from tidegate.demo.moves import Moves
 from tidegate.demo.parts import Clients
 from tidegate.demo.profile_board import ProfileBoard
+from tidegate.demo.progress import Teller
 from tidegate.demo.scenario import Scenario
 from tidegate.demo.staging import Staging
-from tidegate.demo.telling import Teller
-from tidegate.schemas.resource_rows import TaskProfile
-from tidegate.schemas.rows import UNROUTED, ServiceMetricsRow
-from tidegate.schemas.signal_rows import AlertRow
+from tidegate.demo.workspace import Ground
+from tidegate.schemas.rows.resources import TaskProfile
+from tidegate.schemas.rows.service_metrics import UNROUTED, ServiceMetricsRow
+from tidegate.schemas.rows.signals import AlertRow
 from tidegate.schemas.topics import (
     ACCESS_LOGS,
     INFERENCE_LOGS,

@@ -1,7 +1,7 @@
 """The job alerts: rows of every kind in; alerts that begin, go on and end out.
 
     told        the messages of the topics that the rules look at, with their keys
-    Evaluate    by message key: keeps each alert's state (jobs/logic/alert_evaluation.py)
+    Evaluate    by message key: keeps each alert's state (jobs/logic/alerts/evaluation.py)
 
 As in task-profile the state is in memory. Flink's is written when an alert is told of, with each minute that a burn
 rate counts, and else once a minute: after a restart, what was well for less than that has to be well a little longer.
@@ -21,14 +21,15 @@ import orjson
 from pyflink.common import Row, Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import ValueStateDescriptor
+
 from tidegate.jobs.kafka_tables import dead_letters_table, messages_sink, messages_table, text, timestamp_text
-from tidegate.jobs.logic.alert_evaluation import Evaluation
+from tidegate.jobs.logic.alerts.evaluation import Evaluation
 from tidegate.jobs.messages import DEAD, MESSAGE, dead_letter
 from tidegate.jobs.task_profile import OPTIONS
 from tidegate.schemas import topics
 from tidegate.schemas.alert_rules import RulesFile
+from tidegate.schemas.rows.signals import AlertRow
 from tidegate.schemas.settings import Settings
-from tidegate.schemas.signal_rows import AlertRow
 from tidegate.schemas.timestamps import to_epoch_ms
 from tidegate.schemas.topics import Topic
 

@@ -29,10 +29,10 @@ from tidegate.jobs import service_metrics
 from tidegate.jobs.kafka_tables import sink, text, timestamp_text
 from tidegate.jobs.service_metrics import SUMS
 from tidegate.schemas import topics
-from tidegate.schemas.rows import OVERFLOW
+from tidegate.schemas.rows.service_metrics import OVERFLOW
+from tidegate.schemas.rows.signals import UNKNOWN_CLIENT
 from tidegate.schemas.settings import Kafka, Settings
-from tidegate.schemas.signal_rows import UNKNOWN_CLIENT
-from tidegate.schemas.signal_settings import CallStatistics
+from tidegate.schemas.settings.signals import CallStatistics
 
 if TYPE_CHECKING:
     from pyflink.table import StatementSet, StreamTableEnvironment

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 from pyflink.common import Row, Types
 from pyflink.datastream import OutputTag, ProcessFunction
+
 from tidegate.jobs.kafka_tables import timestamp_text
 from tidegate.schemas.topics import Topic
 

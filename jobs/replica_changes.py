@@ -2,7 +2,7 @@
 
     replica_rows      the messages of kubernetes.replicas, as they are
     rows              by their model, or dead letters (jobs/messages.py)
-    Settle            by task: keeps what is known (jobs/logic/task_replicas.py) and sets a timer for what is pending
+    Settle            by task: keeps what is known (jobs/logic/replicas/task_replicas.py), with a timer
 
 Time is the sources': a row's `observed_at`, and from there on at the speed of this machine's clock. So neither a clock
 that differs nor a backlog that is read late makes a blip look like a change.
@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 from pyflink.common import Row, Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import ValueStateDescriptor
+
 from tidegate.jobs.kafka_tables import dead_letters_table, messages_sink, messages_table
-from tidegate.jobs.logic.replica_changes import Windows, next_due_ms
-from tidegate.jobs.logic.task_replicas import TaskReplicas
+from tidegate.jobs.logic.replicas.changes import Windows, next_due_ms
+from tidegate.jobs.logic.replicas.task_replicas import TaskReplicas
 from tidegate.jobs.messages import DEAD, MESSAGE, rows
 from tidegate.schemas import topics
-from tidegate.schemas.limit_rows import ReplicaChange, ReplicasRow
-from tidegate.schemas.limit_settings import ReplicaChanges
+from tidegate.schemas.rows.limits import ReplicaChange, ReplicasRow
 from tidegate.schemas.settings import Settings
+from tidegate.schemas.settings.limits import ReplicaChanges
 
 if TYPE_CHECKING:
     from pyflink.table import StatementSet, StreamTableEnvironment

@@ -2,8 +2,8 @@
 
     samples     the messages of prometheus.metrics, and who is ready (kubernetes.replicas), as they are
     Read        the samples that matter, by pod; or dead letters
-    Pods        by pod: its samples into windows (jobs/logic/resource_windows.py), and whose pod it is
-    Tasks       by task: its pods' windows, and the task's (jobs/logic/task_resources.py)
+    Pods        by pod: its samples into windows (jobs/logic/resources/windows.py), and whose pod it is
+    Tasks       by task: its pods' windows, and the task's (jobs/logic/resources/task_resources.py)
 
 Whose pod it is says the watcher's table, else the pod's own name: a deployment's or a stateful set's, read as a service
 of its name would be.
@@ -22,19 +22,20 @@ from pydantic import ValidationError
 from pyflink.common import Row, Types
 from pyflink.datastream import KeyedProcessFunction, OutputTag, ProcessFunction, RuntimeContext
 from pyflink.datastream.state import ValueStateDescriptor
+
 from tidegate.jobs.kafka_tables import dead_letters_table, messages_sink, messages_table, timestamp_text
 from tidegate.jobs.logic.identity import of_service, workload_of_pod
-from tidegate.jobs.logic.raw_samples import BadSample
-from tidegate.jobs.logic.resource_samples import DESIRED, KINDS, ResourceSample, sample_of
-from tidegate.jobs.logic.resource_windows import Closed, Pod, row_of
-from tidegate.jobs.logic.task_resources import TaskWindows
+from tidegate.jobs.logic.resources.raw_samples import BadSample
+from tidegate.jobs.logic.resources.samples import DESIRED, KINDS, ResourceSample, sample_of
+from tidegate.jobs.logic.resources.task_resources import TaskWindows
+from tidegate.jobs.logic.resources.windows import Closed, Pod, row_of
 from tidegate.jobs.messages import DEAD, MESSAGE, dead_letter, error_text
 from tidegate.jobs.messages import OPTIONS as MESSAGE_OPTIONS
 from tidegate.schemas import topics
-from tidegate.schemas.limit_rows import ReplicasRow
-from tidegate.schemas.resource_rows import ResourceMetricsRow
+from tidegate.schemas.rows.limits import ReplicasRow
+from tidegate.schemas.rows.resources import ResourceMetricsRow
 from tidegate.schemas.settings import AccessLog, Settings
-from tidegate.schemas.signal_settings import ResourceMetrics
+from tidegate.schemas.settings.signals import ResourceMetrics
 from tidegate.schemas.timestamps import to_epoch_ms
 
 if TYPE_CHECKING:

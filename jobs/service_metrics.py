@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tidegate.jobs.kafka_tables import dead_letters_table, properties, sink, text, timestamp_text
 from tidegate.schemas import topics
-from tidegate.schemas.rows import OVERFLOW, UNROUTED
+from tidegate.schemas.rows.service_metrics import OVERFLOW, UNROUTED
 from tidegate.schemas.settings import AccessLog, Kafka, ServiceMetrics, Settings
 
 if TYPE_CHECKING:

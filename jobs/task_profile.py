@@ -1,8 +1,9 @@
 """The job task-profile: every window, replica, limit and catalog row in; what is known of each task now out.
 
     told        the messages of all inputs with their keys, each named after its topic
-    Profile     by task: keeps what is known (jobs/logic/task_profile.py), and says it at once when replicas or limit
-                change, and every few seconds; beside it the autoscaling signals (jobs/logic/autoscaling.py)
+    Profile     by task: keeps what is known (jobs/logic/profile/task_profile.py), published at once when
+                replicas or limit change, and every few seconds; the signals beside it are of
+                jobs/logic/profile/autoscaling.py
 
 Rows of a second's replicas are left out in the source: a department's replicas are most of the topic, and the profile
 needs their minutes only.
@@ -23,17 +24,18 @@ from pydantic import ValidationError
 from pyflink.common import Row, Types
 from pyflink.datastream import KeyedProcessFunction, OutputTag, RuntimeContext
 from pyflink.datastream.state import ValueStateDescriptor
+
 from tidegate.jobs.kafka_tables import dead_letters_table, messages_sink, messages_table, text, timestamp_text
-from tidegate.jobs.logic.autoscaling import SignalMemory, decide
-from tidegate.jobs.logic.task_profile import TaskKnown
-from tidegate.jobs.logic.task_traffic import SETTLE_MS, SecondsHeard
+from tidegate.jobs.logic.profile.autoscaling import SignalMemory, decide
+from tidegate.jobs.logic.profile.task_profile import TaskKnown
+from tidegate.jobs.logic.profile.task_traffic import SETTLE_MS, SecondsHeard
 from tidegate.jobs.messages import DEAD, MESSAGE, dead_letter, error_text
 from tidegate.jobs.messages import OPTIONS as MESSAGE_OPTIONS
 from tidegate.schemas import topics
-from tidegate.schemas.limit_rows import RateLimitRow, ReplicasRow, TaskRow
-from tidegate.schemas.resource_rows import ResourceMetricsRow
+from tidegate.schemas.rows.limits import RateLimitRow, ReplicasRow, TaskRow
+from tidegate.schemas.rows.resources import ResourceMetricsRow
 from tidegate.schemas.settings import Kafka, Settings
-from tidegate.schemas.signal_settings import ProfileSettings
+from tidegate.schemas.settings.signals import ProfileSettings
 from tidegate.schemas.timestamps import to_epoch_ms
 from tidegate.schemas.topics import Topic
 

@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
 from tidegate.schemas import strict_yaml
 from tidegate.schemas.alert_rules import ROWS, RowLevel, RulesError, Source
-from tidegate.schemas.signal_rows import AlertState
+from tidegate.schemas.rows.signals import AlertState
 
 STEP_SECONDS: dict[str, int] = {
     "service-metrics.1s": 1,

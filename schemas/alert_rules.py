@@ -30,10 +30,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
 from tidegate.schemas import strict_yaml
-from tidegate.schemas.resource_rows import ResourceMetricsRow, TaskProfile
-from tidegate.schemas.rows import LineCount, LineKind, ServiceMetricsRow
-from tidegate.schemas.signal_rows import Severity
+from tidegate.schemas.rows.resources import ResourceMetricsRow, TaskProfile
+from tidegate.schemas.rows.service_metrics import LineCount, LineKind, ServiceMetricsRow
+from tidegate.schemas.rows.signals import Severity
 from tidegate.schemas.zones import Zone
 
 SHIPPED = Path(__file__).parent / "alert_rules.yaml"

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
 from tidegate.schemas.zones import Zone
 
 Replicas = Annotated[int, Field(ge=0, le=10_000)]

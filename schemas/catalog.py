@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from tidegate.schemas import strict_yaml
 from tidegate.schemas.autoscaling_policy import AutoscalingPolicy
 

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
 from tidegate.schemas import topics
 from tidegate.schemas.index_hints import IndexAs
-from tidegate.schemas.raw_lines import ACCESS_LOG_NUMBERS, ACCESS_LOG_TIME
+from tidegate.schemas.rows.lines import ACCESS_LOG_NUMBERS, ACCESS_LOG_TIME
 from tidegate.schemas.settings import Elasticsearch
 from tidegate.schemas.topic_rows import TOPIC_ROWS
 from tidegate.schemas.topics import Topic

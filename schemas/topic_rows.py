@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pydantic import BaseModel
+
 from tidegate.schemas import topics
-from tidegate.schemas.limit_rows import (
+from tidegate.schemas.rows.limits import (
     ChangeRow,
     GatewayRow,
     LimitControl,
@@ -13,10 +14,10 @@ from tidegate.schemas.limit_rows import (
     ReplicasRow,
     TaskRow,
 )
-from tidegate.schemas.raw_lines import AccessLogLine, InferenceLogLine
-from tidegate.schemas.resource_rows import ResourceMetricsRow, TaskProfile
-from tidegate.schemas.rows import DeadLetter, LineCount, ServiceMetricsRow
-from tidegate.schemas.signal_rows import AlertRow, AutoscalingSignals, CallStatisticsRow
+from tidegate.schemas.rows.lines import AccessLogLine, InferenceLogLine
+from tidegate.schemas.rows.resources import ResourceMetricsRow, TaskProfile
+from tidegate.schemas.rows.service_metrics import DeadLetter, LineCount, ServiceMetricsRow
+from tidegate.schemas.rows.signals import AlertRow, AutoscalingSignals, CallStatisticsRow
 from tidegate.schemas.topics import Topic
 
 TOPIC_ROWS: dict[Topic, type[BaseModel]] = {

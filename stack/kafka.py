@@ -11,6 +11,7 @@ from typing import Any
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+
 from tidegate.artifacts import coordinates, maven
 from tidegate.artifacts.jvm import java
 from tidegate.schemas.settings import Settings

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+
 from tidegate.stack.errors import StackError
 
 MARK_VARIABLE = "TIDEGATE_STACK_MARK"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from tidegate.schemas.settings import STACK_FILE
 from tidegate.stack.errors import StackError
 from tidegate.stack.processes import ProcessId

@@ -20,6 +20,10 @@ from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.support import compose
+from tests.support.kubernetes_api import KubernetesApi
+from tests.support.waiting import until
 from tidegate.artifacts.maven import ArtifactUnavailable
 from tidegate.schemas.settings import Elasticsearch, Kafka, Settings, Stack
 from tidegate.stack import debian_programs
@@ -28,10 +32,6 @@ from tidegate.stack.errors import PartMissing
 from tidegate.stack.kubernetes_api import API_SERVER, ETCD, add_kubernetes_api
 from tidegate.stack.local import LocalStack
 from tidegate.stack.ports import HOST
-
-from tests import compose
-from tests.kubernetes_api import KubernetesApi
-from tests.waiting import until
 
 # No test asserts a time: a property's first text has hypothesis make its table of characters, a second's work in a
 # clean clone, and a busy machine is slow at anything.

@@ -17,9 +17,10 @@ from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import JSONResponse, Response
-from tidegate.adapters.index_client import trouble
-from tidegate.adapters.log_search import SEVERITIES, LogLine, LogQuery, search, status_range
-from tidegate.adapters.request_lookup import Story, look_up, trace_links
+
+from tidegate.adapters.indexing.client import trouble
+from tidegate.adapters.queries.log_search import SEVERITIES, LogLine, LogQuery, search, status_range
+from tidegate.adapters.queries.request_lookup import Story, look_up, trace_links
 from tidegate.schemas.settings import Settings
 from tidegate.ui.assets import Assets
 from tidegate.ui.source import Source, SourceUnavailable

@@ -9,7 +9,8 @@ from typing import Any
 from elastic_transport import TransportError
 from elasticsearch import ApiError
 from elasticsearch import Elasticsearch as Client
-from tidegate.adapters.index_client import connect, trouble
+
+from tidegate.adapters.indexing.client import connect, trouble
 from tidegate.schemas.elasticsearch import contract_of
 from tidegate.schemas.settings import Elasticsearch
 from tidegate.schemas.timestamps import to_text

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import orjson
-from tidegate.adapters.kafka import KafkaUnavailable
-from tidegate.adapters.limit_timeline_reader import Told, TopicsReader
+
+from tidegate.adapters.kafka.client import KafkaUnavailable
+from tidegate.adapters.kafka.log import Told, TopicsReader
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Kafka
 from tidegate.schemas.topics import Topic

@@ -11,7 +11,8 @@ import uvicorn
 from elastic_transport import TransportError
 from elasticsearch import ApiError
 from elasticsearch import Elasticsearch as Client
-from tidegate.adapters.kafka import KafkaUnavailable
+
+from tidegate.adapters.kafka.client import KafkaUnavailable
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Settings
 from tidegate.ui.app import Parts, create_app

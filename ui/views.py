@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from tidegate.jobs.logic.replica_sources import BEST_FIRST
+from tidegate.jobs.logic.replicas.sources import BEST_FIRST
 from tidegate.schemas import topics
-from tidegate.schemas.limit_rows import RateLimitRow
-from tidegate.schemas.rows import Level
+from tidegate.schemas.rows.limits import RateLimitRow
+from tidegate.schemas.rows.service_metrics import Level
 from tidegate.schemas.topics import service_metrics
 from tidegate.ui.now import Group, Names, groups, names_of
 from tidegate.ui.series import SPAN_SECONDS, resource_columns, service_columns, start_of, steps

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from tidegate.schemas.rows import Span
+from tidegate.schemas.rows.service_metrics import Span
 from tidegate.schemas.topics import service_metrics
 from tidegate.ui.series import SPAN_SECONDS, start_of
 from tidegate.ui.source import Json, Source

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pyflink
+
 from tidegate.stack import flink_conf
 
 JOBMANAGER = "flink-jobmanager"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from tidegate.schemas.catalog import Catalog, Gateway, Task
-from tidegate.schemas.limit_rows import TaskGateway, TaskRow
+from tidegate.schemas.rows.limits import TaskGateway, TaskRow
 
 
 def rows_of(catalog: Catalog, published_at: datetime) -> Iterator[TaskRow]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from tidegate.schemas.rows import OVERFLOW
+from tidegate.schemas.rows.service_metrics import OVERFLOW
 from tidegate.schemas.settings import AccessLog
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
-from tidegate.artifacts import coordinates
-from tidegate.cli.jobs import JOBS
-from tidegate.demo import pod
-from tidegate.schemas.settings import Settings, Stack, load
 from typer.testing import CliRunner
 
-from tests import compose
+from tests.support import compose
+from tidegate.artifacts import coordinates
+from tidegate.cli.jobs.launch import JOBS
+from tidegate.demo import pod
+from tidegate.schemas.settings import Settings, Stack, load
 
 SERVERS = {"kafka", "elasticsearch", "envoy", "prometheus", "alertmanager", "grafana"}
 ONE_SHOT = {"prepare", "catalog"}

@@ -11,6 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
+from typer.testing import CliRunner
+
+from tests.support.lines import aborted, line, rate_limited, record, unrouted
 from tidegate.schemas import topics
 from tidegate.schemas.access_log import ACCESS_LOG_FORMAT
 from tidegate.schemas.autoscaling_policy import AutoscalingPolicy, Targets
@@ -23,14 +26,11 @@ from tidegate.schemas.elasticsearch import (
     mappings,
 )
 from tidegate.schemas.json_schema import DIALECT, file_name, schema_id, topic_schema
-from tidegate.schemas.resource_rows import TaskProfile
-from tidegate.schemas.rows import DeadLetter, LineCount, ServiceMetricsRow
+from tidegate.schemas.rows.resources import TaskProfile
+from tidegate.schemas.rows.service_metrics import DeadLetter, LineCount, ServiceMetricsRow
 from tidegate.schemas.timestamps import from_epoch_ms, to_text
 from tidegate.schemas.topic_rows import TOPIC_ROWS
 from tidegate.schemas.topics import ALL_TOPICS, Topic
-from typer.testing import CliRunner
-
-from tests.lines import aborted, line, rate_limited, record, unrouted
 
 START_MS = 1_795_514_400_000
 

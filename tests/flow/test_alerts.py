@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Producer
-from tidegate.adapters import alert_history
-from tidegate.adapters.kafka import ensure_topics, messages
+
+from tidegate.adapters.alerting import history as alert_history
+from tidegate.adapters.kafka.client import ensure_topics, messages
 from tidegate.jobs import alerts, environment
 from tidegate.schemas import alert_rules, topics
+from tidegate.schemas.rows.signals import AlertRow
 from tidegate.schemas.settings import Flink, Kafka, Settings, Stack
-from tidegate.schemas.signal_rows import AlertRow
 from tidegate.schemas.timestamps import from_epoch_ms, to_epoch_ms, to_text
 
 START_MS = 1_795_514_400_000

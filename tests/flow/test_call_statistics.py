@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tidegate.adapters.kafka import messages
+
+from tests.oracle import Position, RawLine
+from tests.support.flink_jobs import put, run_bounded
+from tests.support.lines import cluster, line
+from tidegate.adapters.kafka.client import messages
 from tidegate.jobs import call_statistics, environment
 from tidegate.schemas import topics
+from tidegate.schemas.rows.signals import CallStatisticsRow
 from tidegate.schemas.settings import Flink, Kafka, Settings, Stack
-from tidegate.schemas.signal_rows import CallStatisticsRow
-from tidegate.schemas.signal_settings import CallStatistics
-
-from tests.flow.running import put, run_bounded
-from tests.lines import cluster, line
-from tests.oracle import Position, RawLine
+from tidegate.schemas.settings.signals import CallStatistics
 
 START = datetime(2026, 11, 24, 22, 0, tzinfo=UTC)
 """Two hours before midnight: the lines fill three hours of two days."""

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tidegate.adapters.kafka import ensure_topics, messages
+
+from tests.oracle import Position, RawLine
+from tests.support.flink_jobs import problems, written
+from tests.support.lines import aborted, at, cluster, line, rate_limited, unrouted
+from tests.support.waiting import until
+from tidegate.adapters.kafka.client import ensure_topics, messages
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Kafka, Settings
-
-from tests.flow.running import problems, written
-from tests.lines import aborted, at, cluster, line, rate_limited, unrouted
-from tests.oracle import Position, RawLine
-from tests.waiting import until
 
 PATIENCE_SECONDS = 180
 

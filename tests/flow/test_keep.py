@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tidegate.adapters import line_counts
+
+from tests.oracle import OracleSettings, Position, RawLine, compare, recompute
+from tests.support.commands import clean_environment, with_settings
+from tests.support.flink_jobs import put, written
+from tests.support.lines import at, line
+from tests.support.waiting import until
+from tidegate.adapters.queries import line_counts
 from tidegate.jobs import cluster
 from tidegate.jobs.cluster import Job, newest_checkpoint
 from tidegate.schemas.settings import Flink, Kafka, Settings
-
-from tests.commands import clean_environment, with_settings
-from tests.flow.running import put, written
-from tests.lines import at, line
-from tests.oracle import OracleSettings, Position, RawLine, compare, recompute
-from tests.waiting import until
 
 JOB = "service-metrics"
 PARTITIONS = 3

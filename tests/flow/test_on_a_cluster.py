@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from confluent_kafka import Producer
-from tidegate.adapters import line_counts
+
+from tests.oracle import OracleSettings, Position, RawLine, recompute
+from tests.support.flink_cluster import submitted
+from tests.support.flink_jobs import problems, written
+from tests.support.indexing import documents, index_all, settings_of
+from tests.support.kept_topics import make_topics
+from tests.support.lines import at, cluster, line
+from tests.support.strategies import T0_MS
+from tests.support.waiting import until
+from tidegate.adapters.queries import line_counts
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Elasticsearch, Flink, Kafka, Settings
 from tidegate.stack.local import LocalStack
-
-from tests.flow.cluster import submitted
-from tests.flow.running import problems, written
-from tests.integration.indexing import documents, index_all, settings_of
-from tests.kept_topics import make_topics
-from tests.lines import at, cluster, line
-from tests.oracle import OracleSettings, Position, RawLine, recompute
-from tests.strategies import T0_MS
-from tests.waiting import until
 
 PARTITIONS = 3
 TASK_MANAGER = "flink-taskmanager"

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
-from tidegate.adapters.kafka import ensure_topics, messages
+
+from tests.support.flink_cluster import replica_changes_submitted
+from tests.support.limit_rows import replicas_row
+from tests.support.waiting import until
+from tidegate.adapters.kafka.client import ensure_topics, messages
 from tidegate.jobs import environment, replica_changes
 from tidegate.jobs.messages import OPTIONS
 from tidegate.schemas import topics
-from tidegate.schemas.limit_rows import ReplicaChange, ReplicasRow
+from tidegate.schemas.rows.limits import ReplicaChange, ReplicasRow
 from tidegate.schemas.settings import Flink, Kafka, Settings, Stack
 from tidegate.stack.local import LocalStack
-
-from tests.flow.cluster import replica_changes_submitted
-from tests.limit_rows import replicas_row
-from tests.waiting import until
 
 START_MS = 1_795_514_400_000
 TASKS = [f"task-{index}" for index in range(20)]

@@ -19,20 +19,20 @@ import numpy as np
 import pytest
 from confluent_kafka import Producer
 from prometheus_api_client import PrometheusConnect
-from tidegate.adapters.kafka import ensure_topics, messages
+
+from tests.conftest import up
+from tests.support.limit_rows import replicas_row
+from tests.support.prometheus_samples import sample
+from tidegate.adapters.kafka.client import ensure_topics, messages
 from tidegate.jobs import environment, resource_metrics
 from tidegate.schemas import topics
-from tidegate.schemas.resource_rows import ResourceMetricsRow
+from tidegate.schemas.rows.resources import ResourceMetricsRow
 from tidegate.schemas.settings import Flink, Kafka, Settings, Stack
-from tidegate.schemas.signal_settings import ResourceMetrics
+from tidegate.schemas.settings.signals import ResourceMetrics
 from tidegate.schemas.timestamps import to_epoch_ms
 from tidegate.stack import debian_programs
 from tidegate.stack.local import LocalStack
 from tidegate.stack.prometheus import PROMETHEUS, PrometheusServer, Scraping, url
-
-from tests.conftest import up
-from tests.limit_rows import replicas_row
-from tests.prometheus_samples import sample
 
 CPU = "container_cpu_usage_seconds_total"
 MEMORY = "container_memory_working_set_bytes"

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
-from tidegate.jobs import environment, service_metrics
-from tidegate.schemas.rows import OVERFLOW, ServiceMetricsRow
-from tidegate.schemas.settings import AccessLog, Elasticsearch, Flink, Kafka, Settings
 
-from tests.flow.running import Written, problems, put, run_bounded
-from tests.integration.indexing import documents, index_all, settings_of
-from tests.lines import aborted, at, cluster, line, rate_limited, unrouted
 from tests.oracle import RawLine, raw_lines
-from tests.strategies import T0_MS, streams
+from tests.support.flink_jobs import Written, problems, put, run_bounded
+from tests.support.indexing import documents, index_all, settings_of
+from tests.support.lines import aborted, at, cluster, line, rate_limited, unrouted
+from tests.support.strategies import T0_MS, streams
+from tidegate.jobs import environment, service_metrics
+from tidegate.schemas.rows.service_metrics import OVERFLOW, ServiceMetricsRow
+from tidegate.schemas.settings import AccessLog, Elasticsearch, Flink, Kafka, Settings
 
 RECEIVED_MS = T0_MS + 200_000  # after every line's end: nothing here is from the future
 

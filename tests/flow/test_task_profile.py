@@ -12,22 +12,22 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
-from tidegate.adapters.kafka import ensure_topics, messages
+
+from tests.support.flink_cluster import task_profile_submitted
+from tests.support.limit_rows import replicas_row
+from tests.support.waiting import until
+from tidegate.adapters.kafka.client import ensure_topics, messages
 from tidegate.jobs import environment, task_profile
 from tidegate.jobs.logic.catalog_rows import rows_of
 from tidegate.schemas import catalog as catalogs
 from tidegate.schemas import topics
-from tidegate.schemas.limit_rows import TaskRow
-from tidegate.schemas.resource_rows import TaskProfile
+from tidegate.schemas.rows.limits import TaskRow
+from tidegate.schemas.rows.resources import TaskProfile
+from tidegate.schemas.rows.signals import AutoscalingSignals
 from tidegate.schemas.settings import Flink, Kafka, Settings, Stack
-from tidegate.schemas.signal_rows import AutoscalingSignals
 from tidegate.schemas.timestamps import from_epoch_ms, to_epoch_ms, to_text
 from tidegate.schemas.topics import Topic
 from tidegate.stack.local import LocalStack
-
-from tests.flow.cluster import task_profile_submitted
-from tests.limit_rows import replicas_row
-from tests.waiting import until
 
 TASK_MANAGER = "flink-taskmanager"
 START_MS = 1_795_514_400_000

@@ -1,0 +1,139 @@
+"""Follows tidegate.alerts and sends: each target on a thread of its own, so that one that is away holds up no other."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from tidegate.adapters.alerting.history import alert_of
+from tidegate.adapters.alerting.targets import Alertmanager, SendFailed, Target, Webhook
+from tidegate.adapters.backoff import Backoff
+from tidegate.adapters.kafka.client import ensure_topics
+from tidegate.adapters.kafka.log import TopicsReader
+from tidegate.jobs.logic.alerts.outbox import Outbox
+from tidegate.schemas import topics
+from tidegate.schemas.rows.signals import AlertRow
+from tidegate.schemas.settings import Kafka
+from tidegate.schemas.settings.signals import Alerts
+
+_LOG = logging.getLogger(__name__)
+
+_WAIT_SECONDS = 0.5
+_AT_ONCE = 64
+"""Alerts in one request: Alertmanager refuses all of a request for one that it can't read."""
+
+
+def targets_of(settings: Alerts) -> list[Target]:
+    """The receivers by the settings."""
+    found: list[Target] = [Alertmanager(url, settings.resend_seconds) for url in settings.alertmanager_urls]
+    if settings.webhook_url is not None:
+        found.append(Webhook(settings.webhook_url))
+    return found
+
+
+class Sending(threading.Thread):
+    """One target: takes rows, and sends what is due until it is told to stop."""
+
+    def __init__(self, target: Target, resend_seconds: float, max_backoff_seconds: float) -> None:
+        super().__init__(name=target.name, daemon=True)
+        self._target = target
+        self._outbox = Outbox(round(resend_seconds * 1000))
+        self._backoff = Backoff(1, max_backoff_seconds)
+        self._news = threading.Condition()
+        self._stopping = False
+        self.requests = 0
+        """That the target has taken."""
+
+    def put(self, row: AlertRow) -> None:
+        """One more row of the topic."""
+        with self._news:
+            self._outbox.put(row)
+            self._news.notify()
+
+    def stop(self) -> None:
+        """Send what is due once more, then end."""
+        with self._news:
+            self._stopping = True
+            self._news.notify()
+
+    def run(self) -> None:
+        """Until stop. A target that is away is tried again with backoff, and then gets the newest of each alert."""
+        failures = 0
+        while True:
+            with self._news:
+                due = self._outbox.due(_now_ms())[:_AT_ONCE]
+                if not due:
+                    if self._stopping:
+                        return
+                    self._news.wait(_WAIT_SECONDS)
+                    continue
+            if self._try(due, failures):
+                failures = 0
+                continue
+            failures += 1
+            until = time.monotonic() + self._backoff.delay(failures, random.random())  # noqa: S311
+            with self._news:
+                while not self._stopping and (left := until - time.monotonic()) > 0:
+                    self._news.wait(left)
+                if self._stopping:
+                    return
+
+    def _try(self, due: Sequence[AlertRow], failures: int) -> bool:
+        try:
+            self._target.send(due, datetime.now(UTC))
+        except SendFailed as error:
+            if not error.lasting or len(due) > 1:
+                if failures == 0 or not error.lasting:
+                    _LOG.warning("%s; %d alerts wait for it", error, len(due))
+                return self._one_by_one(due) if error.lasting else False
+            _LOG.error("%s; %s is not sent again", error, due[0].id)
+        with self._news:
+            self._outbox.sent(due, _now_ms())
+        self.requests += 1
+        return True
+
+    def _one_by_one(self, due: Sequence[AlertRow]) -> bool:
+        """Of alerts that were refused together, all that can be taken are."""
+        taken = [self._try([row], 0) for row in due]
+        return all(taken)
+
+
+def run(kafka: Kafka, settings: Alerts, targets: Sequence[Target], stop: threading.Event) -> int:
+    """Send until stopped; returns the number of requests that were taken.
+
+    Raises KafkaUnavailable when no broker answers at the start. Kafka that goes away later is waited for.
+    """
+    ensure_topics(kafka, [topics.ALERTS])
+    reader = TopicsReader(kafka, [topics.ALERTS])
+    sending = [Sending(target, settings.resend_seconds, settings.max_backoff_seconds) for target in targets]
+    try:
+        newest: dict[str, AlertRow] = {}
+        for told in reader.read({topics.ALERTS: None}):
+            if told.value and (row := alert_of(told.value, f"{topics.ALERTS.name} {told.key}")):
+                newest[row.alert_key] = row
+        for thread in sending:
+            for row in newest.values():
+                thread.put(row)
+            thread.start()
+        reader.follow()
+        while not stop.is_set():
+            for told in reader.coming(_WAIT_SECONDS):
+                if told.value and (row := alert_of(told.value, f"{topics.ALERTS.name} {told.key}")):
+                    for thread in sending:
+                        thread.put(row)
+    finally:
+        reader.close()
+        for thread in sending:
+            thread.stop()
+        for thread in sending:
+            if thread.is_alive():
+                thread.join(15)
+    return sum(thread.requests for thread in sending)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

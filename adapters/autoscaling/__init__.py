@@ -1,0 +1,1 @@
+"""Autoscaling signals for KEDA and Prometheus."""

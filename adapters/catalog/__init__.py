@@ -1,0 +1,1 @@
+"""The task catalog as a file and as a topic."""

@@ -1,0 +1,140 @@
+"""The task catalog in `tidegate.tasks`: what it holds, and what has to be written so that it holds another one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from tidegate.adapters.kafka.log import TopicsReader
+from tidegate.adapters.limiting.controls import write
+from tidegate.jobs.logic.catalog_rows import RowCatalog, rows_of
+from tidegate.schemas import catalog as catalogs
+from tidegate.schemas import topics
+from tidegate.schemas.catalog import Catalog
+from tidegate.schemas.rows.limits import TaskRow
+from tidegate.schemas.settings import Kafka, Settings
+
+_LOG = logging.getLogger(__name__)
+_NOT_COMPARED = {"published_at"}
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the topic holds, by key; None: something that those who follow it refuse."""
+
+    rows: Mapping[str, TaskRow | None]
+    catalog: Catalog
+
+
+@dataclass(frozen=True)
+class Step:
+    """One message to write. row None: the task leaves the catalog. before: what it takes the place of."""
+
+    key: str
+    row: TaskRow | None
+    before: TaskRow | None
+
+
+def read(kafka: Kafka) -> Held:
+    """What the topic holds, and the catalog that it makes for those who follow it. Raises KafkaUnavailable."""
+    reader = TopicsReader(kafka, [topics.TASKS])
+    rows: dict[str, TaskRow | None] = {}
+    made = RowCatalog()
+    try:
+        for told in reader.read({topics.TASKS: None}):
+            if told.value is None:
+                rows.pop(told.key, None)
+                made.put(told.key, None)
+                continue
+            try:
+                row = TaskRow.model_validate_json(told.value)
+            except ValidationError as error:
+                wrong = error.errors(include_url=False)[0]
+                _LOG.warning("the row of %r is left out: %s: %s", told.key, wrong["loc"], wrong["msg"])
+                rows[told.key] = None
+                continue
+            reason = made.put(told.key, row)
+            if reason:
+                _LOG.warning("a row is left out: %s", reason)
+            rows[told.key] = None if reason else row
+    finally:
+        reader.close()
+    return Held(rows, made.catalog())
+
+
+def known(settings: Settings) -> Catalog | None:
+    """The catalog that holds: of `catalog.file`, else of the topic; None where there is neither.
+
+    Raises CatalogError and KafkaUnavailable.
+    """
+    if settings.catalog.file is not None:
+        return catalogs.load(settings.catalog.file)
+    held = read(settings.kafka)
+    return held.catalog if held.catalog.tasks else None
+
+
+def plan(held: Mapping[str, TaskRow | None], wanted: Catalog, published_at: datetime) -> list[Step]:
+    """What to write, in order, so that the topic holds the wanted catalog. What is there already isn't written again.
+
+    Who follows the topic refuses a route that another task has still. So what goes comes first, then each task once
+    its route is free; of tasks that wait for each other's route one leaves for a moment.
+    """
+    rows = {row.id: row for row in rows_of(wanted, published_at)}
+    steps = [Step(key, None, before) for key, before in sorted(held.items()) if key not in rows]
+    followed = RowCatalog()
+    left = {}
+    for key, before in held.items():
+        if before is not None and key in rows:
+            followed.put(key, before)
+    for key, row in rows.items():
+        if not _same(held.get(key), row):
+            left[key] = row
+    while left:
+        taken = [key for key, row in left.items() if followed.put(key, row) is None]
+        steps += [Step(key, left.pop(key), held.get(key)) for key in taken]
+        if left and not taken:
+            key = next(iter(left))
+            followed.put(key, None)
+            steps.append(Step(key, None, held.get(key)))
+    return steps
+
+
+def publish(kafka: Kafka, steps: list[Step]) -> None:
+    """Write them, in order; returns when Kafka has all. Raises KafkaUnavailable and KafkaException."""
+    write(
+        kafka,
+        topics.TASKS,
+        [(step.key, None if step.row is None else step.row.model_dump_json()) for step in steps],
+    )
+
+
+def differences(steps: list[Step]) -> Iterator[str]:
+    """What changes with these steps, a line each task."""
+    last = {step.key: step for step in steps}
+    for key, step in sorted(last.items()):
+        if step.row is None:
+            yield f"- {key}"
+        elif step.before is None:
+            yield f"+ {key}"
+        else:
+            before, after = (row.model_dump(exclude=_NOT_COMPARED) for row in (step.before, step.row))
+            changed = [
+                f"{name} {_shown(before[name])} -> {_shown(value)}"
+                for name, value in after.items()
+                if before[name] != value
+            ]
+            yield f"~ {key}: {', '.join(changed)}"
+
+
+def _same(held: TaskRow | None, row: TaskRow) -> bool:
+    return held is not None and held.model_dump(exclude=_NOT_COMPARED) == row.model_dump(
+        exclude=_NOT_COMPARED
+    )
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

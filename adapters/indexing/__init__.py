@@ -1,0 +1,1 @@
+"""The indexer: Kafka topics to Elasticsearch."""

@@ -1,0 +1,159 @@
+"""A Kafka message becomes an Elasticsearch document, or a refusal that says why not. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import orjson
+
+from tidegate.jobs.logic.identity import of_cluster
+from tidegate.schemas.elasticsearch import IDENTITY, RAW_TIME, IndexContract
+from tidegate.schemas.rows.service_metrics import UNROUTED
+from tidegate.schemas.settings import AccessLog
+from tidegate.schemas.timestamps import from_epoch_ms, to_text
+
+MAX_ID_BYTES = 512
+"""Elasticsearch refuses a whole bulk request for one longer `_id`."""
+
+MAX_AGE = timedelta(days=400)
+MAX_AHEAD = timedelta(days=1)
+"""A raw line that claims to be older, or further ahead of when Kafka got it, is filed under Kafka's day.
+
+So a gateway with a broken clock makes one index, not one for every day that it invents.
+"""
+
+_EARLIEST_YEAR = 1970
+
+
+class Position(NamedTuple):
+    """Where a message lies in Kafka. The topic's name has its prefix."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}-{self.offset}"
+
+
+class Received(NamedTuple):
+    """One message as it came. `timestamp_ms` is Kafka's, `header_id` the header `id` where there is one."""
+
+    position: Position
+    timestamp_ms: int
+    value: bytes | None
+    header_id: str | None = None
+
+
+class Document(NamedTuple):
+    """What is to be indexed: `body` is one line of JSON, `value` the message as it came."""
+
+    position: Position
+    index_name: str
+    id: str
+    body: bytes
+    value: bytes
+
+
+class Refusal(NamedTuple):
+    """A message that can be no document, and why."""
+
+    position: Position
+    value: bytes
+    reason: str
+
+
+class DocumentMaker:
+    """Makes the documents of one topic."""
+
+    def __init__(
+        self, contract: IndexContract, index_prefix: str, access_log: AccessLog | None = None
+    ) -> None:
+        """access_log: how a gateway's clusters are read; None: by default."""
+        self._contract = contract
+        settings = access_log or AccessLog()
+        self._identity = lru_cache(maxsize=10_000)(lambda cluster: _identity(cluster, settings))
+        self._index = lru_cache(maxsize=64)(lambda day: contract.index(index_prefix, day))
+
+    def make(self, message: Received) -> Document | Refusal | None:
+        """The document; a refusal; None for a tombstone (a message without a value), which says nothing."""
+        if message.value is None:
+            return None
+        try:
+            content = orjson.loads(message.value)
+        except orjson.JSONDecodeError as error:
+            return Refusal(message.position, message.value, f"value: not JSON ({error})")
+        if not isinstance(content, dict):
+            return Refusal(message.position, message.value, "value: not a JSON object")
+        if self._contract.raw:
+            return self._raw_line(message, message.value, content)
+        return self._row(message, message.value, content)
+
+    def _row(self, message: Received, value: bytes, row: dict[str, Any]) -> Document | Refusal:
+        row_id = row.get("id")
+        if not isinstance(row_id, str) or not row_id:
+            return Refusal(message.position, value, "id: missing, or not a text")
+        day: date | None = None
+        field = self._contract.time_field
+        if field is not None:
+            moment = read_time(row.get(field))
+            if moment is None:
+                return Refusal(
+                    message.position, value, f"{field}: missing, or not an ISO 8601 time with a zone"
+                )
+            day = moment.date()
+        return Document(message.position, self._index(day), document_id(row_id), orjson.dumps(row), value)
+
+    def _raw_line(self, message: Received, value: bytes, line: dict[str, Any]) -> Document:
+        moment = self._line_time(message, line)
+        for key in self._contract.numbers:
+            if line.get(key) == "-":
+                del line[key]
+        if self._contract.gateway:
+            cluster = line.get("upstream_cluster")
+            line |= self._identity(cluster if isinstance(cluster, str) else "")
+        line[RAW_TIME] = to_text(moment)
+        line_id = message.header_id or str(message.position)
+        return Document(
+            message.position, self._index(moment.date()), document_id(line_id), orjson.dumps(line), value
+        )
+
+    def _line_time(self, message: Received, line: dict[str, Any]) -> datetime:
+        received = from_epoch_ms(max(0, message.timestamp_ms))
+        claimed = read_time(line.get(self._contract.time_field or ""))
+        if claimed is None or not received - MAX_AGE <= claimed <= received + MAX_AHEAD:
+            return received
+        return claimed
+
+
+def _identity(cluster: str, settings: AccessLog) -> dict[str, str | None]:
+    """IDENTITY of a gateway's line."""
+    if cluster in ("", "-"):
+        return dict(zip(IDENTITY, (UNROUTED, UNROUTED, None), strict=True))
+    found = of_cluster(cluster, settings)
+    return dict(zip(IDENTITY, (*found.identity, found.version), strict=True))
+
+
+def document_id(text: str) -> str:
+    """The `_id`: the text itself; its SHA-256 where it is longer than Elasticsearch takes."""
+    if len(text) * 4 <= MAX_ID_BYTES:
+        return text
+    encoded = text.encode("utf-8", "surrogatepass")
+    return text if len(encoded) <= MAX_ID_BYTES else f"sha256:{sha256(encoded).hexdigest()}"
+
+
+def read_time(value: object) -> datetime | None:
+    """The UTC moment of an ISO 8601 text with a zone, from 1970 on; None for anything else."""
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is None:
+            return None
+        moment = moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment.year >= _EARLIEST_YEAR else None

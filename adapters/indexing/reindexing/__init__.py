@@ -1,0 +1,1 @@
+"""A topic's indices built anew from Kafka."""

@@ -1,0 +1,154 @@
+"""Kafka clients as all adapters use them: topics made at start, errors that say what to do."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+from tidegate.schemas.rows.service_metrics import DeadLetter
+from tidegate.schemas.settings import Kafka
+from tidegate.schemas.topics import Topic
+
+EXCERPT_CHARACTERS = 1000
+_LEADER_WAIT_SECONDS = 0.1
+
+
+class KafkaUnavailable(Exception):
+    """Kafka didn't answer. The message has the address, and what to do."""
+
+
+def ensure_topics(kafka: Kafka, topics: Iterable[Topic], timeout_seconds: float = 30) -> None:
+    """Create the topics that are missing, unless `kafka.create_topics` is off.
+
+    Raises KafkaUnavailable when no broker answers in time, KafkaException when a topic is refused.
+    """
+    client = AdminClient({**kafka.client_config(), "log_level": 4})
+    try:
+        existing = client.list_topics(timeout=timeout_seconds).topics
+    except KafkaException as error:
+        raise KafkaUnavailable(
+            f"no Kafka answers at {kafka.bootstrap_servers} ({error.args[0].str()}); start one with "
+            "`tidegate up`, or set kafka.bootstrap_servers"
+        ) from error
+    missing = [topic for topic in topics if kafka.topic(topic) not in existing]
+    if not missing or not kafka.create_topics:
+        return
+    for name, future in client.create_topics([_new_topic(kafka, topic) for topic in missing]).items():
+        try:
+            future.result(timeout_seconds)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise KafkaException(f"topic {name} could not be created: {error.args[0].str()}") from error
+
+
+_LEADER_MOVES = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+}
+
+
+def partition_range(
+    consumer: Consumer, topic: str, partition: int, timeout_seconds: float
+) -> tuple[int, int]:
+    """A partition's first offset and the one after its last. Waits while a new or moving partition has no leader.
+
+    Raises KafkaException for any other error, and when the time is over.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(
+                TopicPartition(topic, partition), timeout=timeout_seconds
+            )
+            return low, high
+        except KafkaException as error:
+            if error.args[0].code() not in _LEADER_MOVES or time.monotonic() > deadline:
+                raise
+            time.sleep(_LEADER_WAIT_SECONDS)
+
+
+def messages(kafka: Kafka, topic: Topic, timeout_seconds: float = 30) -> Iterator[Message]:
+    """All that a topic holds now, partition by partition, beside every consumer group.
+
+    Raises KafkaException when the topic can't be read or nothing comes in time.
+    """
+    name = kafka.topic(topic)
+    consumer = Consumer(
+        {
+            **kafka.client_config(),
+            "group.id": f"tidegate-reading-{uuid.uuid4()}",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+        }
+    )
+    try:
+        for partition in consumer.list_topics(name, timeout=timeout_seconds).topics[name].partitions:
+            consumer.assign([TopicPartition(name, partition, OFFSET_BEGINNING)])
+            while True:
+                message = consumer.poll(timeout_seconds)
+                if message is None:
+                    raise KafkaException(f"{name}-{partition}: nothing came in {timeout_seconds} s")
+                if error := message.error():
+                    if error.code() == KafkaError._PARTITION_EOF:
+                        break
+                    raise KafkaException(error)
+                yield message
+    finally:
+        consumer.close()
+
+
+def dead_letter(
+    topic: str,
+    partition: int | None,
+    offset: int | None,
+    reason: str,
+    value: bytes,
+    writer: str,
+    now: datetime,
+    source: str | None = None,
+) -> DeadLetter:
+    """The letter for one refused input.
+
+    topic: with its prefix. writer: who refused it; part of the id, so that two writers' letters are two
+    documents.
+    source: names an input that never was in the topic, instead of partition and offset (`FILE@BYTE`).
+    """
+    place = f"{'' if partition is None else partition}-{'' if offset is None else offset}"
+    return DeadLetter(
+        id=f"{topic}-{place if source is None else source}|{writer}",
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        reason=reason,
+        excerpt=value[: 4 * EXCERPT_CHARACTERS].decode("utf-8", "replace")[:EXCERPT_CHARACTERS],
+        seen_at=now,
+    )
+
+
+def _new_topic(kafka: Kafka, topic: Topic) -> NewTopic:
+    config: dict[str, str] = {"cleanup.policy": topic.cleanup}
+    if topic.retention_hours is not None:
+        config["retention.ms"] = str(int(topic.retention_hours * 3_600_000))
+    if topic.whole_hours is not None:
+        config["min.compaction.lag.ms"] = str(int(topic.whole_hours * 3_600_000))
+    if topic.broker_time:
+        config["message.timestamp.type"] = "LogAppendTime"
+    return NewTopic(
+        kafka.topic(topic),
+        num_partitions=topic.partitions or kafka.partitions,
+        replication_factor=kafka.replication_factor,
+        config=config,
+    )

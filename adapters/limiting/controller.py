@@ -1,0 +1,305 @@
+"""`tidegate limit`: the rate-limit controller. Moves what `LimitBook` decides; decides nothing itself."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from confluent_kafka import KafkaError, KafkaException
+
+from tidegate.adapters.backoff import Backoff
+from tidegate.adapters.kafka.client import ensure_topics
+from tidegate.adapters.limiting.feed import LimitFeed, now_ms
+from tidegate.adapters.limiting.leader import Leadership
+from tidegate.adapters.limiting.sink import KafkaRows, RowSink
+from tidegate.adapters.limiting.targets.base import Target
+from tidegate.adapters.limiting.workers import Failed, Found, GatewayWorker, NotTaken, Result, WorkerTiming
+from tidegate.jobs.logic.limits.book import LimitBook, Timing
+from tidegate.jobs.logic.limits.rate_limits import Pace
+from tidegate.schemas import catalog as catalogs
+from tidegate.schemas import topics
+from tidegate.schemas.catalog import Catalog, CatalogError
+from tidegate.schemas.rows.limits import RateLimitRow
+from tidegate.schemas.settings import Settings
+from tidegate.schemas.settings.limits import Limits
+
+_LOG = logging.getLogger(__name__)
+_TICK_SECONDS = 0.02
+_DURABLE_SECONDS = 2.0
+_STOP_SECONDS = 5.0
+_RECENT_MS = 300_000
+_AGAIN_SECONDS = 1.0
+_LASTING = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError._AUTHENTICATION,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+}
+"""What is wrong until somebody changes it."""
+LIMIT_TOPICS = (
+    topics.REPLICA_CHANGES,
+    topics.REPLICAS,
+    topics.GATEWAYS,
+    topics.RATE_LIMITS,
+    topics.RATE_LIMITS_CURRENT,
+    topics.LIMIT_CONTROLS,
+    topics.TASKS,
+)
+
+
+class CatalogFile:
+    """The catalog's file, looked at now and then. A wrong change is refused, and the last good one stays."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises CatalogError when there is no good one yet."""
+        self._path = path
+        self._seen = self._stamp()
+        self._catalog = catalogs.load(path)
+
+    @property
+    def catalog(self) -> Catalog:
+        """The last good one."""
+        return self._catalog
+
+    def changed(self) -> bool:
+        """Whether there is another good one since the last time."""
+        stamp = self._stamp()
+        if stamp == self._seen:
+            return False
+        self._seen = stamp
+        try:
+            self._catalog = catalogs.load(self._path)
+        except CatalogError as error:
+            _LOG.error("the catalog is refused, the last good one stays:\n%s", error)
+            return False
+        _LOG.info("%s: %d tasks", self._path, len(self._catalog.tasks))
+        return True
+
+    def _stamp(self) -> tuple[int, int, int]:
+        try:
+            stat = self._path.stat()
+        except OSError:
+            return (0, 0, 0)
+        return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+
+def pace_of(limits: Limits) -> Pace:
+    """How slowly limits rise, by the settings."""
+    return Pace(limits.max_raise, round(limits.raise_every_seconds * 1000), limits.deadband)
+
+
+def timing_of(limits: Limits) -> Timing:
+    """What the settings say of silence, alarms and raises together."""
+    return Timing(
+        silent_ms=round(limits.silent_seconds * 1000),
+        alarm_ms=round(limits.alarm_every_seconds * 1000),
+        raises_together_ms=round(limits.raises_together_seconds * 1000),
+    )
+
+
+class Reign:
+    """The controller while it leads: from what the topics and the targets say now, until it is ended."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        target: Target,
+        sink: RowSink,
+        file: CatalogFile | None,
+        *,
+        goes_on: Callable[[], bool],
+        missing_is_empty: bool = False,
+    ) -> None:
+        """goes_on: whether it still leads. missing_is_empty: a topic that isn't there is one without a row.
+
+        Raises KafkaException when the topics can't be read.
+        """
+        limits = settings.limits
+        self._limits = limits
+        self._target = target
+        self._sink = sink
+        self._file = file
+        self._goes_on = goes_on
+        self._book = LimitBook(pace_of(limits), timing_of(limits), target.name, now_ms())
+        self._feed = LimitFeed(
+            settings.kafka,
+            self._book,
+            max(_RECENT_MS, round(limits.silent_seconds * 1000)),
+            catalog_from_topic=file is None,
+            missing_is_empty=missing_is_empty,
+        )
+        self._results: SimpleQueue[Result] = SimpleQueue()
+        self._workers: dict[str, GatewayWorker] = {}
+        self._poll_seconds = settings.catalog.poll_seconds
+        self._catalog_due = 0.0
+        self._due_ms: int | None = 0
+        self._unsafe = False
+        if file is not None:
+            self._use(file.catalog)
+
+    @property
+    def book(self) -> LimitBook:
+        """What is known."""
+        return self._book
+
+    def catch_up(self) -> bool:
+        """Read all that the topics hold. False when it leads no longer."""
+        while not self._feed.caught_up():
+            if not self._goes_on():
+                return False
+            self._feed.poll(0.2)
+        if self._file is None:
+            self._target.use_gateways(self._feed.catalog_rows().catalog().gateways)
+        return True
+
+    def turn(self) -> None:
+        """One turn: hear, decide, hand out."""
+        happened = self._feed.poll(_TICK_SECONDS)
+        if happened and self._file is None:
+            self._target.use_gateways(self._feed.catalog_rows().catalog().gateways)
+        happened |= self._look_at_catalog()
+        happened |= self._take_results()
+        now = now_ms()
+        if happened or self._unsafe or (self._due_ms is not None and now >= self._due_ms):
+            self._decide(now)
+
+    def close(self) -> None:
+        """End all work at the gateways, then the reading."""
+        for worker in self._workers.values():
+            worker.stop()
+        deadline = time.monotonic() + _STOP_SECONDS
+        for worker in self._workers.values():
+            worker.join(max(0.0, deadline - time.monotonic()))
+        self._feed.close()
+
+    def _decide(self, now: int) -> None:
+        self._publish(self._book.decide(now))
+        self._publish(self._book.no_longer_held())
+        # A push must be known before it is made: after a crash the next leader goes on with it.
+        was_unsafe, self._unsafe = self._unsafe, not self._sink.durable(_DURABLE_SECONDS)
+        if self._unsafe and not was_unsafe:
+            _LOG.warning("Kafka doesn't take the decisions: the limits stay as they are until it does")
+        if self._unsafe or not self._goes_on():
+            return
+        gateways, unread = self._book.gateways(), self._book.unread()
+        for gone in self._workers.keys() - gateways:
+            self._workers.pop(gone).stop()
+        for gateway in gateways:
+            worker = self._worker(gateway)
+            worker.want(self._book.wanted(gateway))
+            if gateway in unread:
+                worker.look()
+        due = self._book.next_due_ms(now)
+        # Silence is noticed within a second, though nothing happens.
+        self._due_ms = now + 1000 if due is None else min(due, now + 1000)
+
+    def _worker(self, gateway: str) -> GatewayWorker:
+        if gateway not in self._workers:
+            timing = WorkerTiming(
+                self._limits.reconcile_seconds, Backoff(0.5, self._limits.max_backoff_seconds)
+            )
+            worker = GatewayWorker(self._target, gateway, timing, self._results, now_ms)
+            worker.start()
+            self._workers[gateway] = worker
+        return self._workers[gateway]
+
+    def _take_results(self) -> bool:
+        happened = False
+        while True:
+            try:
+                result = self._results.get_nowait()
+            except Empty:
+                return happened
+            happened = True
+            if isinstance(result, Found):
+                self._publish(self._book.found(result.gateway, result.limits, result.at_ms))
+            elif isinstance(result, NotTaken):
+                self._publish(
+                    self._book.refused(result.key, result.revision, result.reason, result.newer, result.at_ms)
+                )
+            elif isinstance(result, Failed):
+                _LOG.warning("gateway %s: %s", result.gateway, result.reason)
+                self._publish(self._book.failed(result.gateway, result.reason, result.at_ms))
+
+    def _publish(self, rows: list[RateLimitRow]) -> None:
+        for row in rows:
+            level = logging.WARNING if row.state in ("failed", "held") else logging.INFO
+            limit = "-" if row.limit_qps_per_gateway is None else f"{row.limit_qps_per_gateway:g} qps"
+            _LOG.log(
+                level,
+                "%s/%s %s, revision %d: %s a gateway (%s)",
+                *(row.department, row.task, row.state, row.revision, limit, row.reason),
+            )
+        self._sink.put(rows)
+
+    def _look_at_catalog(self) -> bool:
+        if self._file is None or time.monotonic() < self._catalog_due:
+            return False
+        self._catalog_due = time.monotonic() + self._poll_seconds
+        if not self._file.changed():
+            return False
+        self._use(self._file.catalog)
+        return True
+
+    def _use(self, catalog: Catalog) -> None:
+        self._book.use_catalog(catalog.tasks.values())
+        self._target.use_gateways(catalog.gateways)
+
+
+def run(settings: Settings, target: Target, stop: threading.Event) -> None:
+    """Lead whenever it is this controller's turn, until told to stop.
+
+    Raises CatalogError, KafkaUnavailable and KafkaException at the start.
+    """
+    ensure_topics(settings.kafka, LIMIT_TOPICS)
+    file = CatalogFile(settings.catalog.file) if settings.catalog.file else None
+    leadership = Leadership(settings.kafka, settings.limits.consumer_group)
+    try:
+        waiting = False
+        while not stop.is_set():
+            if leadership.leads(0.5):
+                waiting = False
+                _LOG.info("leading; target %s", target.name)
+                _lead(settings, target, file, leadership, stop)
+            elif not waiting:
+                waiting = True
+                _LOG.info("waiting to lead (group %s)", settings.limits.consumer_group)
+    finally:
+        leadership.close()
+
+
+def _lead(
+    settings: Settings,
+    target: Target,
+    file: CatalogFile | None,
+    leadership: Leadership,
+    stop: threading.Event,
+) -> None:
+    """Lead until told to stop, until it is another one's turn, or until Kafka can't be read."""
+
+    def goes_on() -> bool:
+        return leadership.leads() and not stop.is_set()
+
+    sink = KafkaRows(settings.kafka)
+    try:
+        reign = Reign(settings, target, sink, file, goes_on=goes_on)
+        try:
+            if reign.catch_up():
+                while goes_on():
+                    reign.turn()
+        finally:
+            reign.close()
+    except KafkaException as error:
+        if error.args[0].code() in _LASTING:
+            raise
+        _LOG.warning("Kafka can't be read, the limits stay as they are: %s", error.args[0].str())
+        stop.wait(_AGAIN_SECONDS)
+    finally:
+        if not (leadership.leads() and sink.durable(_STOP_SECONDS)):
+            sink.forget()

@@ -1,0 +1,105 @@
+"""The controller without a hand: what it would do, and why. Reads what the real one reads, and changes nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from tidegate.adapters.kafka.client import KafkaUnavailable, ensure_topics
+from tidegate.adapters.limiting.controller import CatalogFile, Reign
+from tidegate.adapters.limiting.feed import now_ms
+from tidegate.adapters.limiting.sink import ShownRows
+from tidegate.adapters.limiting.targets.base import Refused, Target, TargetFailed
+from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
+from tidegate.schemas.catalog import Gateway
+from tidegate.schemas.rows.limits import RateLimitRow
+from tidegate.schemas.settings import Settings
+
+_READING_SECONDS = 60.0
+
+
+class Rehearsal:
+    """A target that is read and never written: it says that it holds what it was told to hold."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._told: dict[str, dict[TaskKey, Limit]] = {}
+
+    @property
+    def name(self) -> str:
+        """The real target's, marked."""
+        return f"{self._target.name} (dry run)"
+
+    def use_gateways(self, gateways: Mapping[str, Gateway]) -> None:
+        """From now on these gateways."""
+        self._target.use_gateways(gateways)
+
+    def read(self, gateway: str) -> Mapping[TaskKey, Limit]:
+        """What it really holds, and over that what it was told. Raises TargetFailed."""
+        return {**self._target.read(gateway), **self._told.get(gateway, {})}
+
+    def write(self, gateway: str, limits: Iterable[Limit]) -> Mapping[TaskKey, Refused]:
+        """Remember them."""
+        self._told.setdefault(gateway, {}).update({limit.key: limit for limit in limits})
+        return {}
+
+
+def rehearse(
+    settings: Settings, target: Target, stop: threading.Event, show: Callable[[RateLimitRow], None]
+) -> None:
+    """Decide as a leader would, beside the one there is, until told to stop.
+
+    Raises CatalogError, KafkaUnavailable and KafkaException at the start.
+    """
+    reign = _reign(settings, Rehearsal(target), show, lambda: not stop.is_set())
+    try:
+        reign.catch_up()
+        while not stop.is_set():
+            reign.turn()
+    finally:
+        reign.close()
+
+
+def explained(settings: Settings, target: Target, name: str) -> list[str]:
+    """Why a task's limit is what it is, in lines. name: `department/task`, or the task where only one has this name.
+
+    A gateway that can't be read is one of the reasons. Raises LookupError for no such task, or several, and what
+    `rehearse` raises.
+    """
+    deadline = time.monotonic() + _READING_SECONDS
+    reign = _reign(settings, Rehearsal(target), lambda row: None, lambda: time.monotonic() < deadline)
+    try:
+        if not reign.catch_up():
+            raise KafkaUnavailable(
+                f"Kafka at {settings.kafka.bootstrap_servers} didn't give all that its topics hold within "
+                f"{_READING_SECONDS:g} s; check that it runs, then ask again"
+            )
+        key = _key(reign.book.keys(), name)
+        gateway = reign.book.gateway_of(key)
+        try:
+            reign.book.found(gateway, target.read(gateway), now_ms())
+        except TargetFailed as error:
+            reign.book.failed(gateway, str(error), now_ms())
+        return reign.book.explain(key, now_ms())
+    finally:
+        reign.close()
+
+
+def _reign(
+    settings: Settings, target: Target, show: Callable[[RateLimitRow], None], goes_on: Callable[[], bool]
+) -> Reign:
+    ensure_topics(settings.kafka, ())  # only whether Kafka is there: not even a topic is made
+    file = CatalogFile(settings.catalog.file) if settings.catalog.file else None
+    return Reign(settings, target, ShownRows(show), file, goes_on=goes_on, missing_is_empty=True)
+
+
+def _key(keys: Iterable[TaskKey], name: str) -> TaskKey:
+    every = sorted(keys)
+    found = [key for key in every if name in (str(key), key.task)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise LookupError(f"{name}: there are {', '.join(map(str, found))}; name one of them whole")
+    some = ", ".join(map(str, every[:10])) + (" ..." if len(every) > 10 else "")
+    raise LookupError(f"{name}: no such task in the catalog; there are {some or 'none'}")

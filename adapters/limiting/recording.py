@@ -1,0 +1,149 @@
+"""Recordings for `tidegate replay-limits`: from the topics into a file, and back. A file named `.gz` is packed."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Event as Flag
+from typing import IO
+
+from tidegate.adapters.kafka.log import Told, TopicsReader
+from tidegate.jobs.logic.catalog_rows import rows_of
+from tidegate.jobs.logic.limits.replay_events import (
+    RECORDED,
+    REMOVABLE,
+    BadEvent,
+    Event,
+    event_of,
+    read_event,
+    read_row,
+)
+from tidegate.schemas import catalog as catalogs
+from tidegate.schemas import topics
+from tidegate.schemas.settings import Settings
+
+_LOG = logging.getLogger(__name__)
+_TURN_SECONDS = 0.2
+_PACKED = b"\x1f\x8b"
+_Out = IO[bytes] | gzip.GzipFile
+
+
+class RecordingUnusable(Exception):
+    """A recording can't be read or written. The message has the file, and the line and field where there is one."""
+
+
+@dataclass
+class Recorded:
+    """How many events were written, by topic; and the messages that are none."""
+
+    events: dict[str, int]
+    unreadable: int = 0
+
+
+def read(path: Path) -> list[Event]:
+    """All events of a file, as they stand there. Empty lines are left out. Raises RecordingUnusable."""
+    return list(_events(path))
+
+
+def _events(path: Path) -> Iterator[Event]:
+    try:
+        with path.open("rb") as raw:
+            packed = raw.read(2) == _PACKED
+            raw.seek(0)
+            lines: Iterable[bytes] = gzip.GzipFile(fileobj=raw) if packed else raw
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                try:
+                    yield read_event(line)
+                except BadEvent as error:
+                    raise RecordingUnusable(f"{path}: line {number}: {error}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise RecordingUnusable(f"{path}: can't be read: {error}") from error
+
+
+def record(settings: Settings, path: Path, since: timedelta, lasts: timedelta, stop: Flag) -> Recorded:
+    """What the topics say from so long ago until so long from now, or until told to stop.
+
+    With it go the whole catalog (of `catalog.file` where that is set) and the newest words of operators, and what the
+    sources said within the refresh before: what held when it began.
+    Raises RecordingUnusable, CatalogError and KafkaUnavailable.
+    """
+    now = datetime.now(UTC)
+    begin = now - since
+    of_sources = begin - timedelta(seconds=settings.watcher.refresh_seconds)
+    found = Recorded({})
+    reader = TopicsReader(settings.kafka, RECORDED)
+    try:
+        with _written(path) as out:
+            before = reader.read(
+                {
+                    topics.TASKS: None,
+                    topics.LIMIT_CONTROLS: None,
+                    topics.GATEWAYS: of_sources,
+                    topics.REPLICAS: of_sources,
+                    topics.REPLICA_CHANGES: begin,
+                }
+            )
+            file = settings.catalog.file
+            if file is not None:
+                _write(out, map(event_of, rows_of(catalogs.load(file), begin)), found)
+                before = [told for told in before if told.topic is not topics.TASKS]
+            _write(out, _readable(before, found), found)
+            reader.follow()
+            end = time.monotonic() + lasts.total_seconds()
+            while not stop.is_set() and time.monotonic() < end:
+                more = [
+                    told
+                    for told in reader.coming(_TURN_SECONDS)
+                    if file is None or told.topic is not topics.TASKS
+                ]
+                _write(out, _readable(more, found), found)
+    finally:
+        reader.close()
+    return found
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[_Out]:
+    """A file that is there whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with ExitStack() as files:
+            out: _Out = files.enter_context(part.open("wb"))
+            if path.suffix == ".gz":
+                # Without a moment in its head, the same events are the same bytes.
+                out = files.enter_context(gzip.GzipFile("", "wb", fileobj=out, mtime=0))
+            yield out
+        part.replace(path)
+    except OSError as error:
+        raise RecordingUnusable(f"{path}: can't be written: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _readable(messages: Iterable[Told], found: Recorded) -> Iterator[Event]:
+    for told in messages:
+        if told.value is None:
+            if told.topic.name in REMOVABLE:
+                yield Event(told.topic.name, told.at_ms, told.key, None)
+            continue
+        try:
+            yield event_of(read_row(told.topic.name, told.value))
+        except BadEvent as error:
+            found.unreadable += 1
+            _LOG.warning("%s, key %r, is left out: %s", told.topic.name, told.key, error)
+
+
+def _write(out: _Out, events: Iterable[Event], found: Recorded) -> None:
+    for event in events:
+        out.write(event.to_line().encode() + b"\n")
+        found.events[event.topic] = found.events.get(event.topic, 0) + 1
+    out.flush()

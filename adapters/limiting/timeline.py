@@ -1,0 +1,114 @@
+"""The rows of one task's timeline from Kafka: its seconds, its replicas, its limits, what operators said of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+
+from pydantic import ValidationError
+
+from tidegate.adapters.kafka.log import Told, TopicsReader
+from tidegate.jobs.logic.limits.book import ALL_TASKS
+from tidegate.jobs.logic.limits.envoy_limits import TaskKey
+from tidegate.jobs.logic.limits.timeline import Record
+from tidegate.schemas import topics
+from tidegate.schemas.rows.limits import LimitControl, RateLimitRow, ReplicaChange
+from tidegate.schemas.rows.service_metrics import ServiceMetricsRow
+from tidegate.schemas.settings import Kafka
+from tidegate.schemas.topics import Topic
+
+_LOG = logging.getLogger(__name__)
+_LOOK_BACK = timedelta(hours=1)
+"""So far before the begin limit rows are read: what was in force then, and which limit was a change's first."""
+_LATEST = timedelta(seconds=8)
+"""A second's row comes a few seconds after it, and none comes of a second without a request."""
+_TURN_SECONDS = 0.2
+TimelineRow = ServiceMetricsRow | ReplicaChange | RateLimitRow | LimitControl
+_MODELS: dict[Topic, type[TimelineRow]] = {
+    topics.SERVICE_METRICS_1S: ServiceMetricsRow,
+    topics.REPLICA_CHANGES: ReplicaChange,
+    topics.RATE_LIMITS: RateLimitRow,
+    topics.RATE_LIMITS_CURRENT: RateLimitRow,
+    topics.LIMIT_CONTROLS: LimitControl,
+}
+
+
+def newest(kafka: Kafka) -> list[RateLimitRow]:
+    """Every task's newest limit, by department and task. What is no limit row is told in the log and left out.
+
+    Raises KafkaUnavailable.
+    """
+    reader = TopicsReader(kafka, [topics.RATE_LIMITS_CURRENT])
+    try:
+        rows: dict[str, RateLimitRow] = {}
+        for told in reader.read({topics.RATE_LIMITS_CURRENT: None}):
+            if told.value is None:
+                rows.pop(told.key, None)
+            elif isinstance(row := _read(told), RateLimitRow):
+                rows[f"{row.department}/{row.task}"] = row
+    finally:
+        reader.close()
+    return sorted(rows.values(), key=lambda row: (row.department, row.task))
+
+
+class TimelineReader:
+    """Reads one task's rows. Raises KafkaUnavailable when no broker answers.
+
+    Topics hold the rows of all tasks; only those with this task's key are looked at.
+    """
+
+    def __init__(self, kafka: Kafka, key: TaskKey) -> None:
+        self._topics = TopicsReader(kafka, _MODELS, (str(key), ALL_TASKS))
+
+    @property
+    def missing(self) -> list[str]:
+        """The topics that don't exist."""
+        return self._topics.missing
+
+    def since(self, moment: datetime) -> Record:
+        """What Kafka holds from this moment on, and of the limits and replicas what held then."""
+        record = Record(moment - _LOOK_BACK)
+        self._add(
+            record,
+            self._topics.read(
+                {
+                    topics.SERVICE_METRICS_1S: moment,
+                    topics.REPLICA_CHANGES: None,
+                    topics.RATE_LIMITS: moment - _LOOK_BACK,
+                    topics.RATE_LIMITS_CURRENT: None,
+                    topics.LIMIT_CONTROLS: None,
+                }
+            ),
+        )
+        return record
+
+    def follow(self, record: Record) -> Iterator[datetime]:
+        """Adds what comes to what `since` gave. Gives, again and again, up to when all is known; never ends."""
+        self._topics.follow()
+        while True:
+            self._add(record, self._topics.coming(_TURN_SECONDS))
+            known = max((row.window_end for row in record.windows.values()), default=None)
+            latest = datetime.now(UTC) - _LATEST
+            yield latest if known is None else max(known, latest)
+
+    def close(self) -> None:
+        """Leave Kafka."""
+        self._topics.close()
+
+    def _add(self, record: Record, messages: Iterable[Told]) -> None:
+        for told in messages:
+            row = None if told.value is None else _read(told)
+            if row is None or (isinstance(row, ServiceMetricsRow) and row.level != "task"):
+                continue
+            record.add(row)
+
+
+def _read(told: Told) -> TimelineRow | None:
+    try:
+        return _MODELS[told.topic].model_validate_json(told.value or b"")
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        place = ".".join(map(str, wrong["loc"])) or "the whole"
+        _LOG.warning("%s, key %r, is left out: %s: %s", told.topic.name, told.key, place, wrong["msg"])
+        return None

@@ -1,0 +1,1 @@
+"""Rows and logs read back for people."""

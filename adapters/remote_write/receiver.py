@@ -1,0 +1,241 @@
+"""The remote-write receiver: what Prometheus sends, into `prometheus.metrics`, answered once Kafka has it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from prometheus_client import CollectorRegistry
+from prometheus_client import Counter as Metric
+
+from tidegate.adapters.kafka.client import ensure_topics
+from tidegate.adapters.remote_write.decoding import V1, V2, NoRemoteWrite, Series, series_of, size_of
+from tidegate.jobs.logic.resources.ha_election import Elections
+from tidegate.jobs.logic.resources.prometheus_samples import BadSeries, Wanted, labels_of, message_of, pod_of
+from tidegate.schemas.settings import Settings
+from tidegate.schemas.settings.signals import RemoteWrite
+from tidegate.schemas.topics import PROMETHEUS_METRICS
+
+_LOG = logging.getLogger(__name__)
+
+_METADATA_SECONDS = 10.0
+_TOLD = 5
+"""So many of the things that are wrong are told in an answer."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Of one request: the HTTP status, what is said, and headers."""
+
+    status: int
+    text: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Receiver:
+    """Takes bodies, from any thread. Raises KafkaUnavailable and KafkaException at the start."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings: RemoteWrite = settings.remote_write
+        self._topic = settings.kafka.topic(PROMETHEUS_METRICS)
+        self._wanted = Wanted(self._settings.names, self._settings.drop_labels)
+        self._elections = Elections(round(1000 * self._settings.ha_failover_seconds))
+        self._electing = threading.Lock()
+        ensure_topics(settings.kafka, [PROMETHEUS_METRICS])
+        self._producer = Producer(
+            {
+                **settings.kafka.client_config(),
+                "client.id": "tidegate-remote-write",
+                "linger.ms": 5,
+                "compression.type": "lz4",
+                # What isn't in Kafka by then is sent again by Prometheus.
+                "message.timeout.ms": round(1000 * self._settings.timeout_seconds),
+                "queue.buffering.max.messages": self._settings.max_waiting_samples,
+                "log_level": 3,
+            }
+        )
+        self._partitions = self._count_partitions()
+        self._closing = threading.Event()
+        self._polling = threading.Thread(target=self._poll, daemon=True)
+        self._polling.start()
+        self.registry = CollectorRegistry()
+        self._samples = Metric(
+            "tidegate_remote_write_samples",
+            "Samples by what became of them.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._requests = Metric(
+            "tidegate_remote_write_requests", "Requests by status.", ["code"], registry=self.registry
+        )
+
+    @property
+    def ready(self) -> bool:
+        """Whether Kafka answers."""
+        try:
+            self._producer.list_topics(self._topic, timeout=2)
+        except KafkaException:
+            return False
+        return True
+
+    def receive(self, body: bytes, content_type: str, encoding: str) -> Answer:
+        """One request, to its end: it is answered with success only when Kafka has all that was wanted of it."""
+        answer = self._receive(body, content_type, encoding)
+        self._requests.labels(str(answer.status)).inc()
+        return answer
+
+    def close(self) -> None:
+        """Wait until Kafka has what is on its way, no longer than a request would."""
+        self._producer.flush(self._settings.timeout_seconds)
+        self._closing.set()
+        self._polling.join(5)
+
+    def _receive(self, body: bytes, content_type: str, encoding: str) -> Answer:
+        message = _message_of(content_type)
+        if message is None:
+            return Answer(
+                415, f"Content-Type {content_type!r} is none of application/x-protobuf;proto={V1} or {V2}"
+            )
+        if encoding.lower() not in ("snappy", ""):
+            return Answer(415, f"Content-Encoding {encoding!r} is not snappy")
+        try:
+            if (size := size_of(body)) > self._settings.max_unpacked_bytes:
+                return Answer(
+                    413, f"the body has {size} bytes unpacked; remote_write.max_unpacked_bytes allows fewer"
+                )
+            return self._write(list(series_of(body, message)), message)
+        except NoRemoteWrite as error:
+            return Answer(400, str(error))
+
+    def _write(self, found: list[Series], message: str) -> Answer:
+        delivery = _Delivery()
+        counts: Counter[str] = Counter()
+        wrong: list[str] = []
+        now_ms = time.time_ns() // 1_000_000
+        full = False
+        for series in found:
+            counts["histogram_not_written"] += series.histograms
+            counts["exemplar_not_written"] += series.exemplars
+            try:
+                labels = labels_of(series.pairs)
+            except BadSeries as error:
+                counts["invalid"] += len(series.samples)
+                wrong.append(str(error))
+                continue
+            outcome = self._fate(labels, now_ms)
+            if outcome is not None:
+                counts[outcome] += len(series.samples)
+                continue
+            labels = self._wanted.kept(labels)
+            partition = zlib.crc32(pod_of(labels).encode()) % self._partitions
+            for value, at_ms in series.samples:
+                try:
+                    text = message_of(labels, value, at_ms)
+                except BadSeries as error:
+                    counts["invalid"] += 1
+                    wrong.append(f"{labels['__name__']}: {error}")
+                    continue
+                try:
+                    self._producer.produce(
+                        self._topic, text, partition=partition, on_delivery=delivery.expect()
+                    )
+                except BufferError:
+                    delivery.took_back()
+                    full = True
+                    break
+            if full:
+                break
+        written, lost = delivery.wait(self._settings.timeout_seconds + 1)
+        counts["written"] += written
+        for outcome, number in counts.items():
+            self._samples.labels(outcome).inc(number)
+        if full or lost is not None:
+            reason = "too many samples wait for Kafka" if full else f"Kafka did not take all: {lost}"
+            _LOG.warning("%s; Prometheus is asked to send again", reason)
+            return Answer(503, reason, {"Retry-After": str(self._settings.retry_after_seconds)})
+        headers = {}
+        if message == V2:
+            headers = {
+                "X-Prometheus-Remote-Write-Samples-Written": str(written),
+                "X-Prometheus-Remote-Write-Histograms-Written": "0",
+                "X-Prometheus-Remote-Write-Exemplars-Written": "0",
+            }
+        if wrong:
+            more = f"; and {len(wrong) - _TOLD} more" if len(wrong) > _TOLD else ""
+            return Answer(400, "; ".join(wrong[:_TOLD]) + more, headers)
+        return Answer(204, "", headers)
+
+    def _fate(self, labels: dict[str, str], now_ms: int) -> str | None:
+        """Why a series isn't written; None: it is. Takes the replica's label away."""
+        cluster = labels.get(self._settings.ha_cluster_label, "")
+        replica = labels.pop(self._settings.ha_replica_label, None)
+        if replica is not None:
+            with self._electing:
+                if not self._elections.takes(cluster, replica, now_ms):
+                    return "other_replica"
+        return None if self._wanted.takes(labels["__name__"]) else "not_wanted"
+
+    def _count_partitions(self) -> int:
+        found = self._producer.list_topics(self._topic, timeout=_METADATA_SECONDS).topics[self._topic]
+        return max(1, len(found.partitions))
+
+    def _poll(self) -> None:
+        while not self._closing.is_set():
+            self._producer.poll(0.1)
+
+
+class _Delivery:
+    """Waits until Kafka has said of each sample of one request whether it has it."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting = 0
+        self._written = 0
+        self._error: str | None = None
+
+    def expect(self) -> Callable[[KafkaError | None, Message], None]:
+        """One more sample is on its way; returns what Kafka calls."""
+        with self._changed:
+            self._waiting += 1
+        return self._told
+
+    def took_back(self) -> None:
+        """The sample isn't on its way after all."""
+        with self._changed:
+            self._waiting -= 1
+
+    def wait(self, seconds: float) -> tuple[int, str | None]:
+        """How many were written, and what went wrong with one that wasn't."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._waiting == 0, seconds):
+                self._error = f"{self._waiting} samples were not taken in {seconds:g} s"
+            return self._written, self._error
+
+    def _told(self, error: KafkaError | None, _: Message) -> None:
+        with self._changed:
+            self._waiting -= 1
+            if error is None:
+                self._written += 1
+            else:
+                self._error = error.str()
+            if self._waiting == 0:
+                self._changed.notify()
+
+
+def _message_of(content_type: str) -> str | None:
+    """Which message a Content-Type names; None for what is no remote write."""
+    kind, *parameters = (part.strip() for part in content_type.split(";"))
+    if kind.lower() != "application/x-protobuf":
+        return None
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "proto":
+            value = value.strip().strip('"')
+            return value if value in (V1, V2) else None
+    return V1

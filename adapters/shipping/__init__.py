@@ -1,0 +1,1 @@
+"""The log shipper and replay: files into Kafka."""

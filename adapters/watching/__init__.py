@@ -1,0 +1,1 @@
+"""The watcher: ready replicas and gateways into Kafka."""

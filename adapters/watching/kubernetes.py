@@ -1,0 +1,240 @@
+"""Ready replicas as the Kubernetes API says: EndpointSlices of the tasks' services, pods of the gateways."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from kubernetes import client
+
+from tidegate.adapters.catalog.gateways import GatewayFile
+from tidegate.adapters.kubernetes.client import KubernetesUnknown, connect
+from tidegate.adapters.watching.list_watch import Changed, Feed, Kind, Listed, Lost, News, Proven
+from tidegate.adapters.watching.publisher import SourceFailed, Told, WatchRow
+from tidegate.jobs.logic.identity import Identity, of_service
+from tidegate.jobs.logic.replicas.followed_services import Absent, FollowedServices
+from tidegate.jobs.logic.replicas.label_selectors import LabelSelector
+from tidegate.jobs.logic.replicas.ready_sets import (
+    GatewayPod,
+    gateway_pod_of,
+    gateway_row,
+    replicas_row,
+    slice_of,
+)
+from tidegate.schemas.catalog import Gateway
+from tidegate.schemas.rows.limits import ReplicasRow
+from tidegate.schemas.settings import Settings
+from tidegate.schemas.settings.limits import Watcher
+from tidegate.schemas.timestamps import from_epoch_ms
+
+log = logging.getLogger(__name__)
+
+_SLICES = Kind("EndpointSlices", "/apis/discovery.k8s.io/v1/endpointslices", slice_of)
+_NAMESPACES = "namespaces"
+_AT_ONCE = 200
+
+
+class KubernetesSource:
+    """Follows the API from when it is made. Tells rows only of what the API has proven to be so.
+
+    Raises SourceFailed where the API isn't known or a selector is none, CatalogError for a catalog with mistakes.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._watcher = settings.watcher
+        self._request_seconds = settings.kubernetes.request_timeout_seconds
+        self._watch_seconds = max(1, int(settings.watcher.refresh_seconds / 3))
+        # A row is told anew with the last proof before it would be too old.
+        self._told = Told(max(0.0, settings.watcher.refresh_seconds - self._watch_seconds))
+        _selector("namespace_selector", settings.watcher)
+        self._services = FollowedServices(
+            partial(of_service, settings=settings.access_log), _selector("service_selector", settings.watcher)
+        )
+        self._gateway_file = GatewayFile(settings.catalog)
+        try:
+            self._api: client.ApiClient = connect(settings.kubernetes)
+        except KubernetesUnknown as error:
+            raise SourceFailed(str(error)) from error
+        self._news: SimpleQueue[News] = SimpleQueue()
+        self._feeds: dict[str, Feed[Any]] = {}
+        self._proven_ms: dict[str, int] = {}
+        self._namespaces: set[str] | None = None
+        self._gateways: dict[str, str] = {}
+        self._pods: dict[str, dict[str, GatewayPod]] = {}
+        self._warned_of: set[Identity] = set()
+        self._follow(_SLICES)
+        if settings.watcher.namespace_selector:
+            self._follow(
+                Kind(_NAMESPACES, "/api/v1/namespaces", _name_of, settings.watcher.namespace_selector)
+            )
+        else:
+            self._services.follow_namespaces(None)
+        self._follow_gateways(self._gateway_file.gateways)
+
+    @property
+    def about(self) -> str:
+        """The API, what of it, and the gateways."""
+        namespaces = self._watcher.namespace_selector
+        which = f"namespaces with {namespaces}" if namespaces else "all namespaces"
+        slices = f" with {self._watcher.service_selector}" if self._watcher.service_selector else ""
+        gateways = ", ".join(sorted(self._gateways.values())) or "none (catalog.file is not set)"
+        return (
+            f"the Kubernetes API at {self._api.configuration.host}: EndpointSlices{slices} of {which}; "
+            f"gateways: {gateways}"
+        )
+
+    def rows(self, wait_seconds: float) -> Iterator[WatchRow]:
+        """What the API's news mean, in their order."""
+        changed = self._gateway_file.changed(time.monotonic())
+        if changed is not None:
+            self._follow_gateways(changed)
+        for turn in range(_AT_ONCE):  # then Kafka's answers are looked at, however much goes on here
+            try:
+                news = self._news.get(timeout=0 if turn else wait_seconds)
+            except Empty:
+                return
+            yield from (row for row in self._take(news) if self._told.due(row))
+
+    def close(self) -> None:
+        """End every watch."""
+        for feed in self._feeds.values():
+            feed.halt()
+        for feed in self._feeds.values():
+            feed.close()
+        self._api.close()
+
+    def _take(self, news: News) -> Iterator[WatchRow]:
+        """The rows that this may have changed, or proves once more."""
+        if isinstance(news, Lost):
+            self._proven_ms.pop(news.kind, None)
+            return
+        if news.kind not in self._feeds:
+            return  # a gateway's that has left the catalog
+        if isinstance(news, Listed) or news.kind in self._proven_ms:
+            self._proven_ms[news.kind] = max(news.at_ms, self._proven_ms.get(news.kind, 0))
+        if news.kind == _SLICES.name:
+            yield from self._take_slices(news)
+        elif news.kind == _NAMESPACES:
+            yield from self._take_namespaces(news)
+        else:
+            yield from self._take_pods(news)
+
+    def _take_slices(self, news: Listed[Any] | Changed[Any] | Proven) -> Iterator[ReplicasRow]:
+        if isinstance(news, Listed):
+            touched = self._services.replace_slices(news.objects)
+            yield from self._task_rows(touched, news.at_ms)
+            log.info("EndpointSlices listed: %d, of %d tasks", len(news.objects), len(touched))
+        elif isinstance(news, Changed):
+            yield from self._task_rows(self._services.put_slice(news.key, news.now), news.at_ms)
+        else:
+            yield from self._proven_rows()
+
+    def _take_namespaces(self, news: Listed[Any] | Changed[Any] | Proven) -> Iterator[ReplicasRow]:
+        if isinstance(news, Proven):
+            yield from self._proven_rows()
+            return
+        if isinstance(news, Listed):
+            self._namespaces = set(news.objects.values())
+        elif self._namespaces is not None:
+            name = news.key.rpartition("/")[2]
+            (self._namespaces.discard if news.now is None else self._namespaces.add)(name)
+        touched = self._services.follow_namespaces(self._namespaces or ())
+        yield from self._task_rows(touched, news.at_ms)
+
+    def _task_rows(self, identities: Iterable[Identity], at_ms: int) -> Iterator[ReplicasRow]:
+        """Nothing while the slices, or which namespaces are meant, isn't known."""
+        if _SLICES.name not in self._proven_ms or (_NAMESPACES in self._feeds and self._namespaces is None):
+            return
+        for identity in identities:
+            row = self._task_row(identity, from_epoch_ms(at_ms))
+            if row is not None:
+                yield row
+
+    def _proven_rows(self) -> Iterator[ReplicasRow]:
+        """All rows, as of when all that they are made of was proven last."""
+        needed = [kind for kind in (_SLICES.name, _NAMESPACES) if kind in self._feeds]
+        if all(kind in self._proven_ms for kind in needed):
+            at_ms = min(self._proven_ms[kind] for kind in needed)
+            yield from self._task_rows(self._services.identities(), at_ms)
+
+    def _task_row(self, identity: Identity, at: datetime) -> ReplicasRow | None:
+        """A task that was deleted has its last row; one that is not followed any more has none."""
+        found = self._services.look(identity)
+        if isinstance(found, Absent):
+            row_id = replicas_row(identity, "", (), at).id
+            last = self._told.last(row_id)
+            self._told.forget(row_id)
+            if found is Absent.LEFT_OUT or not isinstance(last, ReplicasRow):
+                return None
+            log.info("%s/%s: its service is deleted", *identity)
+            return replicas_row(identity, last.workload, (), at)
+        if len(found.services) > 1 and identity not in self._warned_of:
+            self._warned_of.add(identity)
+            names = ", ".join("/".join(service) for service in found.services)
+            log.warning(
+                "%s/%s is several services: %s; their pods count together, each once", *identity, names
+            )
+        return replicas_row(identity, found.workload, found.slices, at)
+
+    def _take_pods(self, news: Listed[Any] | Changed[Any] | Proven) -> Iterator[WatchRow]:
+        if isinstance(news, Listed):
+            self._pods[news.kind] = dict(news.objects)
+        elif isinstance(news, Changed):
+            pods = {key: pod for key, pod in self._pods[news.kind].items() if key != news.key}
+            self._pods[news.kind] = pods | ({} if news.now is None else {news.key: news.now})
+        if news.kind in self._proven_ms:
+            at = from_epoch_ms(self._proven_ms[news.kind])
+            yield gateway_row(self._gateways[news.kind], self._pods[news.kind].values(), at)
+
+    def _follow_gateways(self, gateways: Mapping[str, Gateway]) -> None:
+        """Follow the pods of exactly these gateways."""
+        wanted = {kind.name: (name, kind) for name, kind in _pods_of(gateways)}
+        for gone in self._gateways.keys() - wanted.keys():
+            self._feeds.pop(gone).halt()
+            self._told.forget(gateway_row(self._gateways.pop(gone), (), from_epoch_ms(0)).id)
+            self._pods.pop(gone, None)
+            self._proven_ms.pop(gone, None)
+        for new in wanted.keys() - self._gateways.keys():
+            name, kind = wanted[new]
+            self._gateways[new] = name
+            self._pods[new] = {}
+            self._follow(kind)
+
+    def _follow(self, kind: Kind[Any]) -> None:
+        self._feeds[kind.name] = Feed(
+            self._api,
+            kind,
+            self._news,
+            request_seconds=self._request_seconds,
+            watch_seconds=self._watch_seconds,
+            max_backoff_seconds=self._watcher.max_backoff_seconds,
+        )
+        self._feeds[kind.name].start()
+
+
+def _pods_of(gateways: Mapping[str, Gateway]) -> Iterator[tuple[str, Kind[GatewayPod]]]:
+    for name, gateway in gateways.items():
+        labels = gateway.labels or {"istio": name}
+        selector = ",".join(f"{label}={value}" for label, value in sorted(labels.items()))
+        path = f"/api/v1/namespaces/{gateway.namespace}/pods"
+        # The name has all that it is: another definition of the same gateway is followed anew.
+        kind = Kind(
+            f"pods of gateway {name} ({gateway.namespace}, {selector})", path, gateway_pod_of, selector
+        )
+        yield name, kind
+
+
+def _selector(name: str, watcher: Watcher) -> LabelSelector:
+    try:
+        return LabelSelector.parse(getattr(watcher, name))
+    except ValueError as error:
+        raise SourceFailed(f"watcher.{name}: {error}") from error
+
+
+def _name_of(raw: Mapping[str, Any]) -> str:
+    return str(raw["metadata"]["name"])

@@ -1,0 +1,116 @@
+"""Ready replicas as kube-state-metrics says, by Prometheus' samples in Kafka (topic `prometheus.metrics`)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
+
+import orjson
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+
+from tidegate.adapters.catalog.gateways import GatewayFile
+from tidegate.adapters.kafka.client import dead_letter, ensure_topics
+from tidegate.adapters.kafka.dead_letters import DeadLetterWriter
+from tidegate.adapters.watching.publisher import Told, WatchRow
+from tidegate.jobs.logic.identity import of_service
+from tidegate.jobs.logic.replicas.ready_samples import DEPLOYMENTS, PODS, ReadySamples, Sample, sample_of
+from tidegate.jobs.logic.resources.raw_samples import BadSample
+from tidegate.schemas.rows.service_metrics import DeadLetter
+from tidegate.schemas.settings import Settings
+from tidegate.schemas.topics import DEAD_LETTERS, PROMETHEUS_METRICS
+
+log = logging.getLogger(__name__)
+
+WRITER = "watcher"
+
+_AT_ONCE = 1000
+_NAMES = (DEPLOYMENTS.encode(), PODS.encode())
+_NO_USE_GOING_ON = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED})
+
+
+class PrometheusSource:
+    """Reads the samples from now on; a row is told when a sample tells something new, with the sample's time.
+
+    Raises KafkaUnavailable, KafkaException where the topic can't be had, CatalogError for a catalog with mistakes.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._kafka = settings.kafka
+        self._topic = settings.kafka.topic(PROMETHEUS_METRICS)
+        # Halved, since a scrape that comes a little too early for a refresh would put it off by a whole scrape.
+        self._told = Told(settings.watcher.refresh_seconds / 2)
+        self._samples = ReadySamples(
+            partial(of_service, settings=settings.access_log),
+            stale_ms=int(settings.replica_changes.stale_seconds * 1000),
+        )
+        self._gateway_file = GatewayFile(settings.catalog)
+        ensure_topics(settings.kafka, [PROMETHEUS_METRICS, DEAD_LETTERS])
+        self._letters = DeadLetterWriter(settings.kafka)
+        self._consumer = Consumer(
+            {
+                **settings.kafka.client_config(),
+                "group.id": settings.watcher.consumer_group,
+                "client.id": "tidegate-watcher",
+                # What was before the first start is history: every series comes again within a scrape.
+                "auto.offset.reset": "latest",
+                "enable.auto.commit": True,
+                "reconnect.backoff.ms": 200,
+                "log_level": 4,
+            }
+        )
+        self._consumer.subscribe([self._topic])
+
+    @property
+    def about(self) -> str:
+        """The topic, and the gateways."""
+        gateways = ", ".join(sorted(self._gateway_file.gateways)) or "none (catalog.file is not set)"
+        return f"{self._topic} at {self._kafka.bootstrap_servers}: {DEPLOYMENTS}; gateways: {gateways}"
+
+    def rows(self, wait_seconds: float) -> Iterator[WatchRow]:
+        """What the next samples mean."""
+        self._gateway_file.changed(time.monotonic())
+        letters: list[DeadLetter] = []
+        for message in self._consumer.consume(_AT_ONCE, wait_seconds):
+            sample = self._sample(message, letters)
+            workload = self._samples.put(sample) if sample is not None else None
+            if workload is None:
+                continue
+            rows: list[WatchRow] = [self._samples.row(workload)]
+            rows += [
+                self._samples.gateway_row(name, workload)
+                for name, gateway in self._gateway_file.gateways.items()
+                if (gateway.namespace, name) == workload
+            ]
+            yield from (row for row in rows if self._told.due(row))
+        if letters:
+            left, reason = self._letters.write(letters)
+            if left:
+                log.warning("%d dead letters could not be written: %s", len(left), reason)
+
+    def close(self) -> None:
+        """Leave the consumer group."""
+        self._consumer.close()
+
+    def _sample(self, message: Message, letters: list[DeadLetter]) -> Sample | None:
+        error = message.error()
+        if error is not None:
+            if error.fatal() or error.code() in _NO_USE_GOING_ON:
+                raise KafkaException(error)
+            log.warning("Kafka at %s: %s", self._kafka.bootstrap_servers, error.str())
+            return None
+        value = message.value() or b""
+        if not any(name in value for name in _NAMES):
+            return None  # most samples are of other metrics, and those who want them read them
+        try:
+            return sample_of(orjson.loads(value))
+        except (orjson.JSONDecodeError, BadSample) as bad:
+            letters.append(
+                dead_letter(
+                    *(self._topic, message.partition(), message.offset(), str(bad), value, WRITER),
+                    now=datetime.now(UTC),
+                )
+            )
+            return None

@@ -1,0 +1,123 @@
+"""`tidegate retention`: old days out of Elasticsearch, and how much room each topic takes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tidegate.cli.app_context import DONE, Options
+from tidegate.cli.elasticsearch.connection import asking
+from tidegate.cli.limits.controls import age
+from tidegate.cli.stopping import stopping
+from tidegate.schemas.settings import SettingsError
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch as Client
+
+    from tidegate.schemas.settings import Settings
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def retention(
+    context: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be deleted")] = False,
+    every: Annotated[
+        str | None,
+        typer.Option("--every", metavar="TIME", help="again and again, such as 1h; until it is ended"),
+    ] = None,
+    sizes: Annotated[
+        bool, typer.Option("--sizes", help="only say how much room each topic takes, and comes to take")
+    ] = False,
+    requests_per_day: Annotated[
+        float | None,
+        typer.Option(
+            "--requests-per-day",
+            min=0,
+            help="with --sizes: how much for so many; default: as many as in the minutes in Elasticsearch",
+        ),
+    ] = None,
+) -> int:
+    """Delete the daily indices that are older than elasticsearch.keep_days says.
+
+    Kafka is not touched. Where the server has ILM, its own policies do the same, and this finds nothing.
+    """
+    options: Options = context.obj
+    settings = options.load()
+    wait = None if every is None else age("--every", every).total_seconds()
+    with asking(settings) as client:
+        if sizes:
+            _print_sizes(client, settings, requests_per_day)
+            return DONE
+        _delete(client, settings, dry_run=dry_run)
+        if wait is None:
+            return DONE
+        with stopping() as received:
+            while not received.stop.wait(wait):
+                _delete(client, settings, dry_run=dry_run)
+        return received.exit_code
+
+
+def _delete(client: Client, settings: Settings, *, dry_run: bool) -> None:
+    from tidegate.adapters.indexing.retention import day_indices, remove
+
+    try:
+        found = day_indices(client, settings.elasticsearch)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    today = datetime.now(UTC).date()
+    expired = [index for index in found if index.is_expired(today)]
+    for index in expired:
+        if not dry_run:
+            remove(client, index)
+        done = "would be deleted" if dry_run else "deleted"
+        typer.echo(
+            f"{index.name}: {done} ({index.documents:,} documents, {as_size(index.store_bytes)}; "
+            f"kept for {index.keep_days} days)"
+        )
+    freed = as_size(sum(index.store_bytes for index in expired))
+    typer.echo(f"{len(expired)} of {len(found)} daily indices, {freed}", err=True)
+
+
+def _print_sizes(client: Client, settings: Settings, requests_per_day: float | None) -> None:
+    from tidegate.adapters.indexing.retention import requests, room
+
+    counted = requests(client, settings.elasticsearch)
+    per_day = counted.per_day if requests_per_day is None else requests_per_day
+    try:
+        rooms = room(client, settings.elasticsearch, counted)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    typer.echo(
+        f"{'topic':34} {'indices':>7} {'documents':>13} {'size':>10} {'a document':>11} {'a million requests':>19} "
+        f"{'days kept':>9} {'comes to':>10}"
+    )
+    total = 0.0
+    for one in rooms:
+        kept = None if per_day is None else one.kept_bytes(per_day)
+        total += kept or 0
+        typer.echo(
+            f"{one.topic:34} {one.indices:7,} {one.documents:13,} {as_size(one.store_bytes):>10} "
+            f"{_or_dash(one.store_bytes / one.documents if one.documents else None):>11} "
+            f"{_or_dash(one.per_million_requests):>19} {one.keep_days or '-':>9} {_or_dash(kept):>10}"
+        )
+    if per_day is None:
+        typer.echo("no minute's row is in Elasticsearch, so nothing is known of a million requests", err=True)
+        return
+    said = "of the minutes in Elasticsearch" if requests_per_day is None else "of --requests-per-day"
+    typer.echo(f"comes to {as_size(total)} with today's, for {per_day:,.0f} requests a day ({said})")
+
+
+def _or_dash(number: float | None) -> str:
+    return "-" if number is None else as_size(number)
+
+
+def as_size(number: float) -> str:
+    """Bytes for people."""
+    for unit in _UNITS:
+        if number < 1024 or unit == _UNITS[-1]:
+            break
+        number /= 1024
+    return f"{number:,.0f} {unit}" if unit == "B" or number >= 100 else f"{number:,.1f} {unit}"

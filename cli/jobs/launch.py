@@ -1,0 +1,231 @@
+"""`tidegate run JOB` in this process, and `tidegate submit JOB` on a cluster: the same job, wired the same way."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tidegate.adapters.heartbeat import Alive
+from tidegate.cli.app_context import CommandFailed, Options
+from tidegate.schemas import topics
+from tidegate.schemas.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from tidegate.jobs.environment import Where
+
+_OUT = {
+    "service-metrics": (topics.SERVICE_METRICS_1S, topics.SERVICE_METRICS_1M),
+    "replica-changes": (topics.REPLICA_CHANGES,),
+    "resource-metrics": (topics.RESOURCE_METRICS_10S, topics.RESOURCE_METRICS_1M),
+    "task-profile": (topics.TASK_PROFILE, topics.AUTOSCALING_SIGNALS),
+    "alerts": (topics.ALERTS,),
+    "call-statistics": (topics.CALL_STATISTICS,),
+}
+"""Each job, and the topics that it is for."""
+JOBS = tuple(_OUT)
+
+Job = Annotated[str, typer.Argument(metavar="JOB", help=f"one of: {', '.join(JOBS)}")]
+
+
+def run(
+    context: typer.Context,
+    job: Job,
+    bounded: Annotated[
+        bool, typer.Option("--bounded", help="read what is in the topics now, close every window, end")
+    ] = False,
+) -> None:
+    """Run a job in this process, on Flink's local cluster, until Ctrl-C or, bounded, until it has read all."""
+    settings = _prepare(context, job)
+    from tidegate.jobs.environment import Where
+
+    result = _start(settings, job, Where(bounded=bounded))
+    typer.echo(
+        f"{job} runs here; its rows go to {', '.join(settings.kafka.topic(topic) for topic in _OUT[job])}"
+    )
+    started = time.monotonic()
+    _wait(result, job)
+    if bounded:
+        typer.echo(f"{job} has read all there was, in {time.monotonic() - started:.0f} s")
+    if bounded and job == "service-metrics":
+        for kind, lines in _line_counts(settings).items():
+            typer.echo(f"  {kind:8} {lines:>12,} lines")
+
+
+def submit(
+    context: typer.Context,
+    job: Job,
+    from_checkpoint: Annotated[
+        bool, typer.Option("--from-checkpoint", help="go on from its newest checkpoint, where there is one")
+    ] = False,
+) -> None:
+    """Hand a job to the Flink cluster at flink.rest_address, and return.
+
+    `tidegate keep` does it whenever the cluster doesn't have the job.
+    """
+    from tidegate.jobs import cluster
+    from tidegate.jobs.environment import Where
+
+    settings = _prepare(context, job)
+    checkpoint = cluster.newest_checkpoint(settings.checkpoint_dir() / job) if from_checkpoint else None
+    if from_checkpoint:
+        typer.echo(
+            f"{job} goes on from {checkpoint}" if checkpoint else f"{job} has no checkpoint: it begins anew"
+        )
+    result = _start(settings, job, Where(settings.flink.rest_address, checkpoint=checkpoint))
+    identifier = result.get_job_client().get_job_id()
+    typer.echo(
+        f"{job} is job {identifier} at http://{settings.flink.rest_address}/#/job/running/{identifier}"
+    )
+
+
+def _prepare(context: typer.Context, job: str) -> Settings:
+    from confluent_kafka import KafkaException
+
+    from tidegate.adapters.kafka.client import KafkaUnavailable, ensure_topics
+
+    if job not in JOBS:
+        raise typer.BadParameter(f"{job!r} is no job; the jobs are: {', '.join(JOBS)}")
+    options: Options = context.obj
+    settings = options.load()
+    try:
+        ensure_topics(settings.kafka, (*topics.ALL_TOPICS, topics.PROMETHEUS_METRICS))
+    except (KafkaUnavailable, KafkaException) as error:
+        raise CommandFailed(str(error)) from error
+    return settings
+
+
+def _start(settings: Settings, job: str, where: Where) -> Any:
+    from py4j.protocol import Py4JError
+    from pyflink.util.exceptions import JavaException
+
+    from tidegate.artifacts.maven import ArtifactUnavailable
+    from tidegate.jobs.functions import FunctionsNotBuilt
+
+    try:
+        return _statements(settings, where, job).execute()
+    except (ArtifactUnavailable, FunctionsNotBuilt) as error:
+        raise CommandFailed(str(error)) from error
+    except (Py4JError, JavaException) as error:
+        raise CommandFailed(
+            f"{job} could not start{f' at {where.cluster}' if where.cluster else ''}: {_cause(error)}"
+        ) from error
+
+
+def _statements(settings: Settings, where: Where, job: str) -> Any:
+    from tidegate.jobs import environment
+
+    if job == "replica-changes":
+        return _replica_changes(settings, where)
+    if job == "alerts":
+        return _alerts(settings, where)
+    if job == "call-statistics":
+        from tidegate.jobs import call_statistics
+
+        return call_statistics.main(environment.create(settings, where, job), settings, bounded=where.bounded)
+    if job == "resource-metrics":
+        from tidegate.jobs import resource_metrics
+
+        tables = environment.create(settings, where, job, resource_metrics.OPTIONS)
+        return resource_metrics.main(tables, settings, bounded=where.bounded)
+    if job == "task-profile":
+        from tidegate.jobs import task_profile
+
+        tables = environment.create(settings, where, job, task_profile.OPTIONS)
+        return task_profile.main(tables, settings, bounded=where.bounded)
+    from tidegate.jobs import service_metrics
+
+    tables = environment.create(settings, where, job)
+    return service_metrics.main(tables, settings, bounded=where.bounded)
+
+
+def _replica_changes(settings: Settings, where: Where) -> Any:
+    from confluent_kafka import KafkaException
+
+    from tidegate.adapters.queries import replica_history
+    from tidegate.jobs import environment, messages, replica_changes
+
+    try:
+        history = {} if where.bounded else replica_history.newest(settings.kafka)
+    except KafkaException as error:
+        raise CommandFailed(f"what {replica_changes.NAME} said before can't be read: {error}") from error
+    tables = environment.create(settings, where, replica_changes.NAME, messages.OPTIONS)
+    return replica_changes.main(tables, settings, history, bounded=where.bounded)
+
+
+def _alerts(settings: Settings, where: Where) -> Any:
+    from confluent_kafka import KafkaException
+
+    from tidegate.adapters.alerting import history as alert_history
+    from tidegate.jobs import alerts, environment
+    from tidegate.schemas import alert_rules
+
+    try:
+        rules = alert_rules.load(settings.alerts.rules or alert_rules.SHIPPED)
+    except alert_rules.RulesError as error:
+        raise SettingsError(str(error)) from error
+    try:
+        history = {} if where.bounded else alert_history.open_alerts(settings.kafka, rules)
+    except KafkaException as error:
+        raise CommandFailed(f"the alerts that haven't ended can't be read: {error}") from error
+    tables = environment.create(settings, where, alerts.NAME, alerts.OPTIONS)
+    return alerts.main(tables, settings, rules, history, bounded=where.bounded)
+
+
+def _wait(result: Any, job: str) -> None:
+    """Until the job has ended, Ctrl-C or SIGTERM; the JVM ends with this process.
+
+    On a thread of its own: an interrupt would break into the talk with the JVM, and be logged with a traceback.
+    """
+    ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def wait() -> None:
+        try:
+            result.wait()
+        except Exception as error:  # whatever it is, the command must hear of it
+            ended.put(error)
+        else:
+            ended.put(None)
+
+    # SIGINT too: a shell's background jobs inherit that it is ignored.
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        threading.Thread(target=wait, daemon=True).start()
+        if error := _taken(ended):
+            raise CommandFailed(f"{job} ended with an error: {_cause(error)}") from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _taken(ended: queue.SimpleQueue[Exception | None]) -> Exception | None:
+    """What comes, whenever it comes; meanwhile the job goes on."""
+    alive = Alive()
+    while True:
+        alive()
+        with contextlib.suppress(queue.Empty):
+            return ended.get(timeout=1)
+
+
+def _cause(error: Exception) -> str:
+    """The innermost causes of a Java stack trace, one a line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+    return "\n".join(causes[-2:] or lines[:2])
+
+
+def _line_counts(settings: Settings) -> dict[str, int]:
+    from confluent_kafka import KafkaException
+
+    from tidegate.adapters.queries.line_counts import newest
+
+    try:
+        return newest(settings.kafka)
+    except KafkaException as error:
+        raise CommandFailed(f"the job has ended; its line counts can't be read: {error}") from error

@@ -1,0 +1,85 @@
+"""`tidegate prepare`: the topics and the index templates, once the servers answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Annotated
+
+import typer
+
+from tidegate.cli.app_context import CommandFailed, Options
+from tidegate.cli.failures import failures
+from tidegate.cli.stopping import stopping
+from tidegate.schemas import topics
+from tidegate.schemas.settings import Settings
+
+_TRY_SECONDS = 2.0
+
+
+def prepare(
+    context: typer.Context,
+    wait: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", min=0, help="so long for each of the servers")
+    ] = 120,
+) -> int:
+    """Make what is missing in Kafka (topics) and Elasticsearch (index templates), and wait for both before.
+
+    What is there already stays as it is, so it may be run again at any time.
+    """
+    from tidegate.adapters.indexing.indexer import TemplatesRefused
+
+    options: Options = context.obj
+    settings = options.load()
+    try:
+        with failures(settings), stopping() as received:
+            if _topics(settings, wait, received.stop) and _templates(settings, wait, received.stop):
+                typer.echo("topics and index templates are there")
+    except TemplatesRefused as error:
+        raise CommandFailed(str(error)) from error
+    return received.exit_code
+
+
+def _topics(settings: Settings, wait: float, stop: threading.Event) -> bool:
+    """False when stopped meanwhile."""
+    from tidegate.adapters.kafka.client import KafkaUnavailable, ensure_topics
+
+    deadline = time.monotonic() + wait
+    while not stop.is_set():
+        try:
+            ensure_topics(
+                settings.kafka, (*topics.ALL_TOPICS, topics.PROMETHEUS_METRICS), timeout_seconds=_TRY_SECONDS
+            )
+        except KafkaUnavailable:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return True
+    return False
+
+
+def _templates(settings: Settings, wait: float, stop: threading.Event) -> bool:
+    """False when stopped meanwhile."""
+    from tidegate.adapters.indexing.client import connect
+    from tidegate.adapters.indexing.indexer import await_templates
+    from tidegate.schemas.elasticsearch import INDEX_CONTRACTS
+
+    over = threading.Event()
+
+    def give_up() -> None:
+        over.set()
+        stop.set()
+
+    patience = threading.Timer(wait, give_up)
+    patience.start()
+    try:
+        with connect(settings.elasticsearch, settings.indexer.request_timeout_seconds) as client:
+            done = await_templates(client, settings, INDEX_CONTRACTS, stop)
+    finally:
+        patience.cancel()
+    if not done and over.is_set():
+        raise CommandFailed(
+            f"no Elasticsearch was ready at {settings.elasticsearch.url} within {wait:g} s; see its log, or set "
+            "elasticsearch.url"
+        )
+    return done

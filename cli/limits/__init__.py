@@ -1,0 +1,1 @@
+"""Commands for replicas, rate limits and the task catalog."""

@@ -1,0 +1,121 @@
+"""`tidegate replay-limits`: recorded replica events to the limits that would have been, to try settings."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tidegate.cli.app_context import DONE, FAILED, CommandFailed, Options
+from tidegate.cli.limits.controls import age
+
+if TYPE_CHECKING:
+    from tidegate.jobs.logic.limits.replay import Trial
+    from tidegate.schemas.catalog import Catalog
+    from tidegate.schemas.settings import Settings
+
+
+def replay_limits(
+    context: typer.Context,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="as `tidegate limits record` writes it; plain or gzip'd")
+    ],
+    catalog: Annotated[
+        Path | None, typer.Option("--catalog", metavar="FILE", help="in place of the recording's own")
+    ] = None,
+    down_window: Annotated[
+        float | None, typer.Option("--down-window", metavar="S", help="a lower count settles after it")
+    ] = None,
+    up_window: Annotated[
+        float | None, typer.Option("--up-window", metavar="S", help="a higher count settles after it")
+    ] = None,
+    max_raise: Annotated[
+        float | None, typer.Option("--max-raise", metavar="X", help="factor of a push")
+    ] = None,
+    raise_every: Annotated[
+        float | None, typer.Option("--raise-every", metavar="S", help="between a task's raises")
+    ] = None,
+    raises_together: Annotated[
+        float | None, typer.Option("--raises-together", metavar="S", help="between a gateway's raises")
+    ] = None,
+    deadband: Annotated[
+        float | None,
+        typer.Option("--deadband", metavar="D", help="part of the limit; no push for a raise below"),
+    ] = None,
+    silent: Annotated[
+        float | None, typer.Option("--silent", metavar="S", help="a source that says nothing for so long")
+    ] = None,
+    gateways: Annotated[
+        int | None,
+        typer.Option(
+            "--gateways", min=1, metavar="N", help="ready pods of gateways that FILE says nothing of"
+        ),
+    ] = None,
+    until_settled: Annotated[
+        str, typer.Option("--until-settled", metavar="TIME", help="how long to go on after the last event")
+    ] = "2m",
+) -> int:
+    """Decide over recorded events as the job replica-changes and `tidegate limit` do.
+
+    Prints a row for each push and each held limit, as JSON lines; what it came to goes to stderr. The same file and
+    settings give the same bytes. What isn't given here is as in the settings.
+    """
+    from tidegate.adapters.limiting.recording import RecordingUnusable, read
+    from tidegate.jobs.logic.limits.replay import replay, summary
+
+    options: Options = context.obj
+    settings = options.load(
+        {
+            "replica_changes.down_window_seconds": down_window,
+            "replica_changes.up_window_seconds": up_window,
+            "limits.max_raise": max_raise,
+            "limits.raise_every_seconds": raise_every,
+            "limits.raises_together_seconds": raises_together,
+            "limits.deadband": deadband,
+            "limits.silent_seconds": silent,
+        }
+    )
+    trial = _trial(settings, round(age("--until-settled", until_settled).total_seconds() * 1000), gateways)
+    try:
+        events = read(file)
+    except RecordingUnusable as error:
+        raise CommandFailed(str(error)) from error
+    recorded = any(event.is_catalog for event in events)
+    found = replay(events, trial, _catalog(catalog or (None if recorded else settings.catalog.file)))
+    try:
+        for row in found.rows:
+            typer.echo(row.model_dump_json())
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of our output has enough (`| head`). Nothing is left to be flushed to it.
+        sys.stdout = None
+    for line in (*found.notes, *summary(found.rows)):
+        typer.echo(line, err=True)
+    return DONE if found.rows else FAILED
+
+
+def _trial(settings: Settings, tail_ms: int, gateways: int | None) -> Trial:
+    from tidegate.adapters.limiting.controller import pace_of, timing_of
+    from tidegate.jobs.logic.limits.replay import Trial
+    from tidegate.jobs.logic.replicas.changes import Windows
+
+    changes = settings.replica_changes
+    return Trial(
+        windows=Windows(round(changes.down_window_seconds * 1000), round(changes.up_window_seconds * 1000)),
+        stale_ms=round(changes.stale_seconds * 1000),
+        pace=pace_of(settings.limits),
+        timing=timing_of(settings.limits),
+        tail_ms=tail_ms,
+        gateways=gateways,
+    )
+
+
+def _catalog(file: Path | None) -> Catalog | None:
+    from tidegate.schemas.catalog import CatalogError, load
+
+    try:
+        return None if file is None else load(file)
+    except CatalogError as error:
+        raise CommandFailed(f"the task catalog can't be used:\n{error}") from error

@@ -1,0 +1,1 @@
+"""Commands for this machine: the local servers, the demo, the doctor."""

@@ -1,0 +1,60 @@
+"""`tidegate ui`: a page to look at departments, tasks, replicas, limits, logs and requests, without Grafana."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tidegate.cli.app_context import CommandFailed, Options
+from tidegate.cli.stopping import stopping
+
+if TYPE_CHECKING:
+    from tidegate.ui.source import Source
+
+
+class SourceName(StrEnum):
+    """Where the rows come from."""
+
+    AUTO = "auto"
+    ELASTICSEARCH = "elasticsearch"
+    KAFKA = "kafka"
+
+
+def ui(
+    context: typer.Context,
+    source: Annotated[
+        SourceName | None,
+        typer.Option("--source", help="of the rows; auto: Elasticsearch where it has any, else Kafka"),
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="to listen on; default: ui.host")] = None,
+    port: Annotated[int | None, typer.Option(help="0: any free one; default: ui.port")] = None,
+) -> int:
+    """Serve a page with every department, task and replica, live, and the logs and requests in Elasticsearch.
+
+    It only reads. Runs until it gets SIGTERM or Ctrl-C.
+    """
+    try:
+        from tidegate.ui.serve import serve
+    except ImportError as error:
+        raise CommandFailed(f"{error}; pip install 'tidegate[ui]'") from error
+    from tidegate.artifacts.maven import ArtifactUnavailable
+    from tidegate.ui.source import SourceUnavailable
+
+    options: Options = context.obj
+    settings = options.load({"ui.source": source and source.value, "ui.host": host, "ui.port": port})
+
+    def told(address: str, chosen: Source) -> None:
+        typer.echo(f"open {address} (rows from {chosen.name} at {chosen.address}); Ctrl-C ends it")
+
+    try:
+        # The server takes both signals while it runs, and raises them again when it is done.
+        with stopping() as received:
+            serve(settings, told)
+    except (ArtifactUnavailable, SourceUnavailable) as error:
+        raise CommandFailed(str(error)) from error
+    except OSError as error:
+        where = f"{settings.ui.host}:{settings.ui.port}"
+        raise CommandFailed(f"ui: {where} can't be listened on: {error}; set ui.port") from error
+    return received.exit_code

@@ -1,0 +1,28 @@
+"""`tidegate schemas`: JSON Schema files for consumers in other languages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tidegate.cli.app_context import CommandFailed
+
+
+def schemas(
+    out: Annotated[Path, typer.Option("--out", help="folder for the files; made where it is missing")],
+) -> None:
+    """Write the JSON Schema of every topic's messages, one file a topic."""
+    from tidegate.schemas.json_schema import file_name, topic_schema
+    from tidegate.schemas.topic_rows import TOPIC_ROWS
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for topic in TOPIC_ROWS:
+            path = out / file_name(topic)
+            path.write_text(json.dumps(topic_schema(topic), indent=2, sort_keys=True) + "\n")
+            typer.echo(str(path))
+    except OSError as error:
+        raise CommandFailed(f"--out {out}: {error.strerror}; give a folder that can be written") from error

@@ -1,0 +1,1 @@
+"""Commands for profiles, alerts and autoscaling."""

@@ -1,0 +1,105 @@
+"""How the demo tells people what it does: one line a step while it sets up, then the live table."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.status import Status
+
+from tidegate.stack.local import Progress, Step
+
+PLAIN_TABLE_SECONDS = 15.0
+PLAIN_WIDTH = 120
+_TOO_SOON_SECONDS = 5.0
+"""A last table so soon after another would only be noise."""
+
+_ENDINGS = {
+    Step.READY: "[green]ready[/green]",
+    Step.FAILED: "[red]failed[/red]",
+    Step.KILLED: "[yellow]killed[/yellow]",
+}
+
+
+class Teller:
+    """Writes to one console. On a terminal with a spinner and a live table, else plainly."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._status: Status | None = None
+        self._began: dict[str, float] = {}
+
+    @property
+    def height(self) -> int | None:
+        """Lines of the terminal; None where what is shown may be as long as it likes."""
+        return self.console.size.height if self.console.is_terminal else None
+
+    @contextmanager
+    def stage(self, text: str) -> Iterator[None]:
+        """One step of the set-up, said at its start, with a spinner while it lasts."""
+        self.console.print(f"[bold]{text}[/bold]", highlight=False)
+        with self.console.status("") as status:
+            self._status = status
+            try:
+                yield
+            finally:
+                self._status = None
+
+    def detail(self, text: str) -> None:
+        """One line about the step."""
+        self.console.print(f"  {text}", highlight=False, soft_wrap=True)
+
+    def doing(self, text: str) -> None:
+        """What is going on right now, beside the spinner."""
+        if self._status:
+            self._status.update(text)
+
+    def progress(self, news: Progress) -> None:
+        """News of a server that starts or ends."""
+        if news.server is None:
+            self.doing(news.detail)
+            return
+        if news.step is Step.PREPARING:
+            self._began[news.server] = time.monotonic()
+        if news.step in _ENDINGS:
+            since = self._began.get(news.server)
+            took = f" after {time.monotonic() - since:.0f} s" if since and news.step is Step.READY else ""
+            detail = f": {escape(news.detail)}" if news.detail else ""
+            self.detail(f"{news.server} {_ENDINGS[news.step]}{took}{detail}")
+        else:
+            self.doing(f"{news.server} is {news.step}" + (f": {escape(news.detail)}" if news.detail else ""))
+
+    @contextmanager
+    def table(self) -> Iterator[Callable[[RenderableType], None]]:
+        """Gives a function that shows the newest table: in place on a terminal, else every 15 s."""
+        if self.console.is_terminal:
+            with Live(console=self.console, auto_refresh=False, vertical_overflow="ellipsis") as live:
+                yield lambda table: live.update(table, refresh=True)
+            return
+        newest: list[RenderableType] = []
+        shown = time.monotonic()
+
+        def show(table: RenderableType) -> None:
+            nonlocal shown
+            newest[:] = [table]
+            if time.monotonic() - shown >= PLAIN_TABLE_SECONDS:
+                shown = time.monotonic()
+                self.console.print(table, "")
+                newest.clear()
+
+        yield show
+        if newest and time.monotonic() - shown >= _TOO_SOON_SECONDS:
+            self.console.print(newest[0], "")
+
+
+def console_for_people() -> Console:
+    """Standard output; wide enough for the table where it goes into a file, unless COLUMNS says how wide."""
+    console = Console(highlight=False)
+    if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
+        return console
+    return Console(highlight=False, width=PLAIN_WIDTH)

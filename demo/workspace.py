@@ -1,0 +1,249 @@
+"""Where a demo lives: a folder and settings of its own, so that it touches nothing that is there already."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tidegate.demo.envoy_config import Files
+from tidegate.demo.parts import Gateway, Replicas, ServiceShipper, Shipper
+from tidegate.demo.scenario import Scenario
+from tidegate.schemas.settings import CONFIG_FILE, Settings
+from tidegate.stack import processes, state
+from tidegate.stack.errors import StackError
+from tidegate.stack.local import LocalStack
+
+FOLDER = "demo"
+GATEWAY = "demo-gateway"
+"""What the demo's task catalog calls the gateway."""
+_CATALOG = "catalog.yaml"
+_RULES = "alerts.yaml"
+_SCENARIO = "scenario.json"
+_STATE_DIR_VARIABLE = "TIDEGATE_STACK__STATE_DIR"
+
+
+@dataclass(frozen=True)
+class Ground:
+    """One demo's folder and settings.
+
+    settings: tidegate's defaults, but for what this machine needs (memory, time to start) and for the folder.
+    """
+
+    folder: Path
+    settings: Settings
+
+    @property
+    def config_file(self) -> Path:
+        """The settings as a file: `tidegate --config FILE …` looks at the demo."""
+        return self.folder / CONFIG_FILE
+
+    @property
+    def scenario_file(self) -> Path:
+        return self.folder / _SCENARIO
+
+    @property
+    def catalog_file(self) -> Path:
+        return self.folder / _CATALOG
+
+    @property
+    def rules_file(self) -> Path:
+        return self.folder / _RULES
+
+    @property
+    def access_log(self) -> Path:
+        return self.gateway_files.access_log
+
+    @property
+    def model_logs(self) -> Path:
+        """The folder of the replicas' logs."""
+        return Replicas.logs(self.folder / Replicas.name)
+
+    @property
+    def gateway_files(self) -> Files:
+        return Files(self.folder / Gateway.name)
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The `tidegate` command with the demo's settings."""
+        return (sys.executable, "-m", "tidegate.cli.main", "--config", str(self.config_file))
+
+    def shown_command(self) -> str:
+        """The same, for people to type."""
+        try:
+            config = self.config_file.relative_to(Path.cwd())
+        except ValueError:
+            config = self.config_file
+        # The environment goes before a settings file, the command line before both.
+        elsewhere = f" --set stack.state_dir={self.folder}" if _STATE_DIR_VARIABLE in os.environ else ""
+        return f"tidegate --config {config}{elsewhere}"
+
+
+def prepare(settings: Settings, scenario: Scenario) -> Ground:
+    """A fresh folder: what an earlier demo left is removed.
+
+    Raises StackError when one is still up there, or when the folder is somebody else's.
+    """
+    folder = settings.stack.state_dir.absolute() / FOLDER
+    ground = Ground(folder, _settings(settings, folder))
+    running = [name for name, server in state.read(folder).servers.items() if processes.alive(server.process)]
+    if running:
+        raise StackError(
+            f"a demo is up already in {folder} ({', '.join(running)}); end it with "
+            f"`{ground.shown_command()} down`"
+        )
+    _clear(ground)
+    folder.mkdir(parents=True, exist_ok=True)
+    scenario.write(ground.scenario_file)
+    ground.config_file.write_text(_toml(ground))
+    return ground
+
+
+def with_limits(ground: Ground, scenario: Scenario, admin: str) -> Ground:
+    """The same with a task catalog and the settings of watcher and controller, in the files as well.
+
+    admin: host:port of the gateway's admin page, which isn't known before it has started.
+    """
+    catalog = yaml.safe_dump(catalog_of(scenario), sort_keys=False)
+    ground.catalog_file.write_text(
+        f"# What the demo's tasks can take; changes take effect at once.\n{catalog}"
+    )
+    settings = ground.settings
+    groups: dict[str, tuple[Any, dict[str, Any]]] = {
+        "catalog": (settings.catalog, {"file": ground.catalog_file}),
+        "watcher": (settings.watcher, {"source": "envoy", "envoy_admins": {GATEWAY: (admin,)}}),
+        "limits": (
+            settings.limits,
+            {
+                "target": "envoy-file",
+                "envoy_files": {GATEWAY: ground.gateway_files.routes},
+                "envoy_admins": {GATEWAY: (admin,)},
+            },
+        ),
+    }
+    changed = {name: group.model_copy(update=values) for name, (group, values) in groups.items()}
+    ground = replace(ground, settings=settings.model_copy(update=changed))
+    ground.config_file.write_text(_toml(ground))
+    return ground
+
+
+def with_alerts(ground: Ground, scenario: Scenario, alertmanager_url: str | None) -> Ground:
+    """The same with alert rules, and who is told; None: nobody but the topic."""
+    rules = yaml.safe_dump(rules_of(scenario), sort_keys=False, width=120)
+    ground.rules_file.write_text(
+        f"# The demo's alert rules; docs/alerts.md says what can stand here.\n{rules}"
+    )
+    urls = () if alertmanager_url is None else (alertmanager_url,)
+    alerts = ground.settings.alerts.model_copy(
+        update={"rules": ground.rules_file, "alertmanager_urls": urls, "resend_seconds": 5.0}
+    )
+    ground = replace(ground, settings=ground.settings.model_copy(update={"alerts": alerts}))
+    ground.config_file.write_text(_toml(ground))
+    return ground
+
+
+def rules_of(scenario: Scenario) -> dict[str, Any]:
+    """One rule, for the tasks whose limit tidegate sets: half of the requests refused, for five seconds."""
+    return {
+        "rules": [
+            {
+                "name": "half-refused",
+                "level": "interface",
+                "source": "service-metrics.1s",
+                "select": {"tasks": [task.name for task in scenario.limited_tasks()]},
+                "when": {"field": "rate_limited_ratio", "op": ">", "value": 0.5},
+                "resolve_value": 0.4,
+                "for_seconds": 5,
+                "keep_firing_seconds": 3,
+                "min_samples": 10,
+                "severity": "warning",
+                "message": "{value:.0%} of the requests of {task} are refused by its rate limit",
+            }
+        ]
+    }
+
+
+def catalog_of(scenario: Scenario) -> dict[str, Any]:
+    """The task catalog: the tasks whose limit tidegate sets, with what one replica of each can take."""
+    departments: dict[str, Any] = {}
+    for task in scenario.limited_tasks():
+        department = departments.setdefault(task.department, {"gateway": GATEWAY, "tasks": {}})
+        department["tasks"][task.name] = {"qps_per_replica": task.qps_per_replica}
+    return {"gateways": {GATEWAY: {}}, "departments": departments}
+
+
+def _clear(ground: Ground) -> None:
+    """Offsets or topics of an earlier demo would be taken for this one's."""
+    LocalStack(ground.settings, ()).down(purge=True)  # also what had to be put outside the folder
+    if not ground.folder.exists():
+        return
+    if not ground.scenario_file.exists() and any(ground.folder.iterdir()):
+        raise StackError(
+            f"{ground.folder} is where the demo lives, but no demo made what is in it; move that away, or "
+            "set another stack.state_dir"
+        )
+    shutil.rmtree(ground.folder)
+
+
+def _settings(settings: Settings, folder: Path) -> Settings:
+    """Nobody's Kafka but the demo's own may be written to, so the user's other groups don't count here."""
+    defaults = {name: type(getattr(settings, name))() for name in Settings.model_fields}
+    any_port = {name: 0 for name in type(settings.stack).model_fields if name.endswith("_port")}
+    defaults["stack"] = settings.stack.model_copy(update={**any_port, "state_dir": folder})
+    # Prometheus looks every two seconds here.
+    defaults["resource_metrics"] = defaults["resource_metrics"].model_copy(
+        update={"watermark_delay_seconds": 5.0}
+    )
+    defaults["shipper"] = defaults["shipper"].model_copy(
+        update={
+            "files": (str(Files(folder / Gateway.name).access_log),),
+            "state_dir": Shipper.state_dir(folder),
+        }
+    )
+    logs = Replicas.logs(folder / Replicas.name)
+    defaults["service_logs"] = defaults["service_logs"].model_copy(
+        update={
+            "files": (f"{logs}/{{department}}/{{task}}/{{replica}}.log",),
+            "state_dir": ServiceShipper.state_dir(folder),
+        }
+    )
+    return settings.model_copy(update=defaults)
+
+
+_WRITTEN = {
+    "shipper": ("files", "state_dir"),
+    "service_logs": ("files", "state_dir"),
+    "catalog": ("file",),
+    "watcher": ("source", "envoy_admins"),
+    "limits": ("target", "envoy_files", "envoy_admins"),
+    "resource_metrics": ("watermark_delay_seconds",),
+    "alerts": ("rules", "alertmanager_urls", "resend_seconds"),
+}
+"""What the demo sets, beside all of `stack`."""
+
+
+def _toml(ground: Ground) -> str:
+    lines = ["# The settings of `tidegate demo`. The servers' addresses are in stack.json, in this folder."]
+    groups = {"stack": ground.settings.stack.model_dump(mode="json", exclude_none=True)}
+    for group, names in _WRITTEN.items():
+        settings = getattr(ground.settings, group)
+        changed = settings.model_dump(mode="json", include=set(names), exclude_defaults=True)
+        groups[group] = {name: changed[name] for name in names if name in changed}
+    for group, values in groups.items():
+        if values:
+            lines += ["", f"[{group}]", *(f"{name} = {_toml_value(value)}" for name, value in values.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    """A JSON number, text, list of texts or boolean is the same in TOML; an object is not."""
+    if isinstance(value, dict):
+        inner = ", ".join(f"{json.dumps(name)} = {_toml_value(one)}" for name, one in value.items())
+        return f"{{ {inner} }}"
+    return json.dumps(value)

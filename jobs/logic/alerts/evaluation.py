@@ -1,0 +1,271 @@
+"""Rules over rows: each row in, the alerts that it begins, goes on with or ends out.
+
+`Evaluation` holds what is known of the alerts of one message key (a task's, a department's, a count's): one object in a
+job's keyed state, another in `tidegate alerts test`.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from tidegate.jobs.logic.alerts.states import FORGOTTEN_MS, AlertState, Durations, Step, expire, step
+from tidegate.schemas.alert_rules import BurnRate, Rule, RulesFile, Silence, Source
+from tidegate.schemas.rows.signals import AlertRow
+from tidegate.schemas.timestamps import from_epoch_ms, to_epoch_ms
+
+_MINUTE_MS = 60_000
+_REMEMBERED_MS = 24 * 60 * _MINUTE_MS
+"""Of a replica that is gone: that it was well once."""
+_OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+    "==": operator.eq,
+}
+_TIME_FIELDS: Mapping[Source, str] = {"task-profile": "computed_at", "line-counts": "updated_at"}
+"""When a row is true; of all others, the window's end."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Whose alert it is."""
+
+    department: str | None
+    task: str | None
+    replica: str | None
+
+    def key(self, rule: str) -> str:
+        """The alert's key."""
+        return "|".join((rule, self.department or "", self.task or "", self.replica or ""))
+
+
+@dataclass
+class Evaluation:
+    """What is known of one message key's alerts. slo: the task's promises, as its profile says."""
+
+    states: dict[str, AlertState] = field(default_factory=dict)
+    newest: dict[str, AlertRow] = field(default_factory=dict)
+    slo: dict[str, float | None] = field(default_factory=dict)
+    minutes: dict[int, tuple[int, int]] = field(default_factory=dict)
+    lines: list[tuple[int, int]] = field(default_factory=list)
+    heard_ms: int = 0
+    arrived_ms: int = 0
+
+    def restore(self, row: AlertRow) -> None:
+        """Go on with an alert that was said before this state began."""
+        if row.state == "resolved":
+            return
+        began_ms, seen_ms = to_epoch_ms(row.started_at), to_epoch_ms(row.observed_at)
+        fired_ms = None if row.fired_at is None else to_epoch_ms(row.fired_at)
+        self.states[row.alert_key] = AlertState(began_ms, fired_ms, None, seen_ms, seen_ms)
+        self.newest[row.alert_key] = row
+
+    def hear(
+        self, rules: RulesFile, source: Source, row: Mapping[str, Any], now_ms: int
+    ) -> Iterator[AlertRow]:
+        """One row, as parsed JSON. now_ms: when Kafka got it.
+
+        Raises KeyError, TypeError or ValueError for what is no such row.
+        """
+        moment = row[_TIME_FIELDS.get(source, "window_end")]
+        at_ms = to_epoch_ms(datetime.fromisoformat(moment))
+        yield from self._without_rule(rules, at_ms)
+        self.heard_ms = max(self.heard_ms, at_ms)
+        self.arrived_ms = max(self.arrived_ms, now_ms)
+        if source == "task-profile":
+            self.slo = {"slo.p99_ms": row["slo_p99_ms"], "slo.error_rate": row["slo_error_rate"]}
+        computed = {"age_seconds": max(0.0, (now_ms - at_ms) / 1000)}
+        if source == "line-counts":
+            computed["lines_per_minute"] = self._lines_per_minute(at_ms, row["lines"])
+        row = {**row, **computed}
+        for rule in rules.rules:
+            if rule.source == source and _takes(rule, row):
+                yield from self._rule(rule, rules.silences, row, at_ms)
+        if source == "service-metrics.1m" and row["level"] == "task" and rules.burn_rates:
+            bad = row["errors_5xx"] + row["aborted"]
+            self.minutes[at_ms - _MINUTE_MS] = (row["requests"], bad)
+            longest = max(rate.long_minutes for rate in rules.burn_rates)
+            since_ms = self.heard_ms - longest * _MINUTE_MS
+            self.minutes = {start: counts for start, counts in self.minutes.items() if start >= since_ms}
+            for rate in rules.burn_rates:
+                if rate.select.takes(row["department"], row["task"], None):
+                    yield from self._burn_rate(rate, rules.silences, row, at_ms)
+
+    def _without_rule(self, rules: RulesFile, at_ms: int) -> Iterator[AlertRow]:
+        """Alerts that were begun by a rule which isn't there any more end with the first row."""
+        if not self.newest:
+            return
+        known = {rule.name for rule in rules.rules} | {rate.name for rate in rules.burn_rates}
+        for key, row in list(self.newest.items()):
+            if row.rule not in known:
+                ended = expire(self.states.pop(key, AlertState()), at_ms)
+                yield from self._said(
+                    ended, row, rules.silences, row.value, row.threshold, "the rule was removed"
+                )
+
+    def expire(self, rules: RulesFile, now_ms: int) -> Iterator[AlertRow]:
+        """Where no row has come for FORGOTTEN_MS, what was begun ends. now_ms: of the clock that `hear` was told."""
+        self.states = {
+            key: state
+            for key, state in self.states.items()
+            if state.began_ms is not None or state.seen_ms > self.heard_ms - _REMEMBERED_MS
+        }
+        if now_ms - self.arrived_ms <= FORGOTTEN_MS:
+            return
+        for key, state in list(self.states.items()):
+            row = self.newest.get(key)
+            if state.began_ms is None or row is None:
+                continue
+            ended = expire(state, state.seen_ms + FORGOTTEN_MS)
+            self.states[key] = ended.state
+            yield from self._said(ended, row, rules.silences, row.value, row.threshold, row.message)
+
+    @property
+    def idle(self) -> bool:
+        """No alert has begun."""
+        return all(state.began_ms is None for state in self.states.values())
+
+    def _rule(
+        self, rule: Rule, silences: Sequence[Silence], row: Mapping[str, Any], at_ms: int
+    ) -> Iterator[AlertRow]:
+        threshold = rule.when.value if isinstance(rule.when.value, float | int) else self._promise(rule)
+        replica = row.get("replica") if rule.row_level == "replica" else row.get("version")
+        subject = Subject(row.get("department"), row.get("task"), replica)
+        key = subject.key(rule.name)
+        state = self.states.get(key, AlertState())
+        value = row[rule.when.field]
+        verdict: bool | None = None
+        if value is not None and threshold is not None and (row.get(rule.samples_field) or 0) >= rule.samples:
+            limit = rule.resolve_value if state.firing and rule.resolve_value is not None else threshold
+            verdict = _OPERATORS[rule.when.op](value, limit)
+            if verdict and rule.only_after_other and not state.was_otherwise:
+                verdict = None
+        durations = Durations(round(rule.for_seconds * 1000), round(rule.keep_firing_seconds * 1000))
+        done = step(state, verdict, at_ms, durations)
+        self._keep(key, done.state)
+        if done.told:
+            message = (
+                rule.message.format(**{**row, "value": value, "threshold": threshold}) if verdict else ""
+            )
+            yield from self._said(done, _draft(rule, subject, at_ms), silences, value, threshold, message)
+
+    def _burn_rate(
+        self, rate: BurnRate, silences: Sequence[Silence], row: Mapping[str, Any], at_ms: int
+    ) -> Iterator[AlertRow]:
+        subject = Subject(row["department"], row["task"], None)
+        key = subject.key(rate.name)
+        budget = rate.budget if rate.budget is not None else self.slo.get("slo.error_rate")
+        long, _ = self._burnt(rate.long_minutes, at_ms, budget)
+        short, requests = self._burnt(rate.short_minutes, at_ms, budget)
+        verdict: bool | None = None
+        if long is not None and short is not None and requests >= rate.min_requests:
+            verdict = long >= rate.factor and short >= rate.factor
+        done = step(self.states.get(key, AlertState()), verdict, at_ms, Durations(0))
+        self._keep(key, done.state)
+        if done.told:
+            fields = {**row, "value": long, "threshold": rate.factor, "long": long, "short": short}
+            message = rate.message.format(**fields) if verdict else ""
+            draft = _draft(rate, subject, at_ms)
+            yield from self._said(done, draft, silences, long, rate.factor, message)
+
+    def _burnt(self, minutes: int, at_ms: int, budget: float | None) -> tuple[float | None, int]:
+        """How many times too fast the budget burnt in the minutes before; and their requests."""
+        since_ms = at_ms - minutes * _MINUTE_MS
+        counts = [self.minutes[start] for start in self.minutes if since_ms <= start < at_ms]
+        requests, bad = sum(one for one, _ in counts), sum(one for _, one in counts)
+        if not requests or not budget:
+            return None, requests
+        return bad / requests / budget, requests
+
+    def _promise(self, rule: Rule) -> float | None:
+        promised = self.slo.get(str(rule.when.value))
+        return None if promised is None else promised * rule.when.factor
+
+    def _keep(self, key: str, state: AlertState) -> None:
+        self.states[key] = state
+
+    def _said(
+        self,
+        done: Step,
+        draft: AlertRow,
+        silences: Sequence[Silence],
+        value: float | None,
+        threshold: float | None,
+        message: str,
+    ) -> Iterator[AlertRow]:
+        if done.told is None or done.began_ms is None:
+            return
+        key = draft.alert_key
+        at_ms = done.at_ms
+        before = self.newest.get(key)
+        began = from_epoch_ms(done.began_ms)
+        row = draft.model_copy(
+            update={
+                "id": f"{key}|{done.began_ms}|{done.told}",
+                "state": done.told,
+                "value": None if value is None else float(value),
+                "threshold": None if threshold is None else float(threshold),
+                "message": message or (before.message if before else f"{draft.rule}: well again"),
+                "silenced": any(
+                    silence.covers(draft.rule, draft.department, draft.task, from_epoch_ms(at_ms))
+                    for silence in silences
+                ),
+                "started_at": began,
+                "fired_at": None if done.fired_ms is None else from_epoch_ms(done.fired_ms),
+                "resolved_at": from_epoch_ms(at_ms) if done.told == "resolved" else None,
+                "observed_at": from_epoch_ms(at_ms),
+            }
+        )
+        if done.told == "resolved":
+            self.newest.pop(key, None)
+        else:
+            self.newest[key] = row
+        yield row
+
+    def _lines_per_minute(self, at_ms: int, lines: int) -> float:
+        """Growth over the last minute, or over as much of it as is known. A count that fell began anew."""
+        if self.lines and lines < self.lines[-1][1]:
+            self.lines = []
+        self.lines.append((at_ms, lines))
+        # The newest one that is a minute old stays: the growth is since then.
+        while len(self.lines) > 2 and self.lines[1][0] <= at_ms - _MINUTE_MS:
+            self.lines.pop(0)
+        first_ms, first = self.lines[0]
+        return (lines - first) * _MINUTE_MS / max(_MINUTE_MS, at_ms - first_ms)
+
+
+def _takes(rule: Rule, row: Mapping[str, Any]) -> bool:
+    if row.get("level", "task") != rule.row_level:
+        return False
+    return rule.select.takes(row.get("department"), row.get("task"), row.get("kind"))
+
+
+def _draft(entry: Rule | BurnRate, subject: Subject, at_ms: int) -> AlertRow:
+    """All of a row that doesn't depend on the alert's life."""
+    moment = from_epoch_ms(at_ms)
+    return AlertRow(
+        id="",
+        alert_key=subject.key(entry.name),
+        rule=entry.name,
+        level=entry.level,
+        severity=entry.severity,
+        state="pending",
+        department=subject.department,
+        task=subject.task,
+        replica=subject.replica,
+        value=None,
+        threshold=None,
+        message="",
+        runbook_url=entry.runbook_url,
+        labels=entry.labels,
+        silenced=False,
+        started_at=moment,
+        fired_at=None,
+        resolved_at=None,
+        observed_at=moment,
+    )

@@ -1,0 +1,1 @@
+"""Istio's objects from settings, and back."""

@@ -1,0 +1,212 @@
+"""The EnvoyFilter of one gateway with the limits of all its tasks: pure functions from values to the object, and back.
+
+The first patch puts the local rate limit into the listener, and limits nothing; it is the same text for ever, so that
+no connection is drained. Each task has one patch of its route, found by the route's name.
+
+    configPatches[0]     HTTP_FILTER INSERT_BEFORE the router
+    configPatches[1:]    HTTP_ROUTE MERGE, sorted by department and task
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tidegate.jobs.logic.istio.objects import ENVOY_FILTER, owned_object
+from tidegate.jobs.logic.limits.envoy_limits import (
+    Limit,
+    TaskKey,
+    filter_without_limit,
+    marks_of,
+    read_route,
+    route_parts,
+)
+
+_ROUTER = "envoy.filters.http.router"
+_CONNECTION_MANAGER = "envoy.filters.network.http_connection_manager"
+_Patch = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class GatewayPlace:
+    """Where a gateway's pods are. labels: what selects them."""
+
+    gateway: str
+    namespace: str
+    labels: Mapping[str, str]
+
+    @property
+    def object_name(self) -> str:
+        """Its EnvoyFilter."""
+        return f"tidegate-rate-limits-{self.gateway}"
+
+
+@dataclass(frozen=True)
+class NotTaken:
+    """Why a limit isn't put. revision: what is held, where that is what stands against it."""
+
+    reason: str
+    revision: int | None = None
+
+
+@dataclass(frozen=True)
+class Put:
+    """The patches with the limits in them. written: those that differ from before.
+
+    changed: whether the object is to be written, be it only to put right what somebody else did to it.
+    """
+
+    patches: list[_Patch]
+    written: frozenset[TaskKey]
+    refused: Mapping[TaskKey, NotTaken]
+    changed: bool
+
+
+def envoy_filter(place: GatewayPlace, patches: Iterable[_Patch]) -> dict[str, Any]:
+    """The whole object."""
+    spec = {"workloadSelector": {"labels": dict(place.labels)}, "configPatches": list(patches)}
+    return owned_object(ENVOY_FILTER, place.namespace, place.object_name, spec)
+
+
+def listener_patch() -> _Patch:
+    """The first patch: the HTTP filter, before the router."""
+    return {
+        "applyTo": "HTTP_FILTER",
+        "match": {
+            "context": "GATEWAY",
+            "listener": {
+                "filterChain": {"filter": {"name": _CONNECTION_MANAGER, "subFilter": {"name": _ROUTER}}}
+            },
+        },
+        "patch": {"operation": "INSERT_BEFORE", "value": filter_without_limit()},
+    }
+
+
+def task_patch(limit: Limit) -> _Patch:
+    """The patch of one task's route."""
+    return {
+        "applyTo": "HTTP_ROUTE",
+        "match": {
+            "context": "GATEWAY",
+            "routeConfiguration": {"vhost": {"route": {"name": limit.route}}},
+        },
+        "patch": {"operation": "MERGE", "value": route_parts(limit)},
+    }
+
+
+def limits_in_force(live: Mapping[str, Any], place: GatewayPlace) -> dict[TaskKey, Limit]:
+    """The limits that an object holds.
+
+    Those that somebody has edited are told as they are. None are in force where the filter isn't in the listener or
+    other pods are selected; nor is that of a route which a patch that isn't ours changes too.
+    """
+    spec = _spec(live)
+    patches = _patches(spec)
+    if patches[:1] != [listener_patch()] or _selected(spec) != dict(place.labels):
+        return {}
+    limits: dict[TaskKey, Limit] = {}
+    routes: list[str | None] = []
+    for patch in patches[1:]:
+        routes.append(_route_of(patch))
+        limit = _limit_of(patch)
+        if limit is not None:
+            limits[limit.key] = limit
+    if None in routes:
+        return {}
+    return {key: limit for key, limit in limits.items() if routes.count(limit.route) == 1}
+
+
+def held_patches(live: Mapping[str, Any] | None) -> dict[TaskKey, _Patch]:
+    """The patches of an object that name a task, whatever has become of them."""
+    patches = [] if live is None else _patches(_spec(live))
+    return {key: patch for patch in patches if (key := _key_of(patch)) is not None}
+
+
+def put(live: Mapping[str, Any] | None, place: GatewayPlace, limits: Iterable[Limit]) -> Put:
+    """Put limits into the object that was read, or into a new one. What it holds of other tasks stays.
+
+    A limit is refused where the object holds a newer revision of it, or another limit of the same revision.
+    """
+    before = [] if live is None else _patches(_spec(live))
+    held = held_patches(live)
+    by_key = {limit.key: limit for limit in limits}
+    refused = {
+        key: why for key, limit in by_key.items() if (why := _refusal(held.get(key), limit)) is not None
+    }
+    new = {key: task_patch(limit) for key, limit in by_key.items() if key not in refused}
+    taken_routes = {by_key[key].route for key in new}
+    kept = {
+        key: patch for key, patch in held.items() if key not in new and _route_of(patch) not in taken_routes
+    }
+    # A patch of a named route that has lost our marks may be all that limits a task: it stays until that is written.
+    unmarked = [
+        patch
+        for patch in before
+        if _key_of(patch) is None and (route := _route_of(patch)) is not None and route not in taken_routes
+    ]
+    tasks = [patch for _, patch in sorted((kept | new).items())]
+    patches = [listener_patch(), *tasks, *unmarked]
+    written = frozenset(key for key, patch in new.items() if held.get(key) != patch)
+    selected = live is not None and _selected(_spec(live)) == dict(place.labels)
+    return Put(patches, written, refused, changed=bool(new) and not (selected and patches == before))
+
+
+def _refusal(held: _Patch | None, limit: Limit) -> NotTaken | None:
+    marks = None if held is None else marks_of(_value(held))
+    if held is None or marks is None or marks[1] < limit.revision:
+        return None
+    if marks[1] > limit.revision:
+        return NotTaken(f"the EnvoyFilter has revision {marks[1]}, newer than {limit.revision}", marks[1])
+    there = _limit_of(held)
+    if there is None or there == limit:
+        return None
+    return NotTaken(f"the EnvoyFilter has another limit of the same revision, {limit.revision}", marks[1])
+
+
+def _spec(live: Mapping[str, Any]) -> Mapping[str, Any]:
+    spec = live.get("spec")
+    return spec if isinstance(spec, Mapping) else {}
+
+
+def _patches(spec: Mapping[str, Any]) -> list[_Patch]:
+    return [patch for patch in spec.get("configPatches") or [] if isinstance(patch, dict)]
+
+
+def _selected(spec: Mapping[str, Any]) -> dict[str, str]:
+    return (spec.get("workloadSelector") or {}).get("labels") or {}
+
+
+def _value(patch: _Patch) -> dict[str, Any]:
+    value = (patch.get("patch") or {}).get("value")
+    return value if isinstance(value, dict) else {}
+
+
+def _route_of(patch: _Patch) -> str | None:
+    """The name of the one route that a patch is for; None where it is for something else, or for more."""
+    match = patch.get("match") or {}
+    vhost = (match.get("routeConfiguration") or {}).get("vhost") or {}
+    name = (vhost.get("route") or {}).get("name")
+    return name if patch.get("applyTo") == "HTTP_ROUTE" and isinstance(name, str) and name else None
+
+
+def _key_of(patch: _Patch) -> TaskKey | None:
+    marks = marks_of(_value(patch))
+    return marks[0] if marks is not None and _route_of(patch) is not None else None
+
+
+def _limit_of(patch: _Patch) -> Limit | None:
+    """The limit of a patch that is nothing but a limit of ours."""
+    route = _route_of(patch)
+    limit = None if route is None else read_route(_value(patch) | {"name": route})
+    return limit if limit is not None and _same_but_for_the_limit(patch, limit) else None
+
+
+def _same_but_for_the_limit(patch: _Patch, limit: Limit) -> bool:
+    """Whether nothing else is changed by this patch than what a limit of ours changes."""
+    wanted = task_patch(limit)
+    return (
+        {**patch, "patch": None} == {**wanted, "patch": None}
+        and {**patch["patch"], "value": None} == {**wanted["patch"], "value": None}
+        and _value(patch).keys() == _value(wanted).keys()
+    )

@@ -1,0 +1,264 @@
+"""How a task's requests are routed and guarded: settings, each with its revision, as Istio objects and back.
+
+A task has one VirtualService (route, gateway, timeout, retries, weights of versions) and one DestinationRule (circuit
+breaker, labels of versions). Each is made whole of the task's settings. These stand in an annotation of the object, so
+that a setting has a revision, and an edit of the object by others can be told from what was set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from tidegate.jobs.logic.istio.objects import DESTINATION_RULE, VIRTUAL_SERVICE, duration, owned_object
+from tidegate.jobs.logic.istio.task_settings import (
+    ASPECTS,
+    OF_DESTINATION_RULE,
+    OF_VIRTUAL_SERVICE,
+    CircuitBreaker,
+    Gateway,
+    Held,
+    Retries,
+    Route,
+    Setting,
+    Timeout,
+    Version,
+    Versions,
+)
+
+_GUARDS = ("connectionPool", "outlierDetection")
+SETTINGS_ANNOTATION = "tidegate.io/settings"
+TASK_HEADER = "taskid"
+
+
+@dataclass(frozen=True)
+class TaskPlace:
+    """A task's service in Kubernetes. domain: of the cluster."""
+
+    department: str
+    task: str
+    namespace: str
+    service: str
+    domain: str = "cluster.local"
+
+    @property
+    def host(self) -> str:
+        """The service's full name."""
+        return f"{self.service}.{self.namespace}.svc.{self.domain}"
+
+    @property
+    def object_name(self) -> str:
+        """Of its VirtualService and its DestinationRule."""
+        return f"tidegate-{self.service}"
+
+
+class NotWhole(ValueError):
+    """Settings of one task that don't go together. The message says which."""
+
+
+def virtual_service(place: TaskPlace, settings: Mapping[str, Held]) -> dict[str, Any]:
+    """A task's VirtualService. Raises NotWhole, also without a gateway: in the mesh it would route nothing."""
+    chosen = {aspect: settings[aspect].setting for aspect in OF_VIRTUAL_SERVICE if aspect in settings}
+    gateway = chosen.get("gateway")
+    if not isinstance(gateway, Gateway):
+        raise NotWhole(f"{place.department}/{place.task} has no gateway yet; set it first")
+    if gateway.namespace is None:
+        raise NotWhole(f"gateway {gateway.gateway!r}: its namespace isn't known")
+    spec = {
+        "hosts": list(gateway.hosts),
+        "gateways": [f"{gateway.namespace}/{gateway.gateway}"],
+        "http": [_http_route(place, chosen)],
+    }
+    annotations = _annotations(settings, OF_VIRTUAL_SERVICE)
+    return owned_object(VIRTUAL_SERVICE, place.namespace, place.object_name, spec, annotations)
+
+
+def destination_rule(
+    place: TaskPlace, settings: Mapping[str, Held], also: tuple[Version, ...] = ()
+) -> dict[str, Any]:
+    """A task's DestinationRule. also: versions that it has besides, as long as somebody routes to them."""
+    spec: dict[str, Any] = {"host": place.host}
+    breaker = settings.get("circuit-breaker")
+    if breaker is not None and isinstance(breaker.setting, CircuitBreaker):
+        spec |= _traffic_policy(breaker.setting)
+    versions = settings.get("versions")
+    named = {version.name: version for version in also}
+    if versions is not None and isinstance(versions.setting, Versions):
+        named |= {version.name: version for version in versions.setting.versions}
+    if named:
+        spec["subsets"] = [
+            {"name": name, "labels": version.selected} for name, version in sorted(named.items())
+        ]
+    annotations = _annotations(settings, OF_DESTINATION_RULE)
+    return owned_object(DESTINATION_RULE, place.namespace, place.object_name, spec, annotations)
+
+
+def settings_of(live: Mapping[str, Any] | None) -> dict[str, Held]:
+    """What was set, as an object's annotation has it. What can't be read there is left out."""
+    metadata = (live or {}).get("metadata") or {}
+    text = (metadata.get("annotations") or {}).get(SETTINGS_ANNOTATION)
+    try:
+        written = orjson.loads(text or "{}")
+    except orjson.JSONDecodeError:
+        return {}
+    held: dict[str, Held] = {}
+    for aspect, model in ASPECTS.items():
+        entry = written.get(aspect) if isinstance(written, dict) else None
+        if not isinstance(entry, dict) or not isinstance(entry.get("revision"), int):
+            continue
+        body = {name: value for name, value in entry.items() if name != "revision"}
+        try:
+            held[aspect] = Held(entry["revision"], model.model_validate(body))
+        except ValidationError:
+            continue
+    return held
+
+
+def subsets_of(live: Mapping[str, Any] | None) -> dict[str, dict[str, str]]:
+    """The versions of a DestinationRule, with the labels of their pods."""
+    subsets = ((live or {}).get("spec") or {}).get("subsets") or []
+    return {
+        subset["name"]: dict(subset.get("labels") or {})
+        for subset in subsets
+        if isinstance(subset, dict) and isinstance(subset.get("name"), str)
+    }
+
+
+def same_spec(wanted: Mapping[str, Any], live: Mapping[str, Any] | None) -> bool:
+    """Whether an object says exactly this, as far as our settings go. What it says besides isn't ours to judge."""
+    return live is not None and _parts(live.get("spec")) == _parts(wanted["spec"])
+
+
+def same_object(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
+    """Whether an object says exactly this, and that it was set so."""
+    return same_spec(wanted, live) and settings_of(live) == settings_of(wanted)
+
+
+def normalised(place: TaskPlace, setting: Setting) -> Setting:
+    """The setting without what says nothing, so that the same is told the same way."""
+    if isinstance(setting, Retries) and not setting.attempts:
+        return Retries(attempts=0)
+    if isinstance(setting, Route):
+        names = {field: None for field in ("taskid", "name") if getattr(setting, field) == place.task}
+        return setting.model_copy(update=names)
+    if isinstance(setting, Versions):
+        versions = tuple(
+            version.model_copy(update={"labels": {}})
+            if version.labels == {"version": version.name}
+            else version
+            for version in setting.versions
+        )
+        return Versions(versions=versions)
+    return setting
+
+
+def check_together(settings: Mapping[str, Held]) -> None:
+    """Raises NotWhole for settings that are right alone and wrong together."""
+    timeout, retries = settings.get("timeout"), settings.get("retries")
+    if timeout is None or retries is None:
+        return
+    whole, one = timeout.setting, retries.setting
+    if not (isinstance(whole, Timeout) and isinstance(one, Retries)):
+        return
+    if whole.timeout_ms and one.per_try_timeout_ms and one.per_try_timeout_ms > whole.timeout_ms:
+        raise NotWhole(
+            f"per_try_timeout_ms: {one.per_try_timeout_ms} is above timeout_ms, {whole.timeout_ms}, "
+            "so no try could take so long"
+        )
+
+
+def _http_route(place: TaskPlace, chosen: Mapping[str, Setting]) -> dict[str, Any]:
+    route = chosen.get("route")
+    route = route if isinstance(route, Route) else Route()
+    match: dict[str, Any] = {"headers": {TASK_HEADER: {"exact": route.taskid or place.task}}}
+    if route.path_prefix is not None:
+        match["uri"] = {"prefix": route.path_prefix}
+    # A match without a name of its own: Istio would add it to the route's, which the rate limits go by.
+    http: dict[str, Any] = {"name": route.name or place.task, "match": [match]}
+    timeout, retries, versions = (chosen.get(aspect) for aspect in ("timeout", "retries", "versions"))
+    if isinstance(timeout, Timeout) and timeout.timeout_ms is not None:
+        http["timeout"] = duration(timeout.timeout_ms)
+    if isinstance(retries, Retries):
+        http["retries"] = _retries(retries)
+    destination: dict[str, Any] = {"host": place.host}
+    if route.port is not None:
+        destination["port"] = {"number": route.port}
+    if isinstance(versions, Versions) and versions.versions:
+        http["route"] = [
+            {"destination": destination | {"subset": version.name}, "weight": version.weight}
+            for version in versions.versions
+        ]
+    else:
+        http["route"] = [{"destination": destination}]
+    return http
+
+
+def _retries(retries: Retries) -> dict[str, Any]:
+    if not retries.attempts:
+        return {"attempts": 0}
+    said: dict[str, Any] = {"attempts": retries.attempts, "retryOn": ",".join(retries.retry_on)}
+    if retries.per_try_timeout_ms is not None:
+        said["perTryTimeout"] = duration(retries.per_try_timeout_ms)
+    return said
+
+
+TCP_NAMES = {"max_connections": "maxConnections", "connect_timeout_ms": "connectTimeout"}
+HTTP_NAMES = {
+    "max_pending_requests": "http1MaxPendingRequests",
+    "max_requests": "http2MaxRequests",
+    "max_requests_per_connection": "maxRequestsPerConnection",
+    "idle_timeout_ms": "idleTimeout",
+}
+OUTLIER_NAMES = {
+    "consecutive_5xx_errors": "consecutive5xxErrors",
+    "consecutive_gateway_errors": "consecutiveGatewayErrors",
+    "interval_ms": "interval",
+    "base_ejection_ms": "baseEjectionTime",
+    "max_ejection_percent": "maxEjectionPercent",
+    "min_health_percent": "minHealthPercent",
+}
+
+
+def _traffic_policy(breaker: CircuitBreaker) -> dict[str, Any]:
+    policy: dict[str, Any] = {}
+    if breaker.connection_pool is not None:
+        parts = {
+            "tcp": _renamed(breaker.connection_pool, TCP_NAMES),
+            "http": _renamed(breaker.connection_pool, HTTP_NAMES),
+        }
+        policy["connectionPool"] = {name: part for name, part in parts.items() if part}
+    if breaker.outlier_detection is not None:
+        policy["outlierDetection"] = _renamed(breaker.outlier_detection, OUTLIER_NAMES)
+    return {"trafficPolicy": policy} if policy else {}
+
+
+def _renamed(setting: Setting, names: Mapping[str, str]) -> dict[str, Any]:
+    said = {name: getattr(setting, name) for name in names}
+    return {
+        names[name]: duration(value) if name.endswith("_ms") else value
+        for name, value in said.items()
+        if value is not None
+    }
+
+
+def _annotations(settings: Mapping[str, Held], aspects: tuple[str, ...]) -> dict[str, str]:
+    written = {
+        aspect: {"revision": settings[aspect].revision, **settings[aspect].setting.model_dump(mode="json")}
+        for aspect in aspects
+        if aspect in settings
+    }
+    return {SETTINGS_ANNOTATION: orjson.dumps(written, option=orjson.OPT_SORT_KEYS).decode()}
+
+
+def _parts(spec: object) -> dict[str, Any]:
+    """The parts of a spec that our settings make."""
+    if not isinstance(spec, Mapping):
+        return {}
+    policy = spec.get("trafficPolicy")
+    parts = {name: spec.get(name) for name in ("hosts", "gateways", "http", "host", "subsets")}
+    guards = {name: policy.get(name) if isinstance(policy, Mapping) else None for name in _GUARDS}
+    return parts | guards

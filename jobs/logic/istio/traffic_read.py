@@ -1,0 +1,158 @@
+"""What a task's Istio objects say is in force, as settings: the way back from istio_traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tidegate.jobs.logic.istio.objects import duration_ms
+from tidegate.jobs.logic.istio.task_settings import (
+    CircuitBreaker,
+    ConnectionPool,
+    Gateway,
+    OutlierDetection,
+    Retries,
+    Route,
+    Setting,
+    Timeout,
+    Versions,
+)
+from tidegate.jobs.logic.istio.traffic import HTTP_NAMES, OUTLIER_NAMES, TASK_HEADER, TCP_NAMES, TaskPlace
+
+
+def read_virtual_service(live: Mapping[str, Any], place: TaskPlace) -> dict[str, Setting]:
+    """What a VirtualService says is in force, by aspect.
+
+    An aspect is left out where the object says nothing of it, or what none of our settings would make.
+    """
+    read: dict[str, Setting] = {}
+    spec = live.get("spec") or {}
+    routes = spec.get("http") or []
+    if len(routes) == 1 and isinstance(routes[0], dict):
+        for aspect in ("timeout", "retries", "route", "versions"):
+            _read(read, aspect, routes[0], place)
+    _read(read, "gateway", spec, place)
+    return read
+
+
+def read_destination_rule(live: Mapping[str, Any], place: TaskPlace) -> dict[str, Setting]:
+    """What a DestinationRule says is in force: the circuit breaker."""
+    read: dict[str, Setting] = {}
+    _read(read, "circuit-breaker", live.get("spec") or {}, place)
+    return read
+
+
+def with_labels(versions: Versions, subsets: Mapping[str, Mapping[str, str]]) -> Versions:
+    """The versions with the labels that a DestinationRule gives them; without one that it doesn't have."""
+    labelled = tuple(
+        version
+        if subsets[version.name] == version.selected
+        else version.model_copy(update={"labels": dict(subsets[version.name])})
+        for version in versions.versions
+        if subsets.get(version.name)
+    )
+    return Versions.model_construct(versions=labelled)
+
+
+def _named_back(said: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    if unknown := said.keys() - set(names.values()):
+        raise ValueError(f"{', '.join(sorted(unknown))}: none of our settings")
+    return {
+        ours: duration_ms(said[theirs]) if ours.endswith("_ms") else said[theirs]
+        for ours, theirs in names.items()
+        if theirs in said
+    }
+
+
+def _read(into: dict[str, Setting], aspect: str, said: Mapping[str, Any], place: TaskPlace) -> None:
+    try:
+        into[aspect] = _READERS[aspect](said, place)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        return
+
+
+def _read_timeout(http: Mapping[str, Any], _: TaskPlace) -> Timeout:
+    return Timeout(timeout_ms=duration_ms(http["timeout"]) if "timeout" in http else None)
+
+
+def _read_retries(http: Mapping[str, Any], _: TaskPlace) -> Retries:
+    said = http["retries"]
+    if not said.get("attempts"):
+        return Retries(attempts=0)
+    per_try = said.get("perTryTimeout")
+    reasons = {"retry_on": said["retryOn"].split(",")} if "retryOn" in said else {}
+    return Retries.model_validate(
+        {
+            "attempts": said["attempts"],
+            "per_try_timeout_ms": None if per_try is None else duration_ms(per_try),
+            **reasons,
+        }
+    )
+
+
+def _read_route(http: Mapping[str, Any], place: TaskPlace) -> Route:
+    (match,) = http["match"]
+    if match.keys() - {"headers", "uri"} or match["headers"].keys() != {TASK_HEADER}:
+        raise ValueError("it matches by more than our settings do")
+    ports = {(route["destination"].get("port") or {}).get("number") for route in http["route"]}
+    hosts = {route["destination"]["host"] for route in http["route"]}
+    if hosts != {place.host}:
+        raise ValueError(f"it goes to {', '.join(sorted(hosts))}")
+    (port,) = ports
+    taskid, name = match["headers"][TASK_HEADER]["exact"], http["name"]
+    return Route(
+        taskid=None if taskid == place.task else taskid,
+        name=None if name == place.task else name,
+        path_prefix=match["uri"]["prefix"] if "uri" in match else None,
+        port=port,
+    )
+
+
+def _read_versions(http: Mapping[str, Any], _: TaskPlace) -> Versions:
+    routes = http["route"]
+    if len(routes) == 1 and "subset" not in routes[0]["destination"]:
+        return Versions(versions=())
+    return Versions.model_validate(
+        {
+            "versions": [
+                {
+                    "name": route["destination"]["subset"],
+                    "weight": route.get("weight", 100 if len(routes) == 1 else 0),
+                }
+                for route in routes
+            ]
+        }
+    )
+
+
+def _read_gateway(spec: Mapping[str, Any], _: TaskPlace) -> Gateway:
+    (gateway,) = spec["gateways"]
+    namespace, name = gateway.split("/")
+    return Gateway.model_validate({"gateway": name, "namespace": namespace, "hosts": spec["hosts"]})
+
+
+def _read_circuit_breaker(spec: Mapping[str, Any], _: TaskPlace) -> CircuitBreaker:
+    policy = spec.get("trafficPolicy") or {}
+    pool, outliers = policy.get("connectionPool"), policy.get("outlierDetection")
+    if unknown := policy.keys() - {"connectionPool", "outlierDetection"}:
+        raise ValueError(f"{', '.join(sorted(unknown))}: none of our settings")
+    return CircuitBreaker(
+        connection_pool=None
+        if pool is None
+        else ConnectionPool.model_validate(
+            _named_back(pool.get("tcp") or {}, TCP_NAMES) | _named_back(pool.get("http") or {}, HTTP_NAMES)
+        ),
+        outlier_detection=None
+        if outliers is None
+        else OutlierDetection.model_validate(_named_back(outliers, OUTLIER_NAMES)),
+    )
+
+
+_READERS = {
+    "timeout": _read_timeout,
+    "retries": _read_retries,
+    "route": _read_route,
+    "versions": _read_versions,
+    "gateway": _read_gateway,
+    "circuit-breaker": _read_circuit_breaker,
+}

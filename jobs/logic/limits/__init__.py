@@ -1,0 +1,1 @@
+"""Rate limits: decisions, their explanation, their replay."""

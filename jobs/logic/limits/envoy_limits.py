@@ -1,0 +1,185 @@
+"""A task's limit as Envoy's local rate limit on a route: pure functions from values to configuration, and back.
+
+The route says itself which task it belongs to and which revision it holds (`metadata.filter_metadata.tidegate`), so
+that a reader needs nothing else to know what is in force, and a writer that is out of date can be refused.
+
+A client named by `x-client-id` has a bucket of its own beside the task's: Envoy takes a token of both, so that one
+client can't use up the task and all together can't exceed it. The header is what the client says of itself; a gateway
+that authenticates its clients should set it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from tidegate.jobs.logic.limits.rate_limits import TokenBucket
+
+FILTER = "envoy.filters.http.local_ratelimit"
+"""The HTTP filter's name in the listener: the key of a route's own configuration of it."""
+FILTER_TYPE = "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
+MARKS = "tidegate"
+CLIENT_HEADER = "x-client-id"
+_CLIENT = "client"
+_MOST_UNNAMED_CLIENTS = 1000
+"""Envoy keeps a bucket for so many unnamed clients of a route, and forgets the one that came least recently."""
+
+
+class TaskKey(NamedTuple):
+    """A task, as it is named everywhere."""
+
+    department: str
+    task: str
+
+    def __str__(self) -> str:
+        return f"{self.department}/{self.task}"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What one gateway's Envoys hold for one task.
+
+    route: the name of the task's route. revision: of the push that it comes from.
+    client: the bucket of each client that isn't named; None: only the task's own. clients: of those that are.
+    """
+
+    key: TaskKey
+    route: str
+    revision: int
+    bucket: TokenBucket
+    client: TokenBucket | None = None
+    clients: Mapping[str, TokenBucket] = field(default_factory=dict)
+
+
+def filter_without_limit() -> dict[str, Any]:
+    """The listener's part: the HTTP filter, which limits nothing until a route says how much."""
+    return {"name": FILTER, "typed_config": {"@type": FILTER_TYPE, "stat_prefix": "tidegate_no_limit"}}
+
+
+def route_parts(limit: Limit) -> dict[str, Any]:
+    """What a route has for its limit, in the shape of Envoy's `config.route.v3.Route`; merged over the rest."""
+    parts: dict[str, Any] = {
+        "metadata": {
+            "filter_metadata": {
+                MARKS: {
+                    "department": limit.key.department,
+                    "task": limit.key.task,
+                    "revision": limit.revision,
+                }
+            }
+        },
+        "typed_per_filter_config": {FILTER: _filter(limit)},
+    }
+    return parts
+
+
+def with_limit(route: Mapping[str, Any], limit: Limit) -> dict[str, Any]:
+    """The route with this limit in place of the one that it had. Everything else of it stays."""
+    parts = route_parts(limit)
+    metadata = dict(route.get("metadata") or {})
+    metadata["filter_metadata"] = (metadata.get("filter_metadata") or {}) | parts["metadata"][
+        "filter_metadata"
+    ]
+    filters = (route.get("typed_per_filter_config") or {}) | parts["typed_per_filter_config"]
+    return dict(route) | {"metadata": metadata, "typed_per_filter_config": filters}
+
+
+def read_route(route: Mapping[str, Any]) -> Limit | None:
+    """The limit that a route holds, from a file or from Envoy's `config_dump`.
+
+    None where it has none of ours, or one that somebody has changed so that it no longer is one.
+    """
+    marks = marks_of(route)
+    if marks is None:
+        return None
+    key, revision = marks
+    try:
+        config = route["typed_per_filter_config"][FILTER]
+        if not (_always(config["filter_enabled"]) and _always(config["filter_enforced"])):
+            return None
+        buckets = dict(_client_buckets(config))
+        limit = Limit(
+            key=key,
+            route=str(route.get("name") or ""),
+            revision=revision,
+            bucket=_read_bucket(config["token_bucket"]),
+            client=buckets.pop(None, None),
+            clients={name: bucket for name, bucket in buckets.items() if name is not None},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return None
+    wanted = _filter(limit)
+    same_actions = config.get("rate_limits", []) == wanted.get("rate_limits", [])
+    return limit if same_actions and set(config) <= {*wanted, "stat_prefix"} else None
+
+
+def marks_of(route: Mapping[str, Any]) -> tuple[TaskKey, int] | None:
+    """Whose route this is and the revision that it claims, even where its limit is no longer one of ours."""
+    try:
+        marks = route["metadata"]["filter_metadata"][MARKS]
+        return TaskKey(str(marks["department"]), str(marks["task"])), int(marks["revision"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def routes_of(route_configuration: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """All routes of an RDS route configuration, to be read or changed in place."""
+    for host in route_configuration.get("virtual_hosts") or []:
+        yield from host.get("routes") or []
+
+
+def _filter(limit: Limit) -> dict[str, Any]:
+    always = {"numerator": 100, "denominator": "HUNDRED"}
+    config: dict[str, Any] = {
+        "@type": FILTER_TYPE,
+        "stat_prefix": f"tidegate_{limit.key.task}",
+        "token_bucket": _bucket(limit.bucket),
+        # Envoy's default is to enable the filter for none of the requests.
+        "filter_enabled": {"default_value": always},
+        "filter_enforced": {"default_value": always},
+    }
+    if limit.client is None and not limit.clients:
+        return config
+    descriptors = [
+        {"entries": [{"key": _CLIENT, "value": name}], "token_bucket": _bucket(bucket)}
+        for name, bucket in sorted(limit.clients.items())
+    ]
+    if limit.client is not None:
+        descriptors.append({"entries": [{"key": _CLIENT}], "token_bucket": _bucket(limit.client)})
+        config["max_dynamic_descriptors"] = _MOST_UNNAMED_CLIENTS
+    action = {"request_headers": {"header_name": CLIENT_HEADER, "descriptor_key": _CLIENT}}
+    return config | {"descriptors": descriptors, "rate_limits": [{"actions": [action]}]}
+
+
+def _client_buckets(config: Mapping[str, Any]) -> Iterator[tuple[str | None, TokenBucket]]:
+    for descriptor in config.get("descriptors") or []:
+        (entry,) = descriptor["entries"]
+        yield entry.get("value") or None, _read_bucket(descriptor["token_bucket"])
+
+
+def _bucket(bucket: TokenBucket) -> dict[str, Any]:
+    return {
+        "max_tokens": bucket.max_tokens,
+        "tokens_per_fill": bucket.tokens_per_fill,
+        "fill_interval": f"{bucket.fill_interval_ms / 1000:.3f}s",
+    }
+
+
+def _read_bucket(config: Mapping[str, Any]) -> TokenBucket:
+    interval = str(config["fill_interval"])
+    ms = float(interval.removesuffix("s")) * 1000
+    if not (interval.endswith("s") and math.isfinite(ms) and ms > 0):
+        raise ValueError(f"fill_interval: {interval!r} is no duration of Envoy's")
+    # Envoy's default, where it is left out: one token a fill.
+    return TokenBucket(int(config["max_tokens"]), int(config.get("tokens_per_fill", 1)), round(ms))
+
+
+def _always(part: Mapping[str, Any]) -> bool:
+    fraction = part["default_value"]
+    return (
+        not part.get("runtime_key")
+        and fraction.get("numerator") == 100
+        and fraction.get("denominator", "HUNDRED") == "HUNDRED"
+    )

@@ -1,0 +1,1 @@
+"""Services' log records."""

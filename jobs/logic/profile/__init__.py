@@ -1,0 +1,1 @@
+"""A task's profile: traffic, capacity, outliers, autoscaling."""

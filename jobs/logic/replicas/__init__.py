@@ -1,0 +1,1 @@
+"""A task's ready replicas, and when a change has settled."""

@@ -1,0 +1,76 @@
+"""Who is ready, as the Envoys of the gateways say (`/clusters?format=json` of their admin pages). Pure.
+
+A host is ready when no health check of its cluster fails or is still to come, and its endpoint isn't draining. So a
+cluster without active health checks has only ready hosts. Ejection as an outlier is no readiness: it follows traffic,
+and a limit that followed it would follow itself. Where Envoys differ, the worst that one of them says holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tidegate.jobs.logic.identity import Identity, of_cluster
+from tidegate.schemas.rows.limits import Replica, ReplicasRow, ReplicaState
+from tidegate.schemas.settings import AccessLog
+
+_WORST_LAST: tuple[ReplicaState, ...] = ("ready", "starting", "terminating")
+
+
+@dataclass(frozen=True)
+class TaskHosts:
+    """The hosts of one task, by address."""
+
+    workload: str
+    hosts: Mapping[str, ReplicaState]
+
+
+def hosts_of(answers: Iterable[Mapping[str, Any]], settings: AccessLog) -> dict[Identity, TaskHosts]:
+    """Each task's hosts, from the answers of all Envoys. Clusters of one task (its versions) count together."""
+    found: dict[Identity, TaskHosts] = {}
+    for answer in answers:
+        for status in answer.get("cluster_statuses") or []:
+            cluster = of_cluster(str(status.get("name") or ""), settings)
+            known = found.get(cluster.identity) or TaskHosts(cluster.workload, {})
+            hosts = dict(known.hosts)
+            for address, state in _hosts(status):
+                hosts[address] = max(state, hosts.get(address, state), key=_WORST_LAST.index)
+            found[cluster.identity] = TaskHosts(known.workload, hosts)
+    return found
+
+
+def row_of(identity: Identity, task: TaskHosts, observed_at: datetime) -> ReplicasRow:
+    """The task's row."""
+    states = list(task.hosts.values())
+    return ReplicasRow(
+        id=f"{identity.department}|{identity.task}|envoy",
+        department=identity.department,
+        task=identity.task,
+        workload=task.workload,
+        source="envoy",
+        replicas_ready=states.count("ready"),
+        replicas_starting=states.count("starting"),
+        replicas_terminating=states.count("terminating"),
+        replicas=tuple(
+            Replica(name=address, address=address, state=state)
+            for address, state in sorted(task.hosts.items())
+        ),
+        observed_at=observed_at,
+    )
+
+
+def _hosts(status: Mapping[str, Any]) -> Iterator[tuple[str, ReplicaState]]:
+    for host in status.get("host_statuses") or []:
+        socket = (host.get("address") or {}).get("socket_address")
+        if socket:
+            yield f"{socket['address']}:{socket['port_value']}", _state(host.get("health_status") or {})
+
+
+def _state(health: Mapping[str, Any]) -> ReplicaState:
+    endpoint = health.get("eds_health_status", "HEALTHY")
+    if health.get("pending_dynamic_removal") or endpoint == "DRAINING":
+        return "terminating"
+    failing = health.get("failed_active_health_check") or health.get("pending_active_hc")
+    return "starting" if failing or endpoint in ("UNHEALTHY", "TIMEOUT") else "ready"

@@ -1,0 +1,112 @@
+"""What is known of one task's replicas: who is in charge of saying so, and what has settled. Pure, and kept as text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+
+from tidegate.jobs.logic.replicas.changes import Change, Seen, State, Windows, advance, observe, resynced
+from tidegate.jobs.logic.replicas.sources import SourceState, accept
+from tidegate.schemas.rows.limits import ReplicaChange, ReplicasRow
+from tidegate.schemas.timestamps import from_epoch_ms, to_epoch_ms
+
+
+@dataclass(frozen=True)
+class TaskReplicas:
+    """One task. `workload`: as the source in charge calls it."""
+
+    department: str
+    task: str
+    workload: str = ""
+    source: SourceState = field(default_factory=SourceState)
+    state: State = field(default_factory=State)
+
+    @staticmethod
+    def restored(change: ReplicaChange) -> TaskReplicas:
+        """What is known by the newest change alone."""
+        return TaskReplicas(
+            change.department,
+            change.task,
+            change.workload,
+            state=State.restored(change.replicas_after, change.revision, to_epoch_ms(change.settled_at)),
+        )
+
+    def hear(
+        self, row: ReplicasRow, windows: Windows, stale_ms: int
+    ) -> tuple[TaskReplicas, list[ReplicaChange]]:
+        """What is known after a row, and what has settled by it.
+
+        After a silence of more than `stale_ms` what the source says then settles at once, as `resync`.
+        """
+        at_ms = to_epoch_ms(row.observed_at)
+        source, counts = accept(self.source, row.source, at_ms, stale_ms)
+        if not counts:
+            return self, []
+        heard = replace(self, workload=row.workload, source=source)
+        if self.state.settled is not None and at_ms - self._heard_ms() > stale_ms:
+            state, changes = resynced(self.state, at_ms, row.replicas_ready)
+        else:
+            state, changes = observe(self.state, windows, at_ms, row.replicas_ready)
+        return replace(heard, state=state), heard.rows(changes)
+
+    def wait(self, windows: Windows, now_ms: int) -> tuple[TaskReplicas, list[ReplicaChange]]:
+        """What is known at this moment of the source's time, though nothing more was said."""
+        state, changes = advance(self.state, windows, now_ms)
+        return replace(self, state=state), self.rows(changes)
+
+    def rows(self, changes: list[Change]) -> list[ReplicaChange]:
+        """These changes as rows."""
+        return [
+            ReplicaChange(
+                id=f"{self.department}|{self.task}|{change.revision}",
+                department=self.department,
+                task=self.task,
+                workload=self.workload,
+                replicas_before=change.replicas_before,
+                replicas_after=change.replicas_after,
+                cause=change.cause,
+                first_seen_at=from_epoch_ms(change.first_seen_ms),
+                settled_at=from_epoch_ms(change.settled_ms),
+                revision=change.revision,
+            )
+            for change in changes
+        ]
+
+    def to_text(self) -> str:
+        """As JSON, which `from_text` reads: a state outlives the program that wrote it."""
+        state = self.state
+        return json.dumps(
+            {
+                "department": self.department,
+                "task": self.task,
+                "workload": self.workload,
+                "source": self.source.source,
+                "spoke_ms": self.source.spoke_ms,
+                "settled": state.settled,
+                "revision": state.revision,
+                "seen": [[seen.at_ms, seen.replicas] for seen in state.seen],
+                "now_ms": state.now_ms,
+                "observed_ms": state.observed_ms,
+            }
+        )
+
+    @staticmethod
+    def from_text(text: str) -> TaskReplicas:
+        """What `to_text` wrote."""
+        said = json.loads(text)
+        return TaskReplicas(
+            said["department"],
+            said["task"],
+            said["workload"],
+            SourceState(said["source"], said["spoke_ms"]),
+            State(
+                said["settled"],
+                said["revision"],
+                tuple(Seen(at_ms, replicas) for at_ms, replicas in said["seen"]),
+                said["now_ms"],
+                said["observed_ms"],
+            ),
+        )
+
+    def _heard_ms(self) -> int:
+        return max(self.source.spoke_ms, self.state.observed_ms)

@@ -1,1 +1,1 @@
-"""The log shipper and replay: files into Kafka."""
+"""Log files to Kafka: the shipper that follows growing files, and the replay of finished ones."""

@@ -45,7 +45,7 @@ class ShipWorld:
         self.letters: list[str] = []
         self.flying: deque[Sent] = deque()
         self.state_folder = folder / "state"
-        self.follower = self._started([])
+        self.follower = self.started()
         self.most_held = 0
 
     # Who writes the log
@@ -107,8 +107,8 @@ class ShipWorld:
             self.follower.close()
             for sent in list(self.flying)[:lost_answers]:
                 self._take(sent)
-            self.flying.clear()
-            self.follower = self._started(folder.load())
+        self.flying.clear()
+        self.follower = self.started()
 
     def wait(self, seconds: float) -> None:
         self.now += seconds
@@ -132,9 +132,11 @@ class ShipWorld:
     def state_of(self, path: Path) -> FileState:
         return next(state for state in self.follower.states() if state.path == path)
 
-    def _started(self, saved: list[FileState]) -> Follower:
+    def started(self) -> Follower:
+        """A follower that goes on from what was saved."""
         limits = FollowLimits(MAX_LINE_BYTES, CHUNK_BYTES, WAIT_SECONDS)
-        return Follower(self.patterns, limits, saved)
+        with StateFolder(self.state_folder) as folder:
+            return Follower(self.patterns, limits, folder.load())
 
     def _send(self, event: Event, tail: Tail) -> Receipt | None:
         if isinstance(event, Lines):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests.support.paths import ROOT
 from tidegate.schemas.settings import Shipper
 from tidegate.schemas.topics import ACCESS_LOGS
 
-DEPLOY = ROOT / "deploy"
+DEPLOY = Path(__file__).parents[4] / "deploy"
 MAX_LINE_BYTES = Shipper().max_line_bytes
 
 

@@ -19,6 +19,8 @@ from tidegate.adapters.shipping.positions import (
     StateFolder,
 )
 
+FIXTURE = Path(__file__).parents[3] / "fixtures" / "shipping" / STATE_NAME
+
 
 def state(offset: int = 7) -> FileState:
     return FileState(
@@ -104,6 +106,23 @@ def test_the_state_holds_no_log_content(tmp_path: Path) -> None:
     with StateFolder(tmp_path) as folder:
         folder.save([state().model_copy(update={"head": Fingerprint.of(b"secret-token")})])
         assert b"secret" not in (tmp_path / STATE_NAME).read_bytes()
+
+
+def test_a_state_file_of_an_earlier_release_is_read_and_written_back_byte_for_byte(tmp_path: Path) -> None:
+    (tmp_path / STATE_NAME).write_bytes(FIXTURE.read_bytes())
+    with StateFolder(tmp_path) as folder:
+        positions = folder.load()
+        folder.save(positions)
+    found = [(file.path.name, file.offset, file.inside, file.finished) for file in positions]
+    assert found == [
+        ("access.log.1", 590, False, True),
+        ("access.log", 600, False, False),
+        ("overlong.log", 2059, True, False),
+        ("slow.log", 585, False, False),
+    ]
+    assert {file.lane for file in positions[:2]} == {Path("/var/log/gateway/access.log")}
+    assert positions[0].head == Fingerprint.of(b"".join(b'{"line":%d}\n' % number for number in range(50)))
+    assert (tmp_path / STATE_NAME).read_bytes() == FIXTURE.read_bytes()
 
 
 @given(st.binary(max_size=50), st.binary(max_size=50))

@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.shipping import MAX_LINE_BYTES, WAIT_SECONDS, ShipWorld
 
+FIXTURE = Path(__file__).parents[3] / "fixtures" / "shipping" / "offsets.json"
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> ShipWorld:
@@ -463,3 +465,21 @@ def test_a_file_that_fails_to_be_read_for_a_while_loses_no_line(
     world.write(lines(3))
     world.drain()
     assert world.arrived == [line(1), line(2), line(3)]
+
+
+def test_a_state_file_of_an_earlier_release_is_where_reading_goes_on(tmp_path: Path) -> None:
+    world = ShipWorld(tmp_path, ("*.log",))
+    overlong = lines(0) + b"x" * (2 * MAX_LINE_BYTES)
+    saved = FIXTURE.read_text().replace("/var/log/gateway", str(world.folder))
+    (world.state_folder / "offsets.json").write_text(saved)
+    world.follower.close()
+    world.follower = world.started()
+    world.write(lines(*range(50)), world.rotated(1))
+    world.write(lines(*range(50, 110)))
+    world.write(overlong + b"\n" + lines(1), world.folder / "overlong.log")
+    world.write(lines(*range(200, 330)), world.folder / "slow.log")
+    world.drain()
+    slow = 200 + len(lines(*range(200, 330))[:585].splitlines())
+    expected = [line(number) for number in (*range(100, 110), 1, *range(slow, 330))]
+    assert sorted(world.arrived) == sorted(expected)
+    assert world.letters == []

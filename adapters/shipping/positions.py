@@ -17,7 +17,7 @@ STATE_NAME = "offsets.json"
 LOCK_NAME = "lock"
 
 
-class ShipperStateError(Exception):
+class StateFolderError(Exception):
     """The state folder can't be used. The message names it, and says what to do."""
 
 
@@ -39,7 +39,7 @@ class Fingerprint(BaseModel):
         return len(data) >= self.size and Fingerprint.of(data[: self.size]) == self
 
 
-class FileState(BaseModel):
+class FilePosition(BaseModel):
     """How far one file is in Kafka.
 
     A file is recognized by device and inode and its first bytes (`head`); one that was copied or compressed
@@ -66,7 +66,7 @@ class _State(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     version: int = Field(1, ge=1, le=1)
-    files: list[FileState] = []
+    files: list[FilePosition] = []
 
 
 class StateFolder:
@@ -75,14 +75,14 @@ class StateFolder:
     def __init__(self, folder: Path) -> None:
         """Make the folder where it is missing, and lock it.
 
-        Raises ShipperStateError where another shipper holds it, or it can't be written to.
+        Raises StateFolderError where another shipper holds it, or it can't be written to.
         """
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise ShipperStateError(
+            raise StateFolderError(
                 f"{folder}: {error.strerror}; set shipper.state_dir to a folder that can be written to"
             ) from error
         try:
@@ -90,27 +90,27 @@ class StateFolder:
         except BlockingIOError as error:
             holder = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(self._lock)
-            raise ShipperStateError(
+            raise StateFolderError(
                 f"{folder} is in use by another shipper (process {holder}): stop that one, or give this one "
                 "its own shipper.state_dir"
             ) from error
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
-    def load(self) -> list[FileState]:
-        """What was saved last; nothing on the first start. Raises ShipperStateError where it is damaged."""
+    def load(self) -> list[FilePosition]:
+        """What was saved last; nothing on the first start. Raises StateFolderError where it is damaged."""
         path = self.folder / STATE_NAME
         try:
             return _State.model_validate_json(path.read_bytes()).files
         except FileNotFoundError:
             return []
         except ValidationError as error:
-            raise ShipperStateError(
+            raise StateFolderError(
                 f"{path}: damaged ({error.errors()[0]['msg']}, errors: {error.error_count()}). "
                 "Put back a copy, or remove it: then every file is shipped again from its beginning"
             ) from error
 
-    def save(self, files: Sequence[FileState]) -> None:
+    def save(self, files: Sequence[FilePosition]) -> None:
         """Replace what was saved, whole or not at all, also when the machine stops in the middle."""
         temporary = self.folder / f"{STATE_NAME}.new"
         with temporary.open("wb") as out:

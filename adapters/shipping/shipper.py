@@ -10,9 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tidegate.adapters.shipping.follower import Follower, FollowLimits
+from tidegate.adapters.shipping.follower import Follower
+from tidegate.adapters.shipping.limits import FollowLimits
 from tidegate.adapters.shipping.lines import Lines, LineSplitter, Overlong
-from tidegate.adapters.shipping.positions import FileState, StateFolder
+from tidegate.adapters.shipping.positions import FilePosition, StateFolder
 from tidegate.adapters.shipping.records import RecordSplitter
 from tidegate.adapters.shipping.sender import Counts, Destination, Origin, Sender
 from tidegate.adapters.shipping.services import LogFiles, destination
@@ -61,7 +62,7 @@ class LogShipper:
     At least once: a file's offset moves over what Kafka has acknowledged, and only then is saved. Where Kafka
     is away, reading stops once `buffer_mib` are held, and goes on when it is back.
 
-    Raises ShipperStateError where another shipper has the state folder, or the folder is damaged.
+    Raises StateFolderError where another shipper has the state folder, or the folder is damaged.
     """
 
     def __init__(self, settings: Settings, cargo: Cargo | None = None) -> None:
@@ -71,7 +72,7 @@ class LogShipper:
         self._flush_seconds = shipper.flush_seconds
         self._folder = StateFolder(cargo.state_dir)
         try:
-            self._saved: list[FileState] = self._folder.load()
+            self._saved: list[FilePosition] = self._folder.load()
         except BaseException:
             self._folder.close()
             raise
@@ -139,7 +140,7 @@ class LogShipper:
 
         A full disk stops nobody: it is told, and tried again; after a crash more is sent twice.
         """
-        states = self._follower.states()
+        states = self._follower.positions()
         if states == self._saved:
             return
         try:

@@ -32,6 +32,10 @@ class FileUnfinished(Exception):
     """A compressed file ends in the middle: it is still being written, or it was cut."""
 
 
+UNREADABLE = (OSError, FileDamaged, FileUnfinished)
+"""The errors that opening a file, or looking for a position in it, may raise."""
+
+
 def key_of(status: os.stat_result) -> FileKey:
     """Device and inode."""
     return FileKey(status.st_dev, status.st_ino)

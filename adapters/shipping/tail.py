@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tidegate.adapters.shipping.lines import Item, Lines, LineSplitter
-from tidegate.adapters.shipping.positions import FileState, Fingerprint
+from tidegate.adapters.shipping.positions import FilePosition, Fingerprint
 from tidegate.adapters.shipping.sources import FileDamaged, FileKey, FileUnfinished, Source
 
 _UNFINISHED_PATIENCE_SECONDS = 60
@@ -90,7 +90,7 @@ class Tail:
         return Fingerprint.of(self.source.head).digest
 
     @property
-    def position(self) -> tuple[Fingerprint, int, Fingerprint]:
+    def read_mark(self) -> tuple[Fingerprint, int, Fingerprint]:
         """First bytes, offset behind the last item, and the bytes right before that: to find a copy by."""
         return (
             Fingerprint.of(self.source.head),
@@ -122,6 +122,11 @@ class Tail:
         else:
             self.at_end = len(data) < size
         return events
+
+    def is_copied_in(self, source: Source) -> bool:
+        """Whether another file begins as this one does, so that this tail has the whole of it."""
+        head = self.source.head
+        return bool(head) and source.key != self.key and source.head.startswith(head)
 
     def written_not_after(self, modified_ns: int) -> None:
         """Until it is read, count the file as last written at this time, in ns since the epoch."""
@@ -161,7 +166,7 @@ class Tail:
         self._gone = True
         return self.end()
 
-    def go_on_in(self, copy: Source, path: Path, now: float) -> None:
+    def continue_in(self, copy: Source, path: Path, now: float) -> None:
         """Read the rest from a copy of the file."""
         self.source.close()
         self.source, self.name.path = copy, path
@@ -180,10 +185,10 @@ class Tail:
             self._offset, self._anchor = event.end, event.anchor
             self._inside = not isinstance(event, Lines) and event.inside
 
-    def state(self) -> FileState:
+    def position(self) -> FilePosition:
         """What to remember of this file now."""
         self.settle()
-        return FileState(
+        return FilePosition(
             lane=self.name.lane,
             path=self.name.path,
             device=0 if self._gone else self.key.device,

@@ -38,7 +38,7 @@ def ship(
     Survives rotation, truncation, restarts and an absent Kafka. Ends on SIGTERM and Ctrl-C, after Kafka has
     taken what was read.
     """
-    from tidegate.adapters.shipping.positions import ShipperStateError
+    from tidegate.adapters.shipping.positions import StateFolderError
     from tidegate.adapters.shipping.shipper import LogShipper, access_logs, service_logs
 
     options: Options = context.obj
@@ -53,7 +53,7 @@ def ship(
         with stopping() as received, LogShipper(settings, cargo) as shipper:
             shipper.run(stop=received.stop.is_set)
             counts = shipper.counts
-    except ShipperStateError as error:
+    except StateFolderError as error:
         raise CommandFailed(str(error)) from error
     logging.getLogger(__name__).info(
         "shipped %d lines, %d dead letters, left out %d empty lines", counts.lines, counts.dead, counts.empty

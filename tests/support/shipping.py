@@ -12,9 +12,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tidegate.adapters.shipping.follower import Follower, FollowLimits
+from tidegate.adapters.shipping.follower import Follower
+from tidegate.adapters.shipping.limits import FollowLimits
 from tidegate.adapters.shipping.lines import Lines, Overlong, lines_of
-from tidegate.adapters.shipping.positions import FileState, StateFolder
+from tidegate.adapters.shipping.positions import FilePosition, StateFolder
 from tidegate.adapters.shipping.tail import Damaged, Event, Receipt, Tail
 
 WAIT_SECONDS = 5.0
@@ -103,7 +104,7 @@ class ShipWorld:
     def restart(self, *, lost_answers: int = 0) -> None:
         """The shipper dies; Kafka had some more messages than it was told. It starts from what was saved."""
         with StateFolder(self.state_folder) as folder:
-            folder.save(self.follower.states())
+            folder.save(self.follower.positions())
             self.follower.close()
             for sent in list(self.flying)[:lost_answers]:
                 self._take(sent)
@@ -129,8 +130,8 @@ class ShipWorld:
                 return
         raise AssertionError("the shipper finds no end")
 
-    def state_of(self, path: Path) -> FileState:
-        return next(state for state in self.follower.states() if state.path == path)
+    def state_of(self, path: Path) -> FilePosition:
+        return next(state for state in self.follower.positions() if state.path == path)
 
     def started(self) -> Follower:
         """A follower that goes on from what was saved."""
@@ -157,7 +158,7 @@ class ShipWorld:
             self.letters.append(sent.letter)
 
     def _offsets(self) -> list[tuple[Path, int, bool]]:
-        return [(state.path, state.offset, state.finished) for state in self.follower.states()]
+        return [(state.path, state.offset, state.finished) for state in self.follower.positions()]
 
     def _make_room(self) -> None:
         files = sorted(self.folder.glob("access.log.*"), key=lambda path: -int(path.name.split(".")[2]))

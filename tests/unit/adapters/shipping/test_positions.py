@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 
 from tidegate.adapters.shipping.positions import (
     STATE_NAME,
-    FileState,
+    FilePosition,
     Fingerprint,
-    ShipperStateError,
     StateFolder,
+    StateFolderError,
 )
 
 FIXTURE = Path(__file__).parents[3] / "fixtures" / "shipping" / STATE_NAME
 
 
-def state(offset: int = 7) -> FileState:
-    return FileState(
+def state(offset: int = 7) -> FilePosition:
+    return FilePosition(
         lane=Path("/logs/access.log"),
         path=Path("/logs/access.log.1"),
         device=1,
@@ -43,7 +43,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
 
 
 def test_a_second_shipper_is_refused_and_told_who_has_the_folder(tmp_path: Path) -> None:
-    with StateFolder(tmp_path), pytest.raises(ShipperStateError) as refused:
+    with StateFolder(tmp_path), pytest.raises(StateFolderError) as refused:
         StateFolder(tmp_path)
     assert str(tmp_path) in str(refused.value)
     assert f"process {os.getpid()}" in str(refused.value)
@@ -62,7 +62,7 @@ def test_the_lock_ends_with_its_process(tmp_path: Path) -> None:
     process.start()
     assert here.poll(30)
     here.recv()
-    with pytest.raises(ShipperStateError):
+    with pytest.raises(StateFolderError):
         StateFolder(tmp_path)
     process.kill()
     process.join()
@@ -90,7 +90,7 @@ def test_a_save_that_dies_in_the_middle_leaves_the_former_state(
 @pytest.mark.parametrize("damaged", ["", "{", '{"version": 1, "files": [{"offset": -1}]}', '{"version": 9}'])
 def test_a_damaged_state_is_no_empty_one(tmp_path: Path, damaged: str) -> None:
     (tmp_path / STATE_NAME).write_text(damaged)
-    with StateFolder(tmp_path) as folder, pytest.raises(ShipperStateError) as refused:
+    with StateFolder(tmp_path) as folder, pytest.raises(StateFolderError) as refused:
         folder.load()
     assert STATE_NAME in str(refused.value)
     assert "shipped again from its beginning" in str(refused.value)
@@ -98,7 +98,7 @@ def test_a_damaged_state_is_no_empty_one(tmp_path: Path, damaged: str) -> None:
 
 def test_a_folder_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ShipperStateError, match=r"shipper\.state_dir"):
+    with pytest.raises(StateFolderError, match=r"shipper\.state_dir"):
         StateFolder(tmp_path / "file" / "folder")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tidegate.adapters.shipping.positions import ShipperStateError
+from tidegate.adapters.shipping.positions import StateFolderError
 from tidegate.adapters.shipping.shipper import LogShipper
 from tidegate.schemas.settings import Kafka, Settings, Shipper
 
@@ -51,5 +51,5 @@ def test_a_damaged_state_leaves_the_folder_free(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "offsets.json").write_text("{")
     for _ in range(2):
-        with pytest.raises(ShipperStateError, match="damaged"):
+        with pytest.raises(StateFolderError, match="damaged"):
             LogShipper(settings(tmp_path))

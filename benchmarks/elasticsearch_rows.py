@@ -16,7 +16,7 @@ from benchmarks.lines import Shape, batches
 from benchmarks.live import servers
 from benchmarks.service_metrics import fill
 from tidegate.adapters.kafka.client import ensure_topics
-from tidegate.adapters.shipping.services import Whose, message_of
+from tidegate.adapters.shipping.services import LogOwner, message_of
 from tidegate.jobs import environment, service_metrics
 from tidegate.jobs.logic.identity import of_cluster
 from tidegate.schemas import topics
@@ -93,9 +93,9 @@ def _record(line: bytes, settings: Settings) -> tuple[str, bytes]:
     if failed:
         text += f"\nTraceback (most recent call last):{_TRACE}\nRuntimeError: CUDA out of memory"
     replica = request["upstream_host"] or "none"
-    whose = Whose(*cluster.identity, replica)
-    record = message_of(text.encode(), whose, "stderr", datetime.now(UTC))
-    return whose.task, record.model_dump_json().encode()
+    owner = LogOwner(*cluster.identity, replica)
+    record = message_of(text.encode(), owner, "stderr", datetime.now(UTC))
+    return owner.task, record.model_dump_json().encode()
 
 
 def settle(client: Client, index: str) -> None:

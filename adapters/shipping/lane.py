@@ -86,7 +86,7 @@ class Lane:
         if self._live is not None and (base is None or self._live.key != base.key):
             self._live.rotated_at = scan.now
             self._live, self._catch_up = None, True
-        if self._rotations.look() or self._truncated:
+        if self._rotations.update() or self._truncated:
             self._catch_up = True
             self.check(scan.now)
         since_ns = self._newest_ns(scan)
@@ -305,7 +305,7 @@ class Lane:
         if not isinstance(tail.source, PlainSource):
             raise TypeError(f"{tail.name.path}: a compressed file can't be truncated")
         live = self._live is tail
-        fresh = self._new_tail(tail.name.path, tail.source.again(), None if live else now)
+        fresh = self._new_tail(tail.name.path, tail.source.reopened(), None if live else now)
         self._tails.insert(self._tails.index(tail) + 1, fresh)
         self._live = fresh if live else self._live
         fresh.written_not_after(tail.modified_ns)  # files written later, this one included, aren't known yet

@@ -1,4 +1,4 @@
-"""Bytes of a growing file into whole lines, memory bounded by the longest line allowed. Pure: no files."""
+"""Cuts the bytes of a growing file into whole lines, in memory bounded by the longest line. Pure: no files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Lines:
 class Overlong:
     """A line longer than allowed, from byte `start`; `excerpt` is its beginning.
 
-    `end` is how far the file was read; `inside` says whether the line goes on there.
+    `end` is how far the file was read; `inside` is true where the line goes on there.
     """
 
     start: int
@@ -38,7 +38,7 @@ class Overlong:
 
 @dataclass(frozen=True)
 class Skipped:
-    """More of an overlong line that is already told, up to `end`."""
+    """The continuation, up to `end`, of an overlong line that is already reported."""
 
     end: int
     inside: bool
@@ -70,7 +70,7 @@ class LineSplitter:
 
     @property
     def last_bytes(self) -> bytes:
-        """Up to ANCHOR_BYTES right before `read_offset`, to recognize the file by."""
+        """Up to ANCHOR_BYTES right before `read_offset`, by which the file is recognized."""
         tail = self.anchor
         for part in self._pending:
             tail = (tail + part[-ANCHOR_BYTES:])[-ANCHOR_BYTES:]
@@ -79,23 +79,23 @@ class LineSplitter:
     def feed(self, data: bytes) -> list[Item]:
         """The items that `data`, the file's bytes at `read_offset`, completes."""
         items: list[Item] = []
-        # A piece no longer than a line may be: then only the line that it continues can be too long.
+        # In pieces of at most a line's limit: then only the line that a piece continues can be too long.
         for start in range(0, len(data), self._max):
             piece = data[start : start + self._max] if len(data) > self._max else data
             items.extend(self._feed(piece))
         return items
 
     def rest(self) -> list[Item]:
-        """The unfinished line, as an item: only for a file that nobody writes to any more."""
+        """The unfinished line, as an item: only for a file that is no longer written to."""
         block = self._take_pending()
         return [self._lines(block)] if block else []
 
     def quiet(self) -> list[Item]:
-        """What is complete although nothing follows, once the file hasn't grown for a while. Of lines: nothing."""
+        """What is complete once the file hasn't grown for a while: no line is; a subclass may hold records."""
         return []
 
     def drop_pending(self) -> None:
-        """Forget the unfinished line, because it is read again from `offset`."""
+        """Drop the unfinished line, because it is read again from `offset`."""
         self._take_pending()
 
     def _feed(self, data: bytes) -> Iterator[Item]:
@@ -158,7 +158,7 @@ def lines_of(block: bytes) -> tuple[list[bytes], int]:
 
 
 def offset_of(line: bytes, block: bytes, after: int = 0) -> int:
-    """Where in the block a line begins, looking from byte `after` on; -1 where it isn't."""
+    """Where a line begins in the block, searched from byte `after` on; -1 where it isn't found."""
     at = block.find(line, after)
     while at > 0 and block[at - 1] != 0x0A:
         at = block.find(line, at + 1)

@@ -1,4 +1,4 @@
-"""What the log shipper remembers on disk: how far each file was shipped, known by content, not by name."""
+"""The shipper's positions on disk: how far each file is shipped, by content, not by name."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ LOCK_NAME = "lock"
 
 
 class StateFolderError(Exception):
-    """The state folder can't be used. The message names it, and says what to do."""
+    """The state folder can't be used. The message names the folder, the reason and the remedy."""
 
 
 class Fingerprint(BaseModel):
-    """Some bytes of a file, as their number and a hash, so that no log content is kept."""
+    """The size and hash of some bytes of a file: no log content is stored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,34 +35,34 @@ class Fingerprint(BaseModel):
         return cls(size=len(data), digest=blake2b(data, digest_size=16).hexdigest() if data else "")
 
     def begins(self, data: bytes) -> bool:
-        """Whether `data` starts with the bytes that this is the fingerprint of. No bytes begin anything."""
+        """Whether `data` starts with the bytes of this fingerprint; the empty one fits any data."""
         return len(data) >= self.size and Fingerprint.of(data[: self.size]) == self
 
 
 class FilePosition(BaseModel):
-    """How far one file is in Kafka.
+    """How far one file is acknowledged by Kafka.
 
-    A file is recognized by device and inode and its first bytes (`head`); one that was copied or compressed
-    meanwhile by its first bytes and those right before `offset` (`anchor`).
+    A file is recognized by device, inode and its first bytes (`head`); a copied or compressed one
+    by its first bytes and those right before `offset` (`anchor`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     lane: Path = Field(description="the name under which the file was written to")
-    path: Path = Field(description="where it was found last")
+    path: Path = Field(description="where the file was found last")
     device: int
     inode: int = Field(description="0 where no file with this content is left")
     head: Fingerprint
     offset: int = Field(ge=0, description="uncompressed bytes from the beginning; all before it is in Kafka")
     anchor: Fingerprint
-    inside: bool = Field(
-        False, description="offset lies inside an overlong line; what remains of it is skipped"
-    )
+    inside: bool = Field(False, description="offset lies inside an overlong line, whose remainder is skipped")
     modified_ns: int = Field(description="the file's mtime when it was read last, ns since the epoch")
-    finished: bool = Field(False, description="shipped to its end, nobody writes to it any more")
+    finished: bool = Field(False, description="shipped to its end, and no longer written to")
 
 
-class _State(BaseModel):
+class _PositionFile(BaseModel):
+    """The content of offsets.json."""
+
     model_config = ConfigDict(extra="forbid")
 
     version: int = Field(1, ge=1, le=1)
@@ -73,7 +73,7 @@ class StateFolder:
     """The state folder, held by one shipper at a time (a lock that ends with its process)."""
 
     def __init__(self, folder: Path) -> None:
-        """Make the folder where it is missing, and lock it.
+        """Create the folder where it is missing, and lock it.
 
         Raises StateFolderError where another shipper holds it, or it can't be written to.
         """
@@ -83,7 +83,7 @@ class StateFolder:
             self._lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise StateFolderError(
-                f"{folder}: {error.strerror}; set shipper.state_dir to a folder that can be written to"
+                f"{folder}: {error.strerror}; set shipper.state_dir to a writable folder"
             ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -91,30 +91,30 @@ class StateFolder:
             holder = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(self._lock)
             raise StateFolderError(
-                f"{folder} is in use by another shipper (process {holder}): stop that one, or give this one "
-                "its own shipper.state_dir"
+                f"{folder} is in use by another shipper (process {holder}); stop that process, or set "
+                "shipper.state_dir to another folder"
             ) from error
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
     def load(self) -> list[FilePosition]:
-        """What was saved last; nothing on the first start. Raises StateFolderError where it is damaged."""
+        """The positions that were saved last; none on the first start. Raises StateFolderError for a damaged file."""
         path = self.folder / STATE_NAME
         try:
-            return _State.model_validate_json(path.read_bytes()).files
+            return _PositionFile.model_validate_json(path.read_bytes()).files
         except FileNotFoundError:
             return []
         except ValidationError as error:
             raise StateFolderError(
                 f"{path}: damaged ({error.errors()[0]['msg']}, errors: {error.error_count()}). "
-                "Put back a copy, or remove it: then every file is shipped again from its beginning"
+                "Restore a copy, or delete it: then every file is shipped again from its beginning"
             ) from error
 
     def save(self, files: Sequence[FilePosition]) -> None:
-        """Replace what was saved, whole or not at all, also when the machine stops in the middle."""
+        """Replace the saved positions atomically, even if the machine stops in the middle."""
         temporary = self.folder / f"{STATE_NAME}.new"
         with temporary.open("wb") as out:
-            out.write(_State(files=list(files)).model_dump_json(indent=1).encode())
+            out.write(_PositionFile(files=list(files)).model_dump_json(indent=1).encode())
             out.flush()
             os.fsync(out.fileno())
         temporary.replace(self.folder / STATE_NAME)
@@ -125,7 +125,7 @@ class StateFolder:
             os.close(folder)
 
     def close(self) -> None:
-        """Let another shipper have the folder."""
+        """Unlock the folder."""
         os.close(self._lock)
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Log files into the topic once more: as fast as it goes, or at the pace at which the requests ended."""
+"""Sends log files to the topic again: as fast as possible, or at the pace at which the requests ended."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 class ReplayFailed(Exception):
-    """The files can't be replayed. The message says which, why, and what to do."""
+    """The files can't be replayed. The message names the file, the reason and the remedy."""
 
 
 @dataclass(frozen=True)
 class ReplayPlan:
-    """What to do with the lines.
+    """How the lines are sent.
 
-    speed: 1 keeps the pace of the requests' ends, 10 is ten times as fast, None as fast as it goes.
+    speed: 1 keeps the pace of the requests' ends, 10 is ten times as fast, None is as fast as possible.
     shift_to_now: move every start_time by the same whole seconds, no request ending after its line is sent.
-    partition: all lines go there; None gives each partition its turn.
+    partition: the only one that is written to; None sends blocks to the partitions in turn.
     """
 
     speed: float | None = None
@@ -48,7 +48,7 @@ class ReplayPlan:
 
 @dataclass(frozen=True)
 class ReplayReport:
-    """What went: lines in Kafka, dead letters (too long), empty lines left out, lines without a time."""
+    """What was sent: lines in Kafka, dead letters (too long), skipped empty lines, lines without a time."""
 
     lines: int
     dead: int
@@ -60,7 +60,7 @@ class ReplayReport:
 
 @dataclass(frozen=True)
 class _Line:
-    """One line and where it stands."""
+    """One line, its place and its time."""
 
     value: bytes
     origin: Origin
@@ -74,10 +74,10 @@ def replay(
     stop: Callable[[], bool],
     destination: Destination | None = None,
 ) -> ReplayReport:
-    """Send the files' lines in the order of the files, bad ones as they are, until all are in Kafka.
+    """Send the lines of the files in order, invalid ones unchanged, until all are in Kafka.
 
     Raises ReplayFailed for a file that can't be read (before anything is sent where it can't be opened) or a
-    partition that isn't there, KafkaUnavailable where no broker answers at the start.
+    partition that doesn't exist, KafkaUnavailable where no broker answers at the start.
     """
     for path in files:
         _opened(path).close()
@@ -124,7 +124,7 @@ class _Replay:
         return ReplayReport(counts.lines, counts.dead, counts.empty, self._untimed, seconds, interrupted)
 
     def _send_blocks(self) -> None:
-        """No line has to be looked at."""
+        """Send whole blocks: no line has to be parsed."""
         for origin, block in self._blocks():
             if not self._wait_for_room():
                 return
@@ -155,7 +155,7 @@ class _Replay:
         self._send(gathered, shift_seconds)
 
     def _send(self, gathered: list[_Line], shift_seconds: int) -> None:
-        """Send what is gathered, and gather anew."""
+        """Send the gathered lines, and clear them."""
         if gathered and self._wait_for_room():
             self._untimed += sum(line.time is None for line in gathered)
             values = [
@@ -166,7 +166,7 @@ class _Replay:
         gathered.clear()
 
     def _wait_for_room(self) -> bool:
-        """False where it is over before there is room."""
+        """Wait until the sender has room; returns False where the replay is stopped before."""
         self._sender.poll(0)
         while not self._sender.has_room():
             if self._stop():
@@ -176,27 +176,29 @@ class _Replay:
 
     def _wait_until(self, due: float) -> None:
         while (left := due - time.monotonic()) > 0 and not self._stop():
-            # Not in one wait for reports: a poll comes back with the first.
+            # In steps: a poll returns with the first delivery report.
             self._sender.poll(0)
             time.sleep(min(left, _TICK_SECONDS))
 
     def _first_and_last_ms(self) -> tuple[int, int]:
-        """When the first line's request ended, and the latest; reads everything once."""
-        ends = (line.time.end_ms for line in self._lines(tell=False) if line.time is not None)
+        """The end of the first line's request, and the latest end of all; reads every file once."""
+        ends = (line.time.end_ms for line in self._lines(report=False) if line.time is not None)
         first = next(ends, None)
         if first is None:
-            raise ReplayFailed("no line has a start_time that can be read, so nothing can be shifted to now")
+            raise ReplayFailed(
+                "no line has a valid start_time, so no time can be shifted; run without --shift-to-now"
+            )
         return first, max(ends, default=first)
 
-    def _lines(self, tell: bool = True) -> Iterator[_Line]:
-        for origin, block in self._blocks(tell):
+    def _lines(self, report: bool = True) -> Iterator[_Line]:
+        for origin, block in self._blocks(report):
             offset = origin.offset
             for line in lines_of(block)[0]:
                 yield _Line(line, Origin(origin.path, origin.identity, offset), time_of(line))
                 offset += len(line) + 1
 
-    def _blocks(self, tell: bool = True) -> Iterator[tuple[Origin, bytes]]:
-        """The files' whole lines. tell: of those that are too long, in the dead letters."""
+    def _blocks(self, report: bool = True) -> Iterator[tuple[Origin, bytes]]:
+        """The files' whole lines. report: publish a dead letter for each line that is too long."""
         for path in self._files:
             source = _opened(path)
             identity = Fingerprint.of(source.head).digest
@@ -206,9 +208,11 @@ class _Replay:
                     for item in splitter.feed(data):
                         if isinstance(item, Lines):
                             yield Origin(path, identity, item.start), item.block
-                        elif isinstance(item, Overlong) and tell and self._wait_for_room():
+                        elif isinstance(item, Overlong) and report and self._wait_for_room():
                             reason = f"line: longer than shipper.max_line_bytes ({self._max_line_bytes})"
-                            self._sender.send_letter(Origin(path, identity, item.start), reason, item.excerpt)
+                            self._sender.send_dead_letter(
+                                Origin(path, identity, item.start), reason, item.excerpt
+                            )
                     if self._stop():
                         return
                 for item in splitter.rest():
@@ -216,8 +220,8 @@ class _Replay:
                         yield Origin(path, identity, item.start), item.block
             except (OSError, FileDamaged, FileUnfinished) as error:
                 raise ReplayFailed(
-                    f"{path}: can't be read behind byte {splitter.read_offset}: {error}; what came before "
-                    "it was sent"
+                    f"{path}: can't be read after byte {splitter.read_offset}: {error}; the lines before it "
+                    "were sent"
                 ) from error
             finally:
                 source.close()
@@ -235,7 +239,8 @@ def _check_partition(settings: Settings, target: Destination) -> None:
         time.sleep(_TICK_SECONDS)
     if target.partition >= len(topic.partitions):
         raise ReplayFailed(
-            f"partition {target.partition}: topic {name} has {len(topic.partitions)}, counted from 0"
+            f"partition {target.partition} doesn't exist: topic {name} has the partitions 0 to "
+            f"{len(topic.partitions) - 1}"
         )
 
 
@@ -251,9 +256,9 @@ def _opened(path: Path) -> PlainSource | GzipSource:
 
 
 def shift_seconds_of(first_ms: int, last_ms: int, speed: float | None, now_ms: int) -> int:
-    """Whole seconds to move all lines by, so that none tells of a request that ends after it is sent.
+    """Whole seconds to move all lines by, so that no request ends after its line is sent.
 
-    At its own pace, or slower, that lets the first end now; faster, the last one when it is sent.
+    At speed 1 or slower the first request ends now; faster, the last one ends when it is sent.
     first_ms, last_ms: when the first request and the latest one ended.
     """
     takes_ms = 0.0 if speed is None else (last_ms - first_ms) / speed
@@ -261,7 +266,7 @@ def shift_seconds_of(first_ms: int, last_ms: int, speed: float | None, now_ms: i
 
 
 def parse_speed(text: str) -> float | None:
-    """None for `max`, otherwise the factor. Raises ValueError for anything that is no positive number."""
+    """None for `max`, otherwise the factor. Raises ValueError for what is not a positive number."""
     if text == "max":
         return None
     speed = float(text)

@@ -1,4 +1,4 @@
-"""The time in a line of the access log: when its request ended, and the same line at another time. Pure."""
+"""The time of an access-log line: when its request ended, and the line moved to another time. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SECONDS_CHARACTERS = len("2026-11-24T10:00:00")
 
 @dataclass(frozen=True)
 class LineTime:
-    """When a request began, as the line says it, and when it ended (epoch ms): start_time + duration."""
+    """When a request began, as text and epoch ms, and when it ended: start_time + duration."""
 
     start_text: str
     start_ms: int
@@ -25,7 +25,7 @@ class LineTime:
 
 
 def time_of(line: bytes) -> LineTime | None:
-    """The time of a line; None where it has none that can be read. An unknown duration counts as 0."""
+    """The time of a line; None where it has no valid one. An unknown duration counts as 0."""
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -39,9 +39,9 @@ def time_of(line: bytes) -> LineTime | None:
 
 
 def shifted(line: bytes, time: LineTime, seconds: int) -> bytes:
-    """The line with a start_time so much later; no other byte is changed, nor its fraction and time zone.
+    """The line with its start_time moved by `seconds`; no other byte changes, nor its fraction and time zone.
 
-    Returns the line as it is where the new time can't be written with four digits for the year.
+    Returns the line unchanged where the new time can't be written with four digits for the year.
     """
     place = _place(line, time)
     if place is None:
@@ -54,7 +54,7 @@ def shifted(line: bytes, time: LineTime, seconds: int) -> bytes:
 
 
 def _place(line: bytes, time: LineTime) -> int | None:
-    """Where the value of the top-level key start_time begins; the last one, as parsers take that."""
+    """Where the value of the top-level key start_time begins; the last one where it is repeated, as parsers do."""
     if line.count(b'"start_time"') == 1:
         match = _KEY.search(line)
         return match.start(1) if match and match[1] == time.start_text.encode() else None

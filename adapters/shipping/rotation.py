@@ -1,4 +1,4 @@
-"""The names that log rotation gives: which file in a folder was once which."""
+"""The names that log rotation gives to files, and which log each may have been."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 _COMPRESSED = ".gz"
 _CLOCK_TICK_NS = 50_000_000
-"""Two changes of a folder that are closer than this may leave it with the same time."""
+"""Two changes of a folder within this time may leave it with the same mtime."""
 _STAMP = re.compile(r"[.-]\d[\dT:._-]*$")
 
 
 def bases_of(path: Path) -> Iterator[Path]:
-    """The names under which a file with this name may have been written to, itself left out.
+    """The names under which a file of this name may have been written to, except its own.
 
     `access.log.1`, `access.log-20261124.gz` and `access-2026-11-24.log` may each have been `access.log`.
     """
@@ -29,14 +29,14 @@ def bases_of(path: Path) -> Iterator[Path]:
 
 
 def base_of(path: Path, known: Collection[Path]) -> Path:
-    """Under which of the known names the file was written to; its own where none fits."""
+    """The known name under which the file was written to; its own name where none fits."""
     if path in known and not _looks_rotated(path):
         return path
     return next((base for base in bases_of(path) if base in known), path)
 
 
 def rotations_of(base: Path) -> list[Path]:
-    """What lies beside a log file and has the name of an earlier one; nothing where the folder is gone."""
+    """The files beside a log that have the name of a rotated one; none where the folder is gone."""
     try:
         return sorted(path for path in base.parent.iterdir() if path != base and base in bases_of(path))
     except (FileNotFoundError, NotADirectoryError):
@@ -44,7 +44,7 @@ def rotations_of(base: Path) -> list[Path]:
 
 
 class Rotations:
-    """The earlier files of one log, listed again only when their folder may have changed."""
+    """The rotated files of one log, listed again only when their folder may have changed."""
 
     def __init__(self, base: Path) -> None:
         self._base = base
@@ -52,12 +52,12 @@ class Rotations:
         self._names: frozenset[tuple[str, int]] = frozenset()
 
     def have_changed(self) -> bool:
-        """Whether other files are there than at the last `look`."""
+        """Whether the files differ from those of the last `update`."""
         folder_ns = self._modified_ns()
         return (folder_ns is None or folder_ns != self._folder_ns) and self._list() != self._names
 
-    def look(self) -> bool:
-        """Take what is there as known; returns whether that has changed."""
+    def update(self) -> bool:
+        """List the files again; returns whether they have changed."""
         folder_ns = self._modified_ns()
         if folder_ns is not None and folder_ns == self._folder_ns:
             return False

@@ -1,4 +1,4 @@
-"""The log shipper: what the follower reads goes to the sender, and what has arrived is remembered on disk."""
+"""The log shipper: sends what the follower reads, and saves the positions that Kafka has acknowledged."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 
 _SCAN_SECONDS = 0.5
 _SAVE_SECONDS = 1.0
-_TELL_SECONDS = 60.0
+_PROGRESS_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Cargo:
-    """What is shipped: which files, where what is known of them is kept, how they are cut, and where it goes."""
+class ShippingPlan:
+    """What is shipped: which files, where their positions are saved, how they are split, and where they go."""
 
     files: tuple[str, ...]
     state_dir: Path
@@ -38,16 +38,16 @@ class Cargo:
     record_wait_seconds: float = 1
 
 
-def access_logs(settings: Settings) -> Cargo:
+def access_logs(settings: Settings) -> ShippingPlan:
     """The lines of `settings.shipper.files`."""
-    return Cargo(settings.shipper.files, settings.shipper_state_dir())
+    return ShippingPlan(settings.shipper.files, settings.shipper_state_dir())
 
 
-def service_logs(settings: Settings) -> Cargo:
+def service_logs(settings: Settings) -> ShippingPlan:
     """The records of `settings.service_logs.files`."""
     own = settings.service_logs
     files = LogFiles(own.files, settings.access_log)
-    return Cargo(
+    return ShippingPlan(
         files.globs,
         settings.service_logs_state_dir(),
         destination(files),
@@ -57,20 +57,20 @@ def service_logs(settings: Settings) -> Cargo:
 
 
 class LogShipper:
-    """Ships lines, of `settings.shipper.files` unless told else, until it is told to stop.
+    """Ships lines until it is stopped; by default those of `settings.shipper.files`.
 
-    At least once: a file's offset moves over what Kafka has acknowledged, and only then is saved. Where Kafka
-    is away, reading stops once `buffer_mib` are held, and goes on when it is back.
+    At least once: a file's offset moves over what Kafka has acknowledged, and is saved only then. While Kafka
+    is unavailable, reading stops once `buffer_mib` are held.
 
-    Raises StateFolderError where another shipper has the state folder, or the folder is damaged.
+    Raises StateFolderError where another shipper uses the state folder, or the folder is damaged.
     """
 
-    def __init__(self, settings: Settings, cargo: Cargo | None = None) -> None:
-        shipper, cargo = settings.shipper, cargo or access_logs(settings)
+    def __init__(self, settings: Settings, plan: ShippingPlan | None = None) -> None:
+        shipper, plan = settings.shipper, plan or access_logs(settings)
         self._max_line_bytes = shipper.max_line_bytes
         self._poll_seconds = shipper.poll_ms / 1000
         self._flush_seconds = shipper.flush_seconds
-        self._folder = StateFolder(cargo.state_dir)
+        self._folder = StateFolder(plan.state_dir)
         try:
             self._saved: list[FilePosition] = self._folder.load()
         except BaseException:
@@ -79,23 +79,23 @@ class LogShipper:
         limits = FollowLimits(
             max_line_bytes=shipper.max_line_bytes,
             rotated_wait_seconds=shipper.rotated_wait_seconds,
-            splitter=cargo.splitter,
-            record_wait_seconds=cargo.record_wait_seconds,
+            splitter=plan.splitter,
+            record_wait_seconds=plan.record_wait_seconds,
         )
-        self._follower = Follower(cargo.files, limits, self._saved)
-        self._sender = Sender(settings.kafka, shipper, cargo.destination)
+        self._follower = Follower(plan.files, limits, self._saved)
+        self._sender = Sender(settings.kafka, shipper, plan.destination)
         self._scan_at = self._save_at = 0.0
-        self._tell_at = time.monotonic() + _TELL_SECONDS
-        self._told = Counts()
+        self._log_at = time.monotonic() + _PROGRESS_SECONDS
+        self._logged = Counts()
 
     @property
     def counts(self) -> Counts:
-        """What was done so far."""
+        """What was shipped so far."""
         return replace(self._sender.counts)
 
     @property
     def bytes_held(self) -> int:
-        """Memory for lines that Kafka hasn't taken yet, about."""
+        """Approximate memory of the lines that Kafka hasn't acknowledged yet."""
         return self._sender.bytes_held
 
     @property
@@ -104,22 +104,24 @@ class LogShipper:
         return self._sender.idle and all(tail.at_end for tail in self._follower.tails)
 
     def connect(self, seconds: float) -> bool:
-        """Wait up to so long for Kafka; returns whether it answers. Not needed: every step tries too."""
+        """Wait up to `seconds` for Kafka; returns whether it answers. Optional: every step tries to connect."""
         deadline = time.monotonic() + seconds
         while not self._sender.connected and time.monotonic() < deadline:
             self._sender.poll(0.01)
         return self._sender.connected
 
     def run(self, stop: Callable[[], bool]) -> None:
-        """Ship until `stop()` is true; then send what was read, and remember how far that came."""
+        """Ship until `stop()` is true; then send what was read, and save the positions."""
         while not stop():
             self.step(time.monotonic())
-        log.info("stopping: waiting up to %.0f s for Kafka to take what was read", self._flush_seconds)
+        log.info("stopping: waiting up to %.0f s for Kafka to acknowledge what was read", self._flush_seconds)
         if not self._sender.flush(self._flush_seconds):
-            log.warning("Kafka has not taken all that was read; the rest is read again at the next start")
+            log.warning(
+                "Kafka has not acknowledged all lines that were read; the rest is sent again at the next start"
+            )
 
     def step(self, now: float) -> None:
-        """Read what is new (a chunk of each file), send it, serve what came back. now: seconds, steady."""
+        """Read what is new (a chunk of each file), send it, serve delivery reports. now: seconds of a steady clock."""
         if now >= self._scan_at:
             self._follower.scan(now, time.time_ns())
             self._scan_at = now + _SCAN_SECONDS
@@ -131,26 +133,27 @@ class LogShipper:
         if now >= self._save_at:
             self.save()
             self._save_at = now + _SAVE_SECONDS
-        if now >= self._tell_at:
-            self._tell()
-            self._tell_at = now + _TELL_SECONDS
+        if now >= self._log_at:
+            self._log_progress()
+            self._log_at = now + _PROGRESS_SECONDS
 
     def save(self) -> None:
-        """Write down how far each file is in Kafka, where that has changed.
+        """Save the position of each file, where any has changed.
 
-        A full disk stops nobody: it is told, and tried again; after a crash more is sent twice.
+        A full disk doesn't stop the shipper: it is logged, and the next save tries again. After a crash, more
+        lines are then sent twice.
         """
-        states = self._follower.positions()
-        if states == self._saved:
+        positions = self._follower.positions()
+        if positions == self._saved:
             return
         try:
-            self._folder.save(states)
-            self._saved = states
+            self._folder.save(positions)
+            self._saved = positions
         except OSError as error:
-            log.error("%s: offsets can't be saved, tried again: %s", self._folder.folder, error)
+            log.error("%s: positions can't be saved, trying again: %s", self._folder.folder, error)
 
     def close(self) -> None:
-        """Remember what has arrived, and let go of files, Kafka and the state folder."""
+        """Save the positions, and close the files, the connection to Kafka and the state folder."""
         try:
             self.save()
         finally:
@@ -174,22 +177,22 @@ class LogShipper:
             return self._sender.send_lines(self._origin(tail, event.start), event.block)
         if isinstance(event, Overlong):
             reason = f"line: longer than shipper.max_line_bytes ({self._max_line_bytes})"
-            return self._sender.send_letter(self._origin(tail, event.start), reason, event.excerpt)
+            return self._sender.send_dead_letter(self._origin(tail, event.start), reason, event.excerpt)
         if isinstance(event, Damaged):
-            return self._sender.send_letter(self._origin(tail, event.end), f"file: {event.reason}", b"")
+            return self._sender.send_dead_letter(self._origin(tail, event.end), f"file: {event.reason}", b"")
         return None
 
     def _origin(self, tail: Tail, offset: int) -> Origin:
         return Origin(tail.name.path, tail.identity, offset)
 
-    def _tell(self) -> None:
-        counts, told = self.counts, self._told
-        if counts != told:
-            self._told = counts
+    def _log_progress(self) -> None:
+        counts, before = self.counts, self._logged
+        if counts != before:
+            self._logged = counts
             log.info(
                 "%d lines in %d s; %d lines, %d dead letters, %d empty lines since the start",
-                counts.lines - told.lines,
-                _TELL_SECONDS,
+                counts.lines - before.lines,
+                _PROGRESS_SECONDS,
                 counts.lines,
                 counts.dead,
                 counts.empty,

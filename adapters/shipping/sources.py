@@ -1,4 +1,4 @@
-"""One file's bytes at uncompressed offsets, plain or gzip'd; every read is checked to be of the same file."""
+"""Reads one file, plain or gzip'd, at uncompressed offsets; each read checks that the file is still the same."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ _SKIP_BYTES = 1_048_576
 
 
 class FileKey(NamedTuple):
-    """Which file a name stands for now."""
+    """The identity of a file on its device, whatever its name."""
 
     device: int
     inode: int
 
 
 class FileReplaced(Exception):
-    """The file was truncated or written anew: what it holds isn't what was read before."""
+    """The file was truncated or rewritten: it doesn't hold what was read before."""
 
 
 class FileDamaged(Exception):
-    """A compressed file can't be read on. The message says why."""
+    """A compressed file can't be read any further. The message gives the reason."""
 
 
 class FileUnfinished(Exception):
-    """A compressed file ends in the middle: it is still being written, or it was cut."""
+    """A compressed file ends in the middle: it is still being written, or it was cut short."""
 
 
 UNREADABLE = (OSError, FileDamaged, FileUnfinished)
@@ -42,12 +42,12 @@ def key_of(status: os.stat_result) -> FileKey:
 
 
 def is_compressed(path: Path) -> bool:
-    """Whether a file's name says that it is gzip'd."""
+    """Whether a file is gzip'd, by its name."""
     return path.suffix == ".gz"
 
 
 class PlainSource:
-    """A file that may grow, be renamed, or be truncated while we read it. Holds it open."""
+    """An open file that may grow, be renamed, or be truncated while it is read."""
 
     compressed = False
     key: FileKey
@@ -62,7 +62,7 @@ class PlainSource:
         return os.fstat(self._fd)
 
     def bytes_before(self, offset: int, size: int) -> bytes:
-        """`size` bytes right before `offset`; fewer where the file hasn't them."""
+        """`size` bytes right before `offset`; fewer where the file is shorter."""
         start = max(0, offset - size)
         return os.pread(self._fd, offset - start, start)
 
@@ -70,10 +70,10 @@ class PlainSource:
         """Up to `size` bytes from `offset` on; none at the end for now.
 
         anchor: what stood right before `offset` when that was read.
-        Raises FileReplaced where that, or the file's first bytes, are others now.
+        Raises FileReplaced where that, or the file's first bytes, have changed.
         """
         data = os.pread(self._fd, size, offset) if size else b""
-        # Checked after the read: had the file been replaced before it, these would be others now.
+        # Checked after the read: had the file been replaced before it, these would have changed.
         head = os.pread(self._fd, HEAD_BYTES, 0)
         before = os.pread(self._fd, len(anchor), offset - len(anchor))
         if not head.startswith(self.head) or before != anchor:
@@ -82,15 +82,15 @@ class PlainSource:
         return data
 
     def at_end(self, offset: int) -> bool:
-        """Whether nothing stands behind `offset` now."""
+        """Whether the file ends at `offset` now."""
         return os.fstat(self._fd).st_size <= offset
 
-    def again(self) -> PlainSource:
-        """The same file from its beginning, after it was replaced."""
+    def reopened(self) -> PlainSource:
+        """The same file, to be read from its beginning, after its content was replaced."""
         return PlainSource.__new__(PlainSource)._take_over(os.dup(self._fd))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self._fd)
 
     def _take_over(self, fd: int) -> PlainSource:
@@ -101,12 +101,12 @@ class PlainSource:
 
 
 class GzipSource:
-    """A rotated file that was compressed. Nobody writes to it once it is whole."""
+    """A rotated file that was compressed. It doesn't change once it is whole."""
 
     compressed = True
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError, FileDamaged, and FileUnfinished where its first bytes are not there yet."""
+        """Raises OSError, FileDamaged, and FileUnfinished where its first bytes are missing yet."""
         self._path = path
         self._raw: IO[bytes] = path.open("rb")
         self.key = key_of(os.fstat(self._raw.fileno()))
@@ -124,12 +124,12 @@ class GzipSource:
         return os.fstat(self._raw.fileno())
 
     def whole_size(self) -> int:
-        """Uncompressed bytes modulo 2^32, as the file's last four bytes say (right for one gzip member)."""
+        """Uncompressed bytes modulo 2^32, from the file's last four bytes (right for one gzip member)."""
         size = self.status().st_size
         return int.from_bytes(os.pread(self._raw.fileno(), 4, max(0, size - 4)), "little")
 
     def bytes_before(self, offset: int, size: int) -> bytes:
-        """`size` bytes right before `offset`; fewer where the file hasn't them.
+        """`size` bytes right before `offset`; fewer where the file is shorter.
 
         Reads everything before them, about 300 MB a second. Raises FileDamaged and FileUnfinished.
         """
@@ -156,7 +156,7 @@ class GzipSource:
         return self._ended and self._position == offset
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._raw.close()
 
     def _rewind(self) -> None:

@@ -1,4 +1,4 @@
-"""One file that is being shipped: what is read of it, what of that Kafka has taken, and what to remember."""
+"""One file that is being shipped: what is read, what of that is acknowledged, and the position to save."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tidegate.adapters.shipping.positions import FilePosition, Fingerprint
 from tidegate.adapters.shipping.sources import FileDamaged, FileKey, FileUnfinished, Source
 
 _UNFINISHED_PATIENCE_SECONDS = 60
-"""A compressed file that ends in the middle and hasn't grown for so long is damaged."""
+"""A compressed file that ends in the middle and hasn't grown for this long is damaged."""
 
 
 class Receipt(Protocol):
-    """Tells whether what was sent has arrived for good."""
+    """Whether what was sent has been acknowledged."""
 
     @property
     def done(self) -> bool:
@@ -38,9 +38,10 @@ Event = Item | Damaged
 
 @dataclass
 class TailName:
-    """lane: the name under which the file is or was written to. path: where it is now.
+    """Where a file belongs and where it is.
 
-    found_in_scan: files found later were written later, whatever their times say.
+    lane: the name under which the file is or was written to. path: where it is now. found_in_scan: files
+    found in a later scan were written later, whatever their mtime.
     """
 
     lane: Path
@@ -49,9 +50,9 @@ class TailName:
 
 
 class Tail:
-    """A file, the reader of its lines, and the receipts of what was sent of it, in the file's order.
+    """A file, its splitter, and the receipts of what was sent of it, in the file's order.
 
-    rotated_at: since when (seconds of any steady clock) it isn't at its lane's name; None while it is.
+    rotated_at: when the file left its lane's name, in seconds of any steady clock; None while it has it.
     """
 
     def __init__(
@@ -64,14 +65,14 @@ class Tail:
         self.at_end = False
         self.ended = False
         self._splitter = splitter
-        self._gone = False
+        self._content_gone = False
         self._grown_at: float | None = None
         self._sent: deque[tuple[Event, Receipt | None]] = deque()
         self._offset, self._anchor, self._inside = splitter.offset, splitter.anchor, splitter.inside
 
     @property
     def offset(self) -> int:
-        """Behind the last item that was read."""
+        """The end of the last item that was read."""
         return self._splitter.offset
 
     @property
@@ -81,17 +82,17 @@ class Tail:
 
     @property
     def read_offset(self) -> int:
-        """Behind the last byte that was read."""
+        """The end of what was read."""
         return self._splitter.read_offset
 
     @property
     def identity(self) -> str:
-        """The file's content as a short name: the same after a rename, a copy, or a compression."""
+        """A short name of the file's content: the same after a rename, a copy, or a compression."""
         return Fingerprint.of(self.source.head).digest
 
     @property
     def read_mark(self) -> tuple[Fingerprint, int, Fingerprint]:
-        """First bytes, offset behind the last item, and the bytes right before that: to find a copy by."""
+        """By which a copy is found: first bytes, end of the last item that was read, bytes right before it."""
         return (
             Fingerprint.of(self.source.head),
             self._splitter.offset,
@@ -104,7 +105,7 @@ class Tail:
         return self.ended and not self._sent
 
     def read(self, size: int, now: float) -> list[Event]:
-        """What up to `size` further bytes bring. Raises FileReplaced where the file was truncated."""
+        """The events in up to `size` further bytes. Raises FileReplaced where the file was truncated."""
         offset = self._splitter.read_offset
         try:
             data = self.source.read(offset, self._splitter.last_bytes, size)
@@ -129,7 +130,7 @@ class Tail:
         return bool(head) and source.key != self.key and source.head.startswith(head)
 
     def written_not_after(self, modified_ns: int) -> None:
-        """Until it is read, count the file as last written at this time, in ns since the epoch."""
+        """Until it is read, the file counts as last written at this time, in ns since the epoch."""
         self.modified_ns = self._adopted_ns = modified_ns
 
     def quiet(self, now: float, patience: float) -> list[Event]:
@@ -139,17 +140,17 @@ class Tail:
         return list(self._splitter.quiet())
 
     def start_over(self, splitter: LineSplitter) -> None:
-        """Forget what was read of a file of which nothing was passed on. splitter: a new one."""
+        """Read a file again of which no event was passed on. splitter: a new one."""
         self._splitter = splitter
         self.modified_ns = self._adopted_ns
 
     def check(self) -> None:
-        """Look whether the file is still the one that was read. Raises FileReplaced."""
+        """Raise FileReplaced where the file is not the one that was read any more."""
         if not self.source.compressed:
             self.source.read(self._splitter.read_offset, self._splitter.last_bytes, 0)
 
     def is_over(self, now: float, patience: float) -> bool:
-        """Whether the rotated file is read to its end, and hasn't grown for `patience` seconds."""
+        """Whether a rotated file is read to its end, and hasn't grown for `patience` seconds."""
         if self.rotated_at is None or not self.at_end:
             return False
         if self.source.compressed:
@@ -157,13 +158,13 @@ class Tail:
         return now - self.rotated_at >= patience and self._still(now, patience)
 
     def end(self) -> list[Event]:
-        """Nothing more is read; the unfinished last line, where there is one, is a line."""
+        """Stop reading; the unfinished last line, where there is one, counts as a line."""
         self.ended = True
         return list(self._splitter.rest())
 
     def end_without_file(self) -> list[Event]:
-        """As `end`, for a file whose content is gone."""
-        self._gone = True
+        """Stop reading, as `end`, a file whose content is gone."""
+        self._content_gone = True
         return self.end()
 
     def continue_in(self, copy: Source, path: Path, now: float) -> None:
@@ -175,24 +176,24 @@ class Tail:
         self._splitter.drop_pending()
 
     def sent(self, event: Event, receipt: Receipt | None) -> None:
-        """Remember what an event became; None for what needs no sending."""
+        """Record the receipt of an event; None for an event that isn't sent."""
         self._sent.append((event, receipt))
 
     def settle(self) -> None:
-        """Move what is remembered over everything, from the front, that is in Kafka."""
+        """Move the position over the events, in order, that are acknowledged."""
         while self._sent and ((receipt := self._sent[0][1]) is None or receipt.done):
             event, _ = self._sent.popleft()
             self._offset, self._anchor = event.end, event.anchor
             self._inside = not isinstance(event, Lines) and event.inside
 
     def position(self) -> FilePosition:
-        """What to remember of this file now."""
+        """How far this file is acknowledged now."""
         self.settle()
         return FilePosition(
             lane=self.name.lane,
             path=self.name.path,
-            device=0 if self._gone else self.key.device,
-            inode=0 if self._gone else self.key.inode,
+            device=0 if self._content_gone else self.key.device,
+            inode=0 if self._content_gone else self.key.inode,
             head=Fingerprint.of(self.source.head),
             offset=self._offset,
             anchor=Fingerprint.of(self._anchor),
@@ -202,7 +203,7 @@ class Tail:
         )
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self.source.close()
 
     def _still(self, now: float, patience: float) -> bool:

@@ -1,4 +1,4 @@
-"""`tidegate replay`: log files into the topic once more."""
+"""`tidegate replay`: sends log files to the topic again."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ def replay(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Log files, plain or gzip'd.")],
     speed: Annotated[
         str,
-        typer.Option(help="1: at the pace of the requests' ends; 10: ten times as fast; max: no waiting."),
+        typer.Option(help="1: the pace at which the requests ended; 10: ten times as fast; max: no waiting."),
     ] = "max",
     shift_to_now: Annotated[
         bool,
         typer.Option(
             "--shift-to-now",
             help="Move every start_time by the same time, so that the first request ends now "
-            "(faster than 1: the last, when it is sent). Nothing else of a line is changed.",
+            "(at a speed above 1: the last request ends when it is sent). The rest of a line is unchanged.",
         ),
     ] = False,
     partition: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Send all to this one: keeps the order of all lines. Default: each in turn."
+            min=0, help="Send all lines to this partition, which keeps their order. Default: each in turn."
         ),
     ] = None,
 ) -> int:
     """Send log files to Kafka's topic gateway.access-logs, in the order given.
 
-    Lines that are no access log go as they are, and end as the job's dead letters.
+    Lines that are not in the access-log format are sent unchanged, and become dead letters of the job.
     """
     from confluent_kafka import KafkaException
 
@@ -60,8 +60,8 @@ def replay(
     lines = f"{report.lines} line{'' if report.lines == 1 else 's'} sent in {report.seconds:.1f} s"
     more = {
         "too long for Kafka, in the dead letters": report.dead,
-        "empty, left out": report.empty,
-        "without a time that can be read, sent as they are": report.untimed,
+        "empty, skipped": report.empty,
+        "without a valid time, sent unchanged": report.untimed,
     }
     typer.echo("; ".join([lines, *(f"{count} {what}" for what, count in more.items() if count)]))
     if report.interrupted:

@@ -1,4 +1,4 @@
-"""`tidegate ship`: log files into Kafka, until it is told to end."""
+"""`tidegate ship`: sends log files to Kafka until it is stopped."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ def ship(
     services: Annotated[
         bool,
         typer.Option(
-            "--services", help="the services' logs, whose paths say whose they are: {department}, {task}"
+            "--services",
+            help="Follow the services' logs; the patterns take {department} and {task} from the path.",
         ),
     ] = False,
     state_dir: Annotated[
-        Path | None, typer.Option(help="Where offsets are kept; one folder for each shipper.")
+        Path | None, typer.Option(help="Folder for the saved offsets; each shipper needs its own.")
     ] = None,
 ) -> int:
     """Follow log files into Kafka's topic gateway.access-logs, line by line, at least once.
 
-    With --services into inference.logs: a record is a message and the stack trace below it.
+    With --services the topic is inference.logs, and a record is a message and its stack trace.
 
-    Survives rotation, truncation, restarts and an absent Kafka. Ends on SIGTERM and Ctrl-C, after Kafka has
-    taken what was read.
+    Survives rotation, truncation, restarts and Kafka outages. Stops on SIGTERM and Ctrl-C, after Kafka has
+    acknowledged what was read.
     """
     from tidegate.adapters.shipping.positions import StateFolderError
     from tidegate.adapters.shipping.shipper import LogShipper, access_logs, service_logs
@@ -46,16 +47,21 @@ def ship(
     settings = options.load(
         {f"{group}.files": tuple(files) if files else None, f"{group}.state_dir": state_dir}
     )
-    cargo = service_logs(settings) if services else access_logs(settings)
-    if not cargo.files:
-        raise SettingsError(f"{group}.files: nothing to follow; give FILES, or set it in tidegate.toml")
+    plan = service_logs(settings) if services else access_logs(settings)
+    if not plan.files:
+        raise SettingsError(
+            f"{group}.files: no files to follow; give FILES, or set {group}.files in tidegate.toml"
+        )
     try:
-        with stopping() as received, LogShipper(settings, cargo) as shipper:
+        with stopping() as received, LogShipper(settings, plan) as shipper:
             shipper.run(stop=received.stop.is_set)
             counts = shipper.counts
     except StateFolderError as error:
         raise CommandFailed(str(error)) from error
     logging.getLogger(__name__).info(
-        "shipped %d lines, %d dead letters, left out %d empty lines", counts.lines, counts.dead, counts.empty
+        "shipped %d lines and %d dead letters, skipped %d empty lines",
+        counts.lines,
+        counts.dead,
+        counts.empty,
     )
     return received.exit_code

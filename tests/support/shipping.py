@@ -1,4 +1,4 @@
-"""A folder with a log that is written, rotated and compressed, a shipper, and a Kafka of memory.
+"""A folder with a log that is written, rotated and compressed, a shipper, and a Kafka in memory.
 
 Everything around the follower is the test's: the clock, the times of files, and when Kafka acknowledges.
 """
@@ -102,7 +102,7 @@ class ShipWorld:
             self._take(self.flying.popleft())
 
     def restart(self, *, lost_answers: int = 0) -> None:
-        """The shipper dies; Kafka had some more messages than it was told. It starts from what was saved."""
+        """The shipper dies; Kafka has more messages than were acknowledged to it. It starts from what was saved."""
         with StateFolder(self.state_folder) as folder:
             folder.save(self.follower.positions())
             self.follower.close()

@@ -37,8 +37,8 @@ def write(folder: Path, task: Task) -> Path:
 
 
 def shipped(path: Path, pattern: str) -> list[InferenceLogLine]:
-    whose = LogFiles((pattern,), AccessLog()).whose(path)
-    return [message_of(record, whose, path.name, AT) for record in records_of(path.read_bytes())]
+    owner = LogFiles((pattern,), AccessLog()).owner_of(path)
+    return [message_of(record, owner, path.name, AT) for record in records_of(path.read_bytes())]
 
 
 @pytest.mark.parametrize("style", TASKS)

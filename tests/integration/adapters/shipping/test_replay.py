@@ -94,7 +94,7 @@ def test_at_its_own_pace_no_line_goes_before_its_time(place: Place) -> None:
         assert sent - sent_ms[0] >= number * 50 - 60  # half of 100 ms each; the first may wait for its batch
 
 
-def test_an_interrupted_replay_says_how_far_it_came(place: Place) -> None:
+def test_an_interrupted_replay_reports_how_many_lines_it_sent(place: Place) -> None:
     place.write([line(start_time=at(0)).encode(), line(start_time=at(3600)).encode()])
     process = subprocess.Popen(
         [sys.executable, "-m", "tidegate.cli.main", "replay", str(place.log), "--speed", "1"],
@@ -119,7 +119,7 @@ def test_a_line_that_is_too_long_is_a_dead_letter(place: Place) -> None:
     assert letter.excerpt == "x" * 1000
 
 
-def test_wrong_use_is_told_before_anything_is_sent(place: Place) -> None:
+def test_wrong_use_is_reported_before_anything_is_sent(place: Place) -> None:
     place.write(numbered(1))
     ensure_topics(place.kafka, [ACCESS_LOGS])
     assert "No such file" in run(place, place.log, place.folder / "missing.log", code=1).stderr

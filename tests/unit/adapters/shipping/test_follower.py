@@ -278,7 +278,7 @@ def test_a_gz_that_stays_cut_is_a_dead_letter_after_what_can_be_read(tmp_path: P
     assert written[len(whole_lines)].startswith(cut)
 
 
-def test_a_gz_that_is_none_is_told_and_holds_nobody_up(
+def test_a_gz_that_is_not_one_is_logged_and_blocks_no_other_file(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     world = ShipWorld(tmp_path, ("*",))
@@ -418,7 +418,9 @@ def test_a_file_rotated_twice_while_kafka_is_away_is_shipped_when_it_is_back(wor
     assert world.arrived == [line(1), line(2), line(3), line(4)]
 
 
-def test_a_file_rotated_away_and_removed_is_told(world: ShipWorld, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_rotated_away_and_removed_is_logged_as_lost(
+    world: ShipWorld, caplog: pytest.LogCaptureFixture
+) -> None:
     world.write(lines(1))
     world.step()
     world.restart()

@@ -36,7 +36,7 @@ class ShippedLog(RuleBasedStateMachine):
     def begin(self, named: tuple[str, ...]) -> None:
         self.world = ShipWorld(Path(self.folder.name), named)
         self.world.write(b"")
-        self.world.step()  # what was rotated before the first start is nobody's business
+        self.world.step()  # what was rotated before the first start is not shipped
 
     @rule(body=bodies, end=ends)
     def write_a_line(self, body: bytes, end: bytes) -> None:

@@ -59,15 +59,15 @@ def test_the_items_cover_every_byte_once(text: bytes, sizes: list[int]) -> None:
 
 
 @given(texts, cuts)
-def test_each_overlong_line_is_told_once_with_its_beginning(text: bytes, sizes: list[int]) -> None:
-    told = [(item.start, item.excerpt) for item in fed(cut(text, sizes)) if isinstance(item, Overlong)]
+def test_each_overlong_line_is_reported_once_with_its_beginning(text: bytes, sizes: list[int]) -> None:
+    reported = [(item.start, item.excerpt) for item in fed(cut(text, sizes)) if isinstance(item, Overlong)]
     start, expected = 0, []
     for line in text.split(b"\n"):
         if len(line) > MAX:
             expected.append((start, line))
         start += len(line) + 1
-    assert [place for place, _ in told] == [place for place, _ in expected]
-    for (_, excerpt), (_, line) in zip(told, expected, strict=True):
+    assert [place for place, _ in reported] == [place for place, _ in expected]
+    for (_, excerpt), (_, line) in zip(reported, expected, strict=True):
         assert (line + b"\n").startswith(excerpt)
         assert len(excerpt) >= min(MAX, EXCERPT_BYTES)
 

@@ -1,4 +1,4 @@
-"""The shipper's state on disk."""
+"""The shipper's positions on disk."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
         assert folder.load() == [state(1), state(2)]
 
 
-def test_a_second_shipper_is_refused_and_told_who_has_the_folder(tmp_path: Path) -> None:
+def test_a_second_shipper_is_refused_with_the_process_that_has_the_folder(tmp_path: Path) -> None:
     with StateFolder(tmp_path), pytest.raises(StateFolderError) as refused:
         StateFolder(tmp_path)
     assert str(tmp_path) in str(refused.value)
@@ -69,7 +69,7 @@ def test_the_lock_ends_with_its_process(tmp_path: Path) -> None:
     StateFolder(tmp_path).close()
 
 
-def test_a_save_that_dies_in_the_middle_leaves_the_former_state(
+def test_a_save_that_dies_in_the_middle_leaves_the_former_positions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with StateFolder(tmp_path) as folder:
@@ -88,7 +88,7 @@ def test_a_save_that_dies_in_the_middle_leaves_the_former_state(
 
 
 @pytest.mark.parametrize("damaged", ["", "{", '{"version": 1, "files": [{"offset": -1}]}', '{"version": 9}'])
-def test_a_damaged_state_is_no_empty_one(tmp_path: Path, damaged: str) -> None:
+def test_a_damaged_state_file_is_not_an_empty_one(tmp_path: Path, damaged: str) -> None:
     (tmp_path / STATE_NAME).write_text(damaged)
     with StateFolder(tmp_path) as folder, pytest.raises(StateFolderError) as refused:
         folder.load()
@@ -96,7 +96,7 @@ def test_a_damaged_state_is_no_empty_one(tmp_path: Path, damaged: str) -> None:
     assert "shipped again from its beginning" in str(refused.value)
 
 
-def test_a_folder_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_writable_is_an_error_with_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StateFolderError, match=r"shipper\.state_dir"):
         StateFolder(tmp_path / "file" / "folder")

@@ -1,4 +1,4 @@
-"""The logs of services: blocks of whole records, whose they are, and the messages that they become."""
+"""The logs of services: blocks of whole records, their owners, and the messages that records become."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from tidegate.adapters.shipping.lines import Item, Lines, Overlong
 from tidegate.adapters.shipping.records import RecordSplitter
-from tidegate.adapters.shipping.services import LogFiles, Whose, message_of
+from tidegate.adapters.shipping.services import LogFiles, LogOwner, message_of
 from tidegate.jobs.logic.logs.records import records_of
 from tidegate.schemas.settings import AccessLog, ServiceLogs
 
@@ -22,7 +22,7 @@ Traceback (most recent call last):
   File "a.py", line 1, in f
 ValueError: x
 """
-CHAT = Whose("vision", "chat", "chat-0")
+CHAT = LogOwner("vision", "chat", "chat-0")
 
 
 def blocks(items: list[Item]) -> list[bytes]:
@@ -53,7 +53,7 @@ def test_a_record_that_is_too_long_is_cut_between_its_lines() -> None:
     assert all(len(block) <= 30 for block in blocks(items))
 
 
-def test_an_overlong_line_is_told_and_skipped() -> None:
+def test_an_overlong_line_is_reported_and_skipped() -> None:
     splitter = RecordSplitter(0, 30)
     items = [*splitter.feed(b"one\n" + b"x" * 100), *splitter.feed(b"y" * 10 + b"\ntwo\n"), *splitter.quiet()]
     assert [type(item) for item in items].count(Overlong) == 1
@@ -84,28 +84,28 @@ def test_however_it_is_read_the_records_are_the_same(parts: list[bytes], sizes: 
         (
             "/var/log/pods/{namespace}_{pod}_{any}/model/*.log",
             "/var/log/pods/vision_service-chat-7d9f8c6b5-x2b4z_0a1b-2c/model/0.log.20261124-100000",
-            Whose("vision-team", "chat", "service-chat-7d9f8c6b5-x2b4z"),
+            LogOwner("vision-team", "chat", "service-chat-7d9f8c6b5-x2b4z"),
         ),
-        ("/logs/**/{department}.{task}.log", "/logs/a/b/vision.chat.log", Whose("vision", "chat", "vision.chat")),
-        ("/logs/{department}/{task}.log", "/elsewhere/x.log", Whose("__overflow__", "__overflow__", "x")),
+        ("/logs/**/{department}.{task}.log", "/logs/a/b/vision.chat.log", LogOwner("vision", "chat", "vision.chat")),
+        ("/logs/{department}/{task}.log", "/elsewhere/x.log", LogOwner("__overflow__", "__overflow__", "x")),
     ],
 )  # fmt: skip
-def test_a_path_says_whose_log_it_is(pattern: str, path: str, wanted: Whose) -> None:
+def test_a_path_contains_the_owner_of_the_log(pattern: str, path: str, wanted: LogOwner) -> None:
     files = LogFiles([pattern], AccessLog(departments={"vision": "vision-team"}))
-    assert files.whose(Path(path)) == wanted
+    assert files.owner_of(Path(path)) == wanted
     assert "{" not in files.globs[0]
 
 
 @pytest.mark.parametrize(
-    ("pattern", "told"),
+    ("pattern", "reason"),
     [
         ("/logs/*.log", "must have {task} or {pod}"),
         ("/logs/{task}.log", "{department} or {namespace}"),
         ("/logs/{department}/{tsk}.log", "{tsk} is none of"),
     ],
 )
-def test_a_pattern_that_names_no_task_is_refused(pattern: str, told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_a_pattern_that_names_no_task_is_refused(pattern: str, reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
         ServiceLogs(files=(pattern,))
 
 

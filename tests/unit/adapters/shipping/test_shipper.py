@@ -1,4 +1,4 @@
-"""The shipper's loop, where no Kafka is needed."""
+"""The shipper's loop, as far as it needs no Kafka."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_without_a_kafka_nothing_is_held_and_the_files_are_known(tmp_path: Path)
     assert '"offset": 0' in (tmp_path / "state" / "offsets.json").read_text()
 
 
-def test_a_state_that_cannot_be_saved_is_told_and_tried_again(
+def test_positions_that_cannot_be_saved_are_logged_and_saved_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "a.log").write_bytes(b"line\n")

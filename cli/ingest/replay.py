@@ -61,7 +61,7 @@ def replay(
     more = {
         "too long for Kafka, in the dead letters": report.dead,
         "empty, skipped": report.empty,
-        "without a valid time, sent unchanged": report.untimed,
+        "without a time that can be read, sent unchanged": report.untimed,
     }
     typer.echo("; ".join([lines, *(f"{count} {what}" for what, count in more.items() if count)]))
     if report.interrupted:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pydantic import ValidationError
 
 from tidegate.adapters.kafka.log import Told, TopicsReader
-from tidegate.jobs.logic.limits.book import ALL_TASKS
+from tidegate.jobs.logic.limits.controls import ALL_TASKS
 from tidegate.jobs.logic.limits.envoy_limits import TaskKey
 from tidegate.jobs.logic.limits.timeline import Record
 from tidegate.schemas import topics

@@ -69,7 +69,7 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class InForce:
+class LimitInForce:
     """The newest limit that was pushed, and when. `limit_qps_per_gateway` is what each gateway holds.
 
     Raises ValueError for a limit that is none.
@@ -109,7 +109,7 @@ class Hold:
 def decide(
     capacity: Capacity,
     pace: Pace,
-    in_force: InForce | None,
+    in_force: LimitInForce | None,
     *,
     replicas: int | None,
     gateways: int | None,
@@ -138,7 +138,7 @@ def decide(
 
 
 def _other_change(
-    capacity: Capacity, in_force: InForce, replicas: int, gateways: int, target: float
+    capacity: Capacity, in_force: LimitInForce, replicas: int, gateways: int, target: float
 ) -> str | None:
     """What else than the limit isn't as it should be; None where nothing is."""
     current = in_force.limit_qps_per_gateway
@@ -149,7 +149,7 @@ def _other_change(
     return None
 
 
-def _wait(pace: Pace, in_force: InForce, target: float, now_ms: int) -> Hold | None:
+def _wait(pace: Pace, in_force: LimitInForce, target: float, now_ms: int) -> Hold | None:
     """Why a raise, or none, is not for now; None where it is."""
     current = in_force.limit_qps_per_gateway
     if target == current:
@@ -164,7 +164,7 @@ def _wait(pace: Pace, in_force: InForce, target: float, now_ms: int) -> Hold | N
 
 
 def _raise(
-    capacity: Capacity, pace: Pace, in_force: InForce, replicas: int, gateways: int, target: float
+    capacity: Capacity, pace: Pace, in_force: LimitInForce, replicas: int, gateways: int, target: float
 ) -> Push:
     current = in_force.limit_qps_per_gateway
     step = min(target, current * pace.max_raise)

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 
 from tidegate.jobs.logic.catalog_rows import RowCatalog
-from tidegate.jobs.logic.limits.book import LimitBook, Timing
+from tidegate.jobs.logic.limits.book import LimitBook
 from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
+from tidegate.jobs.logic.limits.inputs import Timing
 from tidegate.jobs.logic.limits.rate_limits import Pace
 from tidegate.jobs.logic.limits.replay_events import Event
 from tidegate.jobs.logic.replicas.changes import Windows, next_due_ms
@@ -109,7 +110,7 @@ class _Stage:
         self._look = True
         self._refused: list[str] = []
         if catalog is not None:
-            self._book.use_catalog(catalog.tasks.values())
+            self._book.apply_catalog(catalog.tasks.values())
 
     def go_on_before(self, end_ms: int) -> None:
         """All that happens by itself before this moment."""
@@ -133,7 +134,7 @@ class _Stage:
     def notes(self) -> Iterator[str]:
         """What people should know of it."""
         yield from self._refused
-        tasks = set(self._book.keys())
+        tasks = set(self._book.task_keys())
         if not tasks:
             yield "no task catalog: give --catalog FILE, or record tidegate.tasks too"
             return
@@ -141,7 +142,7 @@ class _Stage:
             yield f"{len(strangers)} tasks are not in the catalog: {_some(strangers)}"
         if unheard := sorted(map(str, tasks - self._told_tasks)):
             yield f"nothing is told of {len(unheard)} tasks of the catalog: {_some(unheard)}"
-        silent = sorted(name for name in self._book.gateways() if self._book.ready_gateways(name) is None)
+        silent = sorted(name for name in self._book.gateways() if self._book.ready_pods(name) is None)
         if silent:
             yield f"nothing is told of the pods of gateway {_some(silent)}: give --gateways N"
 
@@ -156,33 +157,33 @@ class _Stage:
             key = TaskKey(row.department, row.task)
             known = self._replicas.get(key) or TaskReplicas(row.department, row.task)
             self._replicas[key], changes = known.hear(row, self._trial.windows, self._trial.stale_ms)
-            self._book.hear(key, at_ms)
+            self._book.observe_heartbeat(key, at_ms)
             return self._settled(key, changes) | self._was_silent(key, at_ms)
         if isinstance(row, ReplicaChange):
             self._heard_ms[TaskKey(row.department, row.task)] = at_ms
-            self._book.change(row)
+            self._book.apply_change(row)
         elif isinstance(row, GatewayRow):
-            self._book.gateway(row.gateway, row.gateways_ready, at_ms)
+            self._book.observe_gateway(row.gateway, row.gateways_ready, at_ms)
             before, self._ready[row.gateway] = self._ready.get(row.gateway), row.gateways_ready
             return self._was_silent(row.gateway, at_ms) | (before != row.gateways_ready)
         elif isinstance(row, LimitControl):
-            self._book.control(row)
+            self._book.apply_control(row)
         elif event.is_catalog:
             self._use(event.key, row)
         else:
-            self._book.no_control(event.key)
+            self._book.remove_control(event.key)
         return True
 
     def _use(self, key: str, row: TaskRow | None) -> None:
         if reason := self._catalog.put(key, row):
             self._refused.append(f"the catalog's row is refused: {reason}")
             return
-        self._book.use_catalog(self._catalog.catalog().tasks.values())
+        self._book.apply_catalog(self._catalog.catalog().tasks.values())
         self._look = True
 
     def _settled(self, key: TaskKey, changes: list[ReplicaChange]) -> bool:
         for change in changes:
-            self._book.change(change)
+            self._book.apply_change(change)
         due_ms = next_due_ms(self._replicas[key].state, self._trial.windows)
         if due_ms is None:
             self._settles_ms.pop(key, None)
@@ -202,11 +203,11 @@ class _Stage:
                 self._ready[name] = self._trial.gateways
                 self._alive(name, at_ms)
         if self._all_alive:
-            keys = self._book.keys()
+            keys = self._book.task_keys()
             for key in keys:
                 self._alive(key, at_ms)
         if at_ms > self.last_ms:
-            whos: list[TaskKey | str] = [*self._book.keys(), *self._ready]
+            whos: list[TaskKey | str] = [*self._book.task_keys(), *self._ready]
             for who in whos:
                 if self.last_ms - self._heard_ms.get(who, self._start_ms) <= self._trial.timing.silent_ms:
                     self._alive(who, at_ms)
@@ -214,16 +215,16 @@ class _Stage:
     def _alive(self, who: TaskKey | str, at_ms: int) -> None:
         self._heard_ms[who] = at_ms
         if isinstance(who, TaskKey):
-            self._book.hear(who, at_ms)
+            self._book.observe_heartbeat(who, at_ms)
         else:
-            self._book.gateway(who, self._ready[who], at_ms)
+            self._book.observe_gateway(who, self._ready[who], at_ms)
 
     def _listen(self, at_ms: int) -> bool:
         """Whether a source is silent now; sets when to listen again."""
         timing = self._trial.timing
         every_ms = max(1, timing.alarm_ms)
         silent, wakes_ms = False, []
-        sources: list[TaskKey | str] = [*self._book.keys(), *self._book.gateways()]
+        sources: list[TaskKey | str] = [*self._book.task_keys(), *self._book.gateways()]
         for who in sources:
             first_ms = self._heard_ms.get(who, self._start_ms) + timing.silent_ms + 1
             silent |= first_ms <= at_ms
@@ -234,13 +235,13 @@ class _Stage:
 
     def _decide(self, at_ms: int) -> None:
         book = self._book
-        for gateway in sorted(book.gateways() if self._look else book.unread()):
+        for gateway in sorted(book.gateways() if self._look else book.unread_gateways()):
             self._find(gateway, at_ms)
         self._look = False
         while True:
             self._tell(book.decide(at_ms))
             for gateway in sorted(book.gateways()):
-                if wanted := book.wanted(gateway):
+                if wanted := book.wanted_limits(gateway):
                     self._held.setdefault(gateway, {}).update({limit.key: limit for limit in wanted})
                     self._find(gateway, at_ms)
             self._due_ms = book.next_due_ms(at_ms)
@@ -248,7 +249,7 @@ class _Stage:
                 return
 
     def _find(self, gateway: str, at_ms: int) -> None:
-        self._tell(self._book.found(gateway, self._held.get(gateway, {}), at_ms))
+        self._tell(self._book.observe_limits(gateway, self._held.get(gateway, {}), at_ms))
 
     def _tell(self, rows: list[RateLimitRow]) -> None:
         self.rows += (row for row in rows if row.state != "decided")

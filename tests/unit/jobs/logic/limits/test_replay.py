@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.support.limit_events import CHAT, GATEWAY, START_MS, control, task
 from tests.support.limit_rows import gateway_row, replicas_row
 from tidegate.jobs.logic.catalog_rows import rows_of
-from tidegate.jobs.logic.limits.book import Timing
+from tidegate.jobs.logic.limits.inputs import Timing
 from tidegate.jobs.logic.limits.rate_limits import Pace
 from tidegate.jobs.logic.limits.replay import Replayed, Trial, most_within, replay, summary
 from tidegate.jobs.logic.limits.replay_events import BadEvent, Event, event_of, read_event

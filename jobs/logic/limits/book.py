@@ -80,7 +80,12 @@ class LimitBook:
     def observe_rejection(
         self, key: TaskKey, revision: int, reason: str, newer: int | None, now_ms: int
     ) -> list[RateLimitRow]:
-        """Take the target's rejection of a revision. newer: the target's revision, where that is the reason."""
+        """Take the target's rejection of a revision. newer: the target's revision, where that is the reason.
+
+        A task that has left the catalog meanwhile is ignored.
+        """
+        if key not in self._tasks:
+            return []
         situation = self._situation(key, now_ms)
         row = self._limit(key).observe_rejection(revision, reason, newer, situation)
         return [] if row is None else [row]

@@ -47,7 +47,7 @@ class LimitControls:
 
 def describe(control: LimitControl) -> str:
     """A control in words: its scope, its effect, who set it, until when, and why."""
-    scope = "all tasks" if control.id == ALL_TASKS else "this task"
+    scope = "all tasks are" if control.id == ALL_TASKS else "this task is"
     until = f" until {to_text(control.expires_at)}" if control.expires_at else ""
     effect = "paused" if control.paused else f"overridden to {control.override_qps:g} qps"
     return f"{scope} {effect} by {control.by}{until}: {control.reason}"

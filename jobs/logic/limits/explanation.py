@@ -46,20 +46,20 @@ def _inputs(state: TaskState, situation: Situation) -> Iterator[str]:
         f"floor {task.floor_qps:g}, ceiling {ceiling}, burst {task.burst_seconds:g} s"
     )
     change = f", by change {replicas.change_id}" if replicas.change_id else ""
-    yield (
-        f"  ready replicas: {_count(replicas.ready)}{change}; the source spoke {_ago(replicas.observed_ms, now_ms)}"
-    )
-    heard = "" if gateway.observed_ms is None else f", heard {_ago(gateway.observed_ms, now_ms)}"
-    yield f"  ready gateways: {_count(gateway.ready)}{heard}"
+    yield f"  ready replicas: {_count(replicas.ready)}{change}; {_heartbeat(replicas.observed_ms, now_ms)}"
+    yield f"  ready gateways: {_count(gateway.ready)}; {_heartbeat(gateway.observed_ms, now_ms)}"
 
 
 def _computed_limit(state: TaskState, situation: Situation) -> Iterator[str]:
     task, replicas, gateways = situation.task, state.replicas.ready, situation.gateway.ready
     if replicas is None or not gateways:
         return
+    capacity_qps = replicas * task.qps_per_replica * task.headroom
     limit_qps = capacity_of(task).limit_qps(replicas)
+    bound = "floor" if limit_qps > capacity_qps else "ceiling"
+    bounded = "" if limit_qps == capacity_qps else f", {bound} {limit_qps:g} qps"
     yield (
-        f"  should be: {replicas} x {task.qps_per_replica:g} x {task.headroom:g} = {limit_qps:g} qps, "
+        f"  computed: {replicas} x {task.qps_per_replica:g} x {task.headroom:g} = {capacity_qps:g} qps{bounded}, "
         f"/ {gateways} gateways = {limit_qps / gateways:g} a gateway"
     )
 
@@ -72,7 +72,7 @@ def _pushed_limits(state: TaskState) -> Iterator[str]:
             f"{applied.limit.revision}, since {moment(applied.applied_ms)} ({push.reason})"
         )
     else:
-        yield "  in force: no limit of ours"
+        yield "  in force: no limit that tidegate has pushed"
     if pending := state.pending:
         yield (
             f"  under way: {pending.push.limit_qps_per_gateway:g} qps a gateway, revision "
@@ -82,19 +82,21 @@ def _pushed_limits(state: TaskState) -> Iterator[str]:
 
 def _last_row(row: RateLimitRow | None) -> Iterator[str]:
     if row is not None:
-        yield f"  last told: {row.state}, revision {row.revision}, {to_text(row.decided_at)} ({row.reason})"
+        yield f"  last published: {row.state}, revision {row.revision}, {to_text(row.decided_at)} ({row.reason})"
 
 
 def _obstacles(situation: Situation) -> Iterator[str]:
     for control in situation.controls:
-        yield f"  operator: {describe(control)}"
+        yield f"  control: {describe(control)}"
     if unreachable := situation.gateway.unreachable:
-        yield f"  gateway {situation.gateway.name} can't be reached: {unreachable.reason}"
+        yield f"  gateway {situation.gateway.name} is unreachable: {unreachable.reason}"
 
 
 def _count(number: int | None) -> str:
     return "unknown" if number is None else str(number)
 
 
-def _ago(at_ms: int | None, now_ms: int) -> str:
-    return "never" if at_ms is None else f"{max(0, now_ms - at_ms) / 1000:.1f} s ago"
+def _heartbeat(at_ms: int | None, now_ms: int) -> str:
+    return (
+        "no heartbeat yet" if at_ms is None else f"last heartbeat {max(0, now_ms - at_ms) / 1000:.1f} s ago"
+    )

@@ -21,7 +21,7 @@ class NoticeLog:
         self._published_ms: dict[LimitState, dict[str, int]] = {}
 
     def publish_due(self, state: LimitState, reason: str, now_ms: int) -> bool:
-        """Whether the reason is due; if it is, it counts as published now."""
+        """Whether the reason is due; if it is, it is marked as published now."""
         published_ms = self._published_ms.get(state, {}).get(_VARYING.sub("#", reason))
         if published_ms is not None and now_ms - published_ms < self._alarm_ms:
             return False
@@ -62,10 +62,12 @@ def silence(state: TaskState, situation: Situation, session: Session) -> str | N
     ):
         since_ms = session.started_ms if observed_ms is None else observed_ms
         if situation.now_ms - since_ms > session.timing.silent_ms:
-            spoke = (
-                "has said nothing yet" if observed_ms is None else f"is silent since {moment(observed_ms)}"
+            silent = (
+                "has sent no heartbeat yet"
+                if observed_ms is None
+                else f"has been silent since {moment(observed_ms)}"
             )
-            return f"{source} {spoke}: the last limit holds"
+            return f"{source} {silent}: the last limit holds"
     return None
 
 
@@ -74,11 +76,9 @@ def _long_unreachable(gateway: GatewayState, now_ms: int, session: Session) -> s
     if unreachable is None or now_ms - unreachable.since_ms <= session.timing.silent_ms:
         return None
     since = moment(unreachable.since_ms)
-    return (
-        f"gateway {gateway.name} can't be reached since {since}, the last limit holds: {unreachable.reason}"
-    )
+    return f"gateway {gateway.name} has been unreachable since {since}, the last limit holds: {unreachable.reason}"
 
 
 def moment(at_ms: int | None) -> str:
-    """A moment as text."""
+    """A time as text."""
     return "an unknown time" if at_ms is None else to_text(from_epoch_ms(at_ms))

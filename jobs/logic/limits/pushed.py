@@ -80,7 +80,7 @@ def drift_of(found: Limit | None, applied: PushedLimit) -> str | None:
     if found is None:
         return f"drift: the limit of revision {applied.limit.revision} was gone"
     if found.revision != applied.limit.revision:
-        return f"drift: revision {found.revision} was there in place of {applied.limit.revision}"
+        return f"drift: the target held revision {found.revision} instead of {applied.limit.revision}"
     return (
         f"drift: somebody had changed the limit to {found.bucket.qps:g} qps, burst {found.bucket.max_tokens}, "
         "or its clients"

@@ -50,7 +50,7 @@ def take_over(state: TaskState, found: Limit, situation: Situation) -> TaskState
         limit_qps=found.bucket.qps * gateways,
         limit_qps_per_gateway=found.bucket.qps,
         burst=found.bucket.max_tokens,
-        reason=f"found at the target, revision {found.revision}",
+        reason=f"revision {found.revision} was taken over from the target",
     )
     now_ms = situation.now_ms
     applied = PushedLimit(push, found, state.replicas.change_id, now_ms, now_ms)
@@ -82,7 +82,7 @@ def _pushed_of(row: RateLimitRow, situation: Situation) -> PushedLimit | None:
     if row.state == "held":
         # Its reason and time are those of the hold; it doesn't hold those of the limit.
         decided_at = row.applied_at or row.decided_at
-        push = replace(push, reason="in force since before it was held")
+        push = replace(push, reason="in force before the hold")
     limit = limit_of(situation.task, push, row.revision)
     return PushedLimit(push, limit, row.change_id, to_epoch_ms(decided_at))
 

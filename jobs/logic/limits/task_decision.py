@@ -13,7 +13,15 @@ from tidegate.jobs.logic.limits.controls import describe
 from tidegate.jobs.logic.limits.inputs import Session, Situation, TaskState
 from tidegate.jobs.logic.limits.notices import silence
 from tidegate.jobs.logic.limits.pushed import PushedLimit, catalog_difference
-from tidegate.jobs.logic.limits.rate_limits import Capacity, Hold, LimitInForce, Push, burst_of, decide
+from tidegate.jobs.logic.limits.rate_limits import (
+    UNKNOWN_GATEWAYS,
+    Capacity,
+    Hold,
+    LimitInForce,
+    Push,
+    burst_of,
+    decide,
+)
 from tidegate.schemas.catalog import Task
 from tidegate.schemas.rows.limits import LimitControl
 
@@ -23,7 +31,7 @@ def decide_task(state: TaskState, situation: Situation, session: Session) -> Pus
     if situation.pause is not None:
         return Hold(describe(situation.pause))
     if not state.read_back:
-        return Hold(f"what gateway {situation.gateway.name} holds has not been read yet")
+        return Hold(f"the limits of gateway {situation.gateway.name} have not been read yet")
     base = state.pending or state.applied
     in_force = None if base is None else base.in_force()
     override = situation.override
@@ -75,7 +83,7 @@ def _overridden(
     reason = describe(control)
     capacity, gateways = capacity_of(situation.task), situation.gateway.ready
     if not gateways:
-        return Hold("no data of a ready gateway: the last limit holds")
+        return Hold(UNKNOWN_GATEWAYS)
     limit_qps = max(override_qps, capacity.floor_qps)
     if capacity.ceiling_qps is not None:
         limit_qps = min(limit_qps, capacity.ceiling_qps)
@@ -92,7 +100,7 @@ def _in_place_of(pending: PushedLimit, task: Task, decision: Push | Hold) -> Pus
         return decision
     if reason := catalog_difference(task, pending):
         return replace(pending.push, reason=reason)
-    return Hold(f"revision {pending.limit.revision} is under way")
+    return Hold(f"the push of revision {pending.limit.revision} is under way")
 
 
 def _again(state: TaskState, task: Task) -> Push | None:
@@ -114,4 +122,4 @@ def _with_other_raises(
     may_raise_ms = gateway.raised_ms + session.timing.raises_together_ms
     if situation.now_ms >= may_raise_ms:
         return push
-    return Hold(f"{push.reason}, with gateway {gateway.name}'s next raises", may_raise_ms)
+    return Hold(f"{push.reason}: it waits for the next raises of gateway {gateway.name}", may_raise_ms)

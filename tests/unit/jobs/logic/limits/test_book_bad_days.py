@@ -95,7 +95,7 @@ def test_a_gateway_that_cant_be_read_for_long_is_told_though_nothing_is_under_wa
         play.rows += play.book.decide(START_MS + at_ms)
     held = [row for row in play.rows if row.state == "held"]
     assert len(held) == 1
-    assert "can't be reached since" in held[0].reason
+    assert "has been unreachable since" in held[0].reason
     assert held[0].reason.endswith(": 503")
     assert held[0].limit_qps == 40
     assert play.limits() == [40]
@@ -245,12 +245,12 @@ def test_what_this_controller_said_itself_is_not_restored_over_what_it_has_read(
 
 def test_explaining_tells_the_last_row_and_a_gateway_that_is_away() -> None:
     play = Play().ready()
-    assert any("last told: applied, revision 1" in line for line in play.book.explain(CHAT, START_MS))
+    assert any("last published: applied, revision 1" in line for line in play.book.explain(CHAT, START_MS))
     play.book.observe_failure(GATEWAY, "503: overloaded", START_MS + 10)
     lines = play.book.explain(CHAT, START_MS + 10)
-    assert f"  gateway {GATEWAY} can't be reached: 503: overloaded" in lines
+    assert f"  gateway {GATEWAY} is unreachable: 503: overloaded" in lines
     play.look(20)
-    assert not any("can't be reached" in line for line in play.book.explain(CHAT, START_MS + 20))
+    assert not any("is unreachable" in line for line in play.book.explain(CHAT, START_MS + 20))
 
 
 def test_a_gateway_that_is_away_says_nothing_of_another_ones_tasks() -> None:
@@ -262,3 +262,12 @@ def test_a_gateway_that_is_away_says_nothing_of_another_ones_tasks() -> None:
     play.step(10)
     (row,) = play.book.observe_failure("other", "503", START_MS + 20)
     assert row.task == "ocr"
+
+
+def test_a_rejection_of_a_task_that_has_left_the_catalog_is_ignored() -> None:
+    play = Play().ready()
+    play.works = False
+    play.book.apply_change(change(1, revision=2))
+    play.step(10)
+    play.book.apply_catalog([])
+    assert play.book.observe_rejection(CHAT, 2, "503", None, START_MS + 20) == []

@@ -110,7 +110,7 @@ def test_a_silent_source_holds_and_the_alarm_comes_again() -> None:
         from_epoch_ms(START_MS + at) for at in (91_000, 391_000, 691_000)
     ]
     assert all(row.limit_qps_per_gateway == 40 and row.applied_at for row in held)
-    assert "is silent since" in held[0].reason
+    assert "has been silent since" in held[0].reason
 
 
 def test_a_source_that_never_spoke_is_told_too() -> None:
@@ -119,7 +119,7 @@ def test_a_source_that_never_spoke_is_told_too() -> None:
         play.step(at_ms)
     assert play.states() == ["held"]
     assert play.rows[0].limit_qps is None
-    assert "has said nothing yet" in play.rows[0].reason
+    assert "has sent no heartbeat yet" in play.rows[0].reason
 
 
 def test_in_silence_nothing_rises_and_the_catalog_can_still_cut() -> None:
@@ -391,9 +391,9 @@ def test_explaining_says_numbers_events_and_what_comes_next() -> None:
     text = "\n".join(play.book.explain(CHAT, START_MS + 1_500))
     for part in (
         "4 x 10 x 0.5 = 20 qps, / 2 gateways = 10 a gateway",
-        "by change vision|chat|1; the source spoke 1.5 s ago",
+        "by change vision|chat|1; last heartbeat 1.5 s ago",
         "in force: 10 qps a gateway, burst 10, revision 1",
-        "now: hold, this task paused by ann: a load test",
+        "now: hold, this task is paused by ann: a load test",
     ):
         assert part in text
 

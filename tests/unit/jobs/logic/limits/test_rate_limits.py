@@ -91,7 +91,7 @@ def test_a_small_raise_is_not_worth_a_push_and_a_small_cut_is() -> None:
 
 def test_a_waiting_raise_says_when_to_look_again() -> None:
     decision = decide(CAPACITY, PACE, holding(10, 3_000), replicas=2, gateways=1, now_ms=4_000)
-    assert decision == Hold("a raise to 20 waits: one push in 10 s", 13_000)
+    assert decision == Hold("a raise to 20 waits: at most one push in 10 s", 13_000)
 
 
 @pytest.mark.parametrize("wrong", [0.0, -1.0, math.nan, math.inf])

@@ -55,7 +55,7 @@ def change(replicas: int, revision: int = 1, key: TaskKey = CHAT) -> ReplicaChan
 
 
 def control(scope: str = str(CHAT), **fields: Any) -> LimitControl:
-    """An operator's word about one task, or `*`."""
+    """An operator's control of one task, or of all (`*`)."""
     department, _, name = scope.partition("/")
     values: dict[str, Any] = {
         "id": scope,
@@ -72,7 +72,7 @@ def control(scope: str = str(CHAT), **fields: Any) -> LimitControl:
 
 
 class Play:
-    """A book with a target that takes everything at once, unless it is told not to; times in ms since the start."""
+    """A book with a target that takes everything at once, unless `works` is false; times in ms since the start."""
 
     def __init__(self, *tasks: Task, pace: Pace | None = None, timing: Timing | None = None) -> None:
         self.tasks = tasks or (task(),)

@@ -26,6 +26,8 @@ class LimitControls:
 
     def in_effect(self, key: TaskKey, now_ms: int) -> list[LimitControl]:
         """The controls that pause or override this task now, its own first."""
+        if not self._by_id:
+            return []
         named = (self._by_id.get(str(key)), self._by_id.get(ALL_TASKS))
         return [
             control

@@ -55,20 +55,24 @@ def hold_reason(state: TaskState, situation: Situation, session: Session) -> str
 
 def silence(state: TaskState, situation: Situation, session: Session) -> str | None:
     """Which source is silent: that of the replicas or that of the gateway's pods; None where neither is."""
-    gateway = situation.gateway
-    for source, observed_ms in (
-        ("the source of the task's replicas", state.replicas.observed_ms),
-        (f"the source of gateway {gateway.name}'s pods", gateway.observed_ms),
-    ):
-        since_ms = session.started_ms if observed_ms is None else observed_ms
-        if situation.now_ms - since_ms > session.timing.silent_ms:
-            silent = (
-                "has sent no heartbeat yet"
-                if observed_ms is None
-                else f"has been silent since {moment(observed_ms)}"
-            )
-            return f"{source} {silent}: the last limit holds"
+    gateway, replicas_ms = situation.gateway, state.replicas.observed_ms
+    if _is_silent(replicas_ms, situation.now_ms, session):
+        return f"the source of the task's replicas {_silent_since(replicas_ms)}: the last limit holds"
+    if _is_silent(gateway.observed_ms, situation.now_ms, session):
+        since = _silent_since(gateway.observed_ms)
+        return f"the source of gateway {gateway.name}'s pods {since}: the last limit holds"
     return None
+
+
+def _is_silent(observed_ms: int | None, now_ms: int, session: Session) -> bool:
+    since_ms = session.started_ms if observed_ms is None else observed_ms
+    return now_ms - since_ms > session.timing.silent_ms
+
+
+def _silent_since(observed_ms: int | None) -> str:
+    return (
+        "has sent no heartbeat yet" if observed_ms is None else f"has been silent since {moment(observed_ms)}"
+    )
 
 
 def _long_unreachable(gateway: GatewayState, now_ms: int, session: Session) -> str | None:

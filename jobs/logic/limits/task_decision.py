@@ -8,6 +8,7 @@ limit that is really in force.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 from tidegate.jobs.logic.limits.controls import describe
 from tidegate.jobs.logic.limits.inputs import Session, Situation, TaskState
@@ -50,7 +51,17 @@ def decide_task(state: TaskState, situation: Situation, session: Session) -> Pus
 
 def capacity_of(task: Task) -> Capacity:
     """The catalog's entry as the capacity that the decision takes."""
-    return Capacity(task.qps_per_replica, task.headroom, task.floor_qps, task.ceiling_qps, task.burst_seconds)
+    return _capacity(
+        task.qps_per_replica, task.headroom, task.floor_qps, task.ceiling_qps, task.burst_seconds
+    )
+
+
+@lru_cache(maxsize=8192)
+def _capacity(
+    qps_per_replica: float, headroom: float, floor_qps: float, ceiling_qps: float | None, burst_seconds: float
+) -> Capacity:
+    """Each capacity is checked once, though every turn of the controller decides of every task."""
+    return Capacity(qps_per_replica, headroom, floor_qps, ceiling_qps, burst_seconds)
 
 
 def _computed(

@@ -18,7 +18,8 @@ from tidegate.adapters.limiting.leader import Leadership
 from tidegate.adapters.limiting.sink import KafkaRows, RowSink
 from tidegate.adapters.limiting.targets.base import Target
 from tidegate.adapters.limiting.workers import Failed, Found, GatewayWorker, NotTaken, Result, WorkerTiming
-from tidegate.jobs.logic.limits.book import LimitBook, Timing
+from tidegate.jobs.logic.limits.book import LimitBook
+from tidegate.jobs.logic.limits.inputs import Timing
 from tidegate.jobs.logic.limits.rate_limits import Pace
 from tidegate.schemas import catalog as catalogs
 from tidegate.schemas import topics
@@ -180,19 +181,19 @@ class Reign:
 
     def _decide(self, now: int) -> None:
         self._publish(self._book.decide(now))
-        self._publish(self._book.no_longer_held())
+        self._publish(self._book.ended_holds(now))
         # A push must be known before it is made: after a crash the next leader goes on with it.
         was_unsafe, self._unsafe = self._unsafe, not self._sink.durable(_DURABLE_SECONDS)
         if self._unsafe and not was_unsafe:
             _LOG.warning("Kafka doesn't take the decisions: the limits stay as they are until it does")
         if self._unsafe or not self._goes_on():
             return
-        gateways, unread = self._book.gateways(), self._book.unread()
+        gateways, unread = self._book.gateways(), self._book.unread_gateways()
         for gone in self._workers.keys() - gateways:
             self._workers.pop(gone).stop()
         for gateway in gateways:
             worker = self._worker(gateway)
-            worker.want(self._book.wanted(gateway))
+            worker.want(self._book.wanted_limits(gateway))
             if gateway in unread:
                 worker.look()
         due = self._book.next_due_ms(now)
@@ -218,14 +219,16 @@ class Reign:
                 return happened
             happened = True
             if isinstance(result, Found):
-                self._publish(self._book.found(result.gateway, result.limits, result.at_ms))
+                self._publish(self._book.observe_limits(result.gateway, result.limits, result.at_ms))
             elif isinstance(result, NotTaken):
                 self._publish(
-                    self._book.refused(result.key, result.revision, result.reason, result.newer, result.at_ms)
+                    self._book.observe_rejection(
+                        result.key, result.revision, result.reason, result.newer, result.at_ms
+                    )
                 )
             elif isinstance(result, Failed):
                 _LOG.warning("gateway %s: %s", result.gateway, result.reason)
-                self._publish(self._book.failed(result.gateway, result.reason, result.at_ms))
+                self._publish(self._book.observe_failure(result.gateway, result.reason, result.at_ms))
 
     def _publish(self, rows: list[RateLimitRow]) -> None:
         for row in rows:
@@ -248,7 +251,7 @@ class Reign:
         return True
 
     def _use(self, catalog: Catalog) -> None:
-        self._book.use_catalog(catalog.tasks.values())
+        self._book.apply_catalog(catalog.tasks.values())
         self._target.use_gateways(catalog.gateways)
 
 

@@ -75,12 +75,12 @@ def explained(settings: Settings, target: Target, name: str) -> list[str]:
                 f"Kafka at {settings.kafka.bootstrap_servers} didn't give all that its topics hold within "
                 f"{_READING_SECONDS:g} s; check that it runs, then ask again"
             )
-        key = _key(reign.book.keys(), name)
+        key = _key(reign.book.task_keys(), name)
         gateway = reign.book.gateway_of(key)
         try:
-            reign.book.found(gateway, target.read(gateway), now_ms())
+            reign.book.observe_limits(gateway, target.read(gateway), now_ms())
         except TargetFailed as error:
-            reign.book.failed(gateway, str(error), now_ms())
+            reign.book.observe_failure(gateway, str(error), now_ms())
         return reign.book.explain(key, now_ms())
     finally:
         reign.close()

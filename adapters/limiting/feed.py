@@ -120,7 +120,7 @@ class LimitFeed:
             self._takers[message.topic() or ""](message)
         if self._catalog_changed:
             self._catalog_changed = False
-            self._book.use_catalog(self._rows.catalog().tasks.values())
+            self._book.apply_catalog(self._rows.catalog().tasks.values())
         return taken > 0
 
     def close(self) -> None:
@@ -174,21 +174,25 @@ class LimitFeed:
 
     def _change(self, message: Message) -> None:
         if message.value() is not None and (row := self._read(message, ReplicaChange)):
-            self._book.change(row)
+            self._book.apply_change(row)
 
     def _replicas(self, message: Message) -> None:
         if row := self._read(message, ReplicasRow):
-            self._book.hear(TaskKey(row.department, row.task), _not_ahead(to_epoch_ms(row.observed_at)))
+            self._book.observe_heartbeat(
+                TaskKey(row.department, row.task), _not_ahead(to_epoch_ms(row.observed_at))
+            )
 
     def _gateway(self, message: Message) -> None:
         if row := self._read(message, GatewayRow):
-            self._book.gateway(row.gateway, row.gateways_ready, _not_ahead(to_epoch_ms(row.observed_at)))
+            self._book.observe_gateway(
+                row.gateway, row.gateways_ready, _not_ahead(to_epoch_ms(row.observed_at))
+            )
 
     def _control(self, message: Message) -> None:
         if message.value() is None:
-            self._book.no_control(_key(message))
+            self._book.remove_control(_key(message))
         elif row := self._read(message, LimitControl):
-            self._book.control(row)
+            self._book.apply_control(row)
 
     def _task(self, message: Message) -> None:
         key = _key(message)

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Event as Flag
+from threading import Event
 from typing import IO
 
 from tidegate.adapters.kafka.log import Told, TopicsReader
@@ -20,7 +20,7 @@ from tidegate.jobs.logic.limits.replay_events import (
     RECORDED,
     REMOVABLE,
     BadEvent,
-    Event,
+    RecordedEvent,
     event_of,
     read_event,
     read_row,
@@ -47,12 +47,12 @@ class Recorded:
     unreadable: int = 0
 
 
-def read(path: Path) -> list[Event]:
+def read(path: Path) -> list[RecordedEvent]:
     """All events of a file, as they stand there. Empty lines are left out. Raises RecordingUnusable."""
     return list(_events(path))
 
 
-def _events(path: Path) -> Iterator[Event]:
+def _events(path: Path) -> Iterator[RecordedEvent]:
     try:
         with path.open("rb") as raw:
             packed = raw.read(2) == _PACKED
@@ -69,7 +69,7 @@ def _events(path: Path) -> Iterator[Event]:
         raise RecordingUnusable(f"{path}: can't be read: {error}") from error
 
 
-def record(settings: Settings, path: Path, since: timedelta, lasts: timedelta, stop: Flag) -> Recorded:
+def record(settings: Settings, path: Path, since: timedelta, lasts: timedelta, stop: Event) -> Recorded:
     """What the topics say from so long ago until so long from now, or until told to stop.
 
     With it go the whole catalog (of `catalog.file` where that is set) and the newest words of operators, and what the
@@ -129,11 +129,11 @@ def _written(path: Path) -> Iterator[_Out]:
         part.unlink(missing_ok=True)
 
 
-def _readable(messages: Iterable[Told], found: Recorded) -> Iterator[Event]:
+def _readable(messages: Iterable[Told], found: Recorded) -> Iterator[RecordedEvent]:
     for told in messages:
         if told.value is None:
             if told.topic.name in REMOVABLE:
-                yield Event(told.topic.name, told.at_ms, told.key, None)
+                yield RecordedEvent(told.topic.name, told.at_ms, told.key, None)
             continue
         try:
             yield event_of(read_row(told.topic.name, told.value))
@@ -142,7 +142,7 @@ def _readable(messages: Iterable[Told], found: Recorded) -> Iterator[Event]:
             _LOG.warning("%s, key %r, is left out: %s", told.topic.name, told.key, error)
 
 
-def _write(out: _Out, events: Iterable[Event], found: Recorded) -> None:
+def _write(out: _Out, events: Iterable[RecordedEvent], found: Recorded) -> None:
     for event in events:
         out.write(event.to_line().encode() + b"\n")
         found.events[event.topic] = found.events.get(event.topic, 0) + 1

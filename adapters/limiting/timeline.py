@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pydantic import ValidationError
 
 from tidegate.adapters.kafka.log import Told, TopicsReader
-from tidegate.jobs.logic.limits.book import ALL_TASKS
+from tidegate.jobs.logic.limits.controls import ALL_TASKS
 from tidegate.jobs.logic.limits.envoy_limits import TaskKey
-from tidegate.jobs.logic.limits.timeline import Record
+from tidegate.jobs.logic.limits.timeline import TimelineRows
 from tidegate.schemas import topics
 from tidegate.schemas.rows.limits import LimitControl, RateLimitRow, ReplicaChange
 from tidegate.schemas.rows.service_metrics import ServiceMetricsRow
@@ -66,9 +66,9 @@ class TimelineReader:
         """The topics that don't exist."""
         return self._topics.missing
 
-    def since(self, moment: datetime) -> Record:
+    def since(self, moment: datetime) -> TimelineRows:
         """What Kafka holds from this moment on, and of the limits and replicas what held then."""
-        record = Record(moment - _LOOK_BACK)
+        record = TimelineRows(moment - _LOOK_BACK)
         self._add(
             record,
             self._topics.read(
@@ -83,7 +83,7 @@ class TimelineReader:
         )
         return record
 
-    def follow(self, record: Record) -> Iterator[datetime]:
+    def follow(self, record: TimelineRows) -> Iterator[datetime]:
         """Adds what comes to what `since` gave. Gives, again and again, up to when all is known; never ends."""
         self._topics.follow()
         while True:
@@ -96,7 +96,7 @@ class TimelineReader:
         """Leave Kafka."""
         self._topics.close()
 
-    def _add(self, record: Record, messages: Iterable[Told]) -> None:
+    def _add(self, record: TimelineRows, messages: Iterable[Told]) -> None:
         for told in messages:
             row = None if told.value is None else _read(told)
             if row is None or (isinstance(row, ServiceMetricsRow) and row.level != "task"):

@@ -157,9 +157,9 @@ def _print_limits(rows: list[RateLimitRow], *, json: bool) -> None:
 
 def _print_timeline(settings: Settings, key: TaskKey, begin: datetime, *, follow: bool, json: bool) -> int:
     from tidegate.adapters.limiting.timeline import TimelineReader
-    from tidegate.jobs.logic.limits.timeline import Follower, timeline
+    from tidegate.jobs.logic.limits.timeline import EntryFilter, timeline
 
-    follower = Follower()
+    unseen = EntryFilter()
     reader = TimelineReader(settings.kafka, key)
     try:
         record = reader.since(begin)
@@ -175,14 +175,14 @@ def _print_timeline(settings: Settings, key: TaskKey, begin: datetime, *, follow
             return DONE
         with stopping() as received:
             for known_to in reader.follow(record):
-                _print_entries(follower.new(timeline(record, begin, known_to, ended=False)), json=json)
+                _print_entries(unseen.new(timeline(record, begin, known_to, ended=False)), json=json)
                 sys.stdout.flush()
                 if received.stop.is_set():
                     break
                 if known_to - begin > 2 * FOLLOWED:
                     begin = known_to - FOLLOWED
                     record.forget_before(begin)
-                    follower.forget_before(begin)
+                    unseen.forget_before(begin)
         return received.exit_code
     finally:
         reader.close()

@@ -12,7 +12,7 @@ from tidegate.cli.app_context import DONE, FAILED, CommandFailed, Options
 from tidegate.cli.limits.controls import age
 
 if TYPE_CHECKING:
-    from tidegate.jobs.logic.limits.replay import Trial
+    from tidegate.jobs.logic.limits.replay import ReplaySettings
     from tidegate.schemas.catalog import Catalog
     from tidegate.schemas.settings import Settings
 
@@ -77,13 +77,15 @@ def replay_limits(
             "limits.silent_seconds": silent,
         }
     )
-    trial = _trial(settings, round(age("--until-settled", until_settled).total_seconds() * 1000), gateways)
+    replayed = _replay_settings(
+        settings, round(age("--until-settled", until_settled).total_seconds() * 1000), gateways
+    )
     try:
         events = read(file)
     except RecordingUnusable as error:
         raise CommandFailed(str(error)) from error
     recorded = any(event.is_catalog for event in events)
-    found = replay(events, trial, _catalog(catalog or (None if recorded else settings.catalog.file)))
+    found = replay(events, replayed, _catalog(catalog or (None if recorded else settings.catalog.file)))
     try:
         for row in found.rows:
             typer.echo(row.model_dump_json())
@@ -96,13 +98,13 @@ def replay_limits(
     return DONE if found.rows else FAILED
 
 
-def _trial(settings: Settings, tail_ms: int, gateways: int | None) -> Trial:
+def _replay_settings(settings: Settings, tail_ms: int, gateways: int | None) -> ReplaySettings:
     from tidegate.adapters.limiting.controller import pace_of, timing_of
-    from tidegate.jobs.logic.limits.replay import Trial
+    from tidegate.jobs.logic.limits.replay import ReplaySettings
     from tidegate.jobs.logic.replicas.changes import Windows
 
     changes = settings.replica_changes
-    return Trial(
+    return ReplaySettings(
         windows=Windows(round(changes.down_window_seconds * 1000), round(changes.up_window_seconds * 1000)),
         stale_ms=round(changes.stale_seconds * 1000),
         pace=pace_of(settings.limits),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tidegate.jobs.logic.limits.book import LimitBook, Timing
+from tidegate.jobs.logic.limits.book import LimitBook
 from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
+from tidegate.jobs.logic.limits.inputs import Timing
 from tidegate.jobs.logic.limits.rate_limits import Pace
 from tidegate.schemas.catalog import ClientLimits, Slo, Task
 from tidegate.schemas.rows.limits import LimitControl, RateLimitRow, ReplicaChange
@@ -54,7 +55,7 @@ def change(replicas: int, revision: int = 1, key: TaskKey = CHAT) -> ReplicaChan
 
 
 def control(scope: str = str(CHAT), **fields: Any) -> LimitControl:
-    """An operator's word about one task, or `*`."""
+    """An operator's control of one task, or of all (`*`)."""
     department, _, name = scope.partition("/")
     values: dict[str, Any] = {
         "id": scope,
@@ -71,7 +72,7 @@ def control(scope: str = str(CHAT), **fields: Any) -> LimitControl:
 
 
 class Play:
-    """A book with a target that takes everything at once, unless it is told not to; times in ms since the start."""
+    """A book with a target that takes everything at once, unless `works` is false; times in ms since the start."""
 
     def __init__(self, *tasks: Task, pace: Pace | None = None, timing: Timing | None = None) -> None:
         self.tasks = tasks or (task(),)
@@ -86,30 +87,30 @@ class Play:
     def new_book(self, at_ms: int = 0) -> LimitBook:
         """Another controller's, which knows nothing yet."""
         book = LimitBook(self.pace, self.timing, "test", START_MS + at_ms)
-        book.use_catalog(self.tasks)
+        book.apply_catalog(self.tasks)
         return book
 
     def ready(self, replicas: int = 4, gateways: int = 1, at_ms: int = 0) -> Play:
         """All is known of every task."""
         for one in self.tasks:
             key = TaskKey(one.department, one.name)
-            self.book.change(change(replicas, key=key))
-            self.book.hear(key, START_MS + at_ms)
-            self.book.gateway(one.gateway, gateways, START_MS + at_ms)
+            self.book.apply_change(change(replicas, key=key))
+            self.book.observe_heartbeat(key, START_MS + at_ms)
+            self.book.observe_gateway(one.gateway, gateways, START_MS + at_ms)
         return self.step(at_ms)
 
     def hear(self, at_ms: int) -> None:
         """All sources speak."""
         for one in self.tasks:
-            self.book.hear(TaskKey(one.department, one.name), START_MS + at_ms)
+            self.book.observe_heartbeat(TaskKey(one.department, one.name), START_MS + at_ms)
         for name in {one.gateway for one in self.tasks}:
-            self.book.gateway(name, self.book.ready_gateways(name) or 1, START_MS + at_ms)
+            self.book.observe_gateway(name, self.book.ready_pods(name) or 1, START_MS + at_ms)
 
     def look(self, at_ms: int) -> None:
         """The target is read."""
         for gateway in sorted(self.book.gateways()):
             held = dict(self.held.get(gateway, {}))
-            self.rows += self.book.found(gateway, held, START_MS + at_ms)
+            self.rows += self.book.observe_limits(gateway, held, START_MS + at_ms)
 
     def step(self, at_ms: int) -> Play:
         """The target is read, then decisions are made, and carried out."""
@@ -121,7 +122,7 @@ class Play:
     def carry_out(self, at_ms: int) -> None:
         """What is wanted goes to the target, and is read back."""
         for gateway in sorted(self.book.gateways()):
-            wanted = self.book.wanted(gateway)
+            wanted = self.book.wanted_limits(gateway)
             if wanted and self.works:
                 self.writes += 1
                 held = self.held.setdefault(gateway, {})

@@ -1,1 +1,1 @@
-"""Rate limits: decisions, their explanation, their replay."""
+"""The rate-limit controller's decisions, without any input or output: `LimitBook` and what it is made of."""

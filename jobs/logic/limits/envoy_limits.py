@@ -1,11 +1,11 @@
 """A task's limit as Envoy's local rate limit on a route: pure functions from values to configuration, and back.
 
-The route says itself which task it belongs to and which revision it holds (`metadata.filter_metadata.tidegate`), so
-that a reader needs nothing else to know what is in force, and a writer that is out of date can be refused.
+The route itself holds its task and the revision of its limit (`metadata.filter_metadata.tidegate`), so that a reader
+needs nothing else to know what is in force, and an outdated writer can be rejected.
 
 A client named by `x-client-id` has a bucket of its own beside the task's: Envoy takes a token of both, so that one
-client can't use up the task and all together can't exceed it. The header is what the client says of itself; a gateway
-that authenticates its clients should set it.
+client can't use up the task and all together can't exceed it. The client sets the header itself; a gateway that
+authenticates its clients should set it instead.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ MARKS = "tidegate"
 CLIENT_HEADER = "x-client-id"
 _CLIENT = "client"
 _MOST_UNNAMED_CLIENTS = 1000
-"""Envoy keeps a bucket for so many unnamed clients of a route, and forgets the one that came least recently."""
+"""Envoy keeps buckets for this number of unnamed clients of a route, and evicts the least recently used."""
 
 
 class TaskKey(NamedTuple):
-    """A task, as it is named everywhere."""
+    """A task's name: its department and its own."""
 
     department: str
     task: str
@@ -39,10 +39,10 @@ class TaskKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Limit:
-    """What one gateway's Envoys hold for one task.
+    """The limit of one task at one gateway.
 
-    route: the name of the task's route. revision: of the push that it comes from.
-    client: the bucket of each client that isn't named; None: only the task's own. clients: of those that are.
+    route: the name of the task's route. revision: of the push that set it. client: the bucket of each client without
+    one of its own; None: such clients share the task's bucket. clients: the buckets of named clients.
     """
 
     key: TaskKey
@@ -54,12 +54,12 @@ class Limit:
 
 
 def filter_without_limit() -> dict[str, Any]:
-    """The listener's part: the HTTP filter, which limits nothing until a route says how much."""
+    """The listener's HTTP filter, which limits nothing until a route configures it."""
     return {"name": FILTER, "typed_config": {"@type": FILTER_TYPE, "stat_prefix": "tidegate_no_limit"}}
 
 
 def route_parts(limit: Limit) -> dict[str, Any]:
-    """What a route has for its limit, in the shape of Envoy's `config.route.v3.Route`; merged over the rest."""
+    """The parts of a route that hold its limit, in the shape of Envoy's `config.route.v3.Route`."""
     parts: dict[str, Any] = {
         "metadata": {
             "filter_metadata": {
@@ -76,7 +76,7 @@ def route_parts(limit: Limit) -> dict[str, Any]:
 
 
 def with_limit(route: Mapping[str, Any], limit: Limit) -> dict[str, Any]:
-    """The route with this limit in place of the one that it had. Everything else of it stays."""
+    """The route with this limit instead of its own. The rest of the route is unchanged."""
     parts = route_parts(limit)
     metadata = dict(route.get("metadata") or {})
     metadata["filter_metadata"] = (metadata.get("filter_metadata") or {}) | parts["metadata"][
@@ -89,7 +89,7 @@ def with_limit(route: Mapping[str, Any], limit: Limit) -> dict[str, Any]:
 def read_route(route: Mapping[str, Any]) -> Limit | None:
     """The limit that a route holds, from a file or from Envoy's `config_dump`.
 
-    None where it has none of ours, or one that somebody has changed so that it no longer is one.
+    None where it has no limit of tidegate's, or one whose configuration is no longer valid.
     """
     marks = marks_of(route)
     if marks is None:
@@ -116,7 +116,7 @@ def read_route(route: Mapping[str, Any]) -> Limit | None:
 
 
 def marks_of(route: Mapping[str, Any]) -> tuple[TaskKey, int] | None:
-    """Whose route this is and the revision that it claims, even where its limit is no longer one of ours."""
+    """A route's task and revision, even where its limit is no longer valid; None for a route without them."""
     try:
         marks = route["metadata"]["filter_metadata"][MARKS]
         return TaskKey(str(marks["department"]), str(marks["task"])), int(marks["revision"])
@@ -171,8 +171,8 @@ def _read_bucket(config: Mapping[str, Any]) -> TokenBucket:
     interval = str(config["fill_interval"])
     ms = float(interval.removesuffix("s")) * 1000
     if not (interval.endswith("s") and math.isfinite(ms) and ms > 0):
-        raise ValueError(f"fill_interval: {interval!r} is no duration of Envoy's")
-    # Envoy's default, where it is left out: one token a fill.
+        raise ValueError(f"fill_interval: {interval!r} is not a valid Envoy duration")
+    # Envoy's default is one token a fill.
     return TokenBucket(int(config["max_tokens"]), int(config.get("tokens_per_fill", 1)), round(ms))
 
 

@@ -1,9 +1,9 @@
-"""What a task's rate limit should be now: the decision, as a pure function of plain values and the time.
+"""The rate limit that a task should have now: a pure function of plain values and the time.
 
     limit_qps = ready replicas x qps_per_replica x headroom, between floor and ceiling, split over the gateways
 
 A gateway's limit falls at once. It rises slowly: by at most `max_raise` a push, one push in `raise_every_ms`, and not
-for less than the deadband. What isn't known is not zero: without replicas or gateways the limit in force holds.
+for less than the deadband. Unknown is not zero: without a count of replicas or gateways the limit in force holds.
 
 The limit is a share for each gateway since Envoy's local limit holds per Envoy; the shares never sum to more than
 limit_qps. Times are epoch milliseconds, and given: nothing here reads a clock.
@@ -18,15 +18,17 @@ from functools import lru_cache
 SHORTEST_FILL_MS = 50
 """Envoy takes no shorter fill interval, and cuts an interval to whole milliseconds."""
 SHORTEST_BURST_SECONDS = 0.1
-"""With less, a bucket could hold less than one fill."""
+"""With a shorter burst a bucket could hold less than one fill."""
+UNKNOWN_REPLICAS = "the number of the task's ready replicas is unknown: the last limit holds"
+UNKNOWN_GATEWAYS = "no ready gateway is known: the last limit holds"
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """What one task can take. Rates in requests per second; ceiling_qps None: no ceiling.
+    """What one task can serve. Rates in requests per second; ceiling_qps None: no ceiling.
 
-    Raises ValueError for what would be no limit, or a wrong one: anything not positive and finite, a ceiling below the
-    floor, a burst that is shorter than a bucket's fill.
+    Raises ValueError for a value that isn't positive and finite, a ceiling below the floor, and a burst that is
+    shorter than a bucket's fill.
     """
 
     qps_per_replica: float
@@ -46,14 +48,14 @@ class Capacity:
             raise ValueError(f"burst_seconds: {self.burst_seconds} is below {SHORTEST_BURST_SECONDS}")
 
     def limit_qps(self, replicas: int) -> float:
-        """The limit for so many ready replicas: the floor where there is none, never 0."""
+        """The limit for this number of ready replicas, between floor and ceiling; never 0."""
         wanted = max(replicas * self.qps_per_replica * self.headroom, self.floor_qps)
         return wanted if self.ceiling_qps is None else min(wanted, self.ceiling_qps)
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How slowly a limit rises. A fall is exempt from all three."""
+    """How slowly a limit rises. A cut is exempt from all three."""
 
     max_raise: float = 2.0
     raise_every_ms: int = 10_000
@@ -69,10 +71,10 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class InForce:
-    """The newest limit that was pushed, and when. `limit_qps_per_gateway` is what each gateway holds.
+class LimitInForce:
+    """The newest pushed limit, and when it was pushed. `limit_qps_per_gateway` is the limit of each gateway.
 
-    Raises ValueError for a limit that is none.
+    Raises ValueError for a limit that isn't positive and finite.
     """
 
     replicas: int
@@ -88,7 +90,7 @@ class InForce:
 
 @dataclass(frozen=True)
 class Push:
-    """A limit to push now. `limit_qps` is what all gateways admit together."""
+    """A limit to push now. `limit_qps` is the limit of all gateways together."""
 
     replicas: int
     gateways: int
@@ -100,7 +102,7 @@ class Push:
 
 @dataclass(frozen=True)
 class Hold:
-    """Nothing to push. until_ms: when it is worth to look again though nothing else happens; None: never."""
+    """Nothing to push. until_ms: when to decide again though no event arrives; None: only an event can change it."""
 
     reason: str
     until_ms: int | None = None
@@ -109,22 +111,21 @@ class Hold:
 def decide(
     capacity: Capacity,
     pace: Pace,
-    in_force: InForce | None,
+    in_force: LimitInForce | None,
     *,
     replicas: int | None,
     gateways: int | None,
     now_ms: int,
 ) -> Push | Hold:
-    """What to push now, or why nothing.
+    """The limit to push now, or why none is pushed.
 
-    replicas: ready ones; None where nothing is known of them. gateways: ready ones; None or 0 where none is known.
+    replicas: the number of ready ones, None where unknown. gateways: the number of ready ones, None or 0 where unknown.
     Raises ValueError for negative counts.
     """
     if (replicas or 0) < 0 or (gateways or 0) < 0:
-        raise ValueError(f"{replicas} replicas, {gateways} gateways: there can't be fewer than none")
+        raise ValueError(f"{replicas} replicas, {gateways} gateways: a count must not be negative")
     if replicas is None or not gateways:
-        unknown = "of the task's replicas" if replicas is None else "of a ready gateway"
-        return Hold(f"no data {unknown}: the last limit holds")
+        return Hold(UNKNOWN_REPLICAS if replicas is None else UNKNOWN_GATEWAYS)
     target = capacity.limit_qps(replicas) / gateways
     if in_force is None:
         return _push(capacity, replicas, gateways, target, "first limit")
@@ -138,9 +139,9 @@ def decide(
 
 
 def _other_change(
-    capacity: Capacity, in_force: InForce, replicas: int, gateways: int, target: float
+    capacity: Capacity, in_force: LimitInForce, replicas: int, gateways: int, target: float
 ) -> str | None:
-    """What else than the limit isn't as it should be; None where nothing is."""
+    """Why the same limit has to be pushed again: another burst, or other counts; None where nothing differs."""
     current = in_force.limit_qps_per_gateway
     if burst_of(capacity.burst_seconds, current) != in_force.burst:
         return f"burst_seconds is now {capacity.burst_seconds:g}"
@@ -149,22 +150,22 @@ def _other_change(
     return None
 
 
-def _wait(pace: Pace, in_force: InForce, target: float, now_ms: int) -> Hold | None:
-    """Why a raise, or none, is not for now; None where it is."""
+def _wait(pace: Pace, in_force: LimitInForce, target: float, now_ms: int) -> Hold | None:
+    """Why nothing is raised now; None where a raise is due."""
     current = in_force.limit_qps_per_gateway
     if target == current:
-        return Hold("the limit is what it should be")
+        return Hold("the limit is up to date")
     if target - current < pace.deadband * current:
         return Hold(f"a raise from {current:g} to {target:g} is within the deadband of {pace.deadband:.0%}")
     may_raise_ms = in_force.pushed_ms + pace.raise_every_ms
     if now_ms < may_raise_ms:
         seconds = pace.raise_every_ms / 1000
-        return Hold(f"a raise to {target:g} waits: one push in {seconds:g} s", may_raise_ms)
+        return Hold(f"a raise to {target:g} waits: at most one push in {seconds:g} s", may_raise_ms)
     return None
 
 
 def _raise(
-    capacity: Capacity, pace: Pace, in_force: InForce, replicas: int, gateways: int, target: float
+    capacity: Capacity, pace: Pace, in_force: LimitInForce, replicas: int, gateways: int, target: float
 ) -> Push:
     current = in_force.limit_qps_per_gateway
     step = min(target, current * pace.max_raise)
@@ -185,13 +186,13 @@ def _push(capacity: Capacity, replicas: int, gateways: int, per_gateway: float, 
 
 
 def burst_of(burst_seconds: float, limit_qps: float) -> int:
-    """How many requests a full bucket lets through at once: whole ones, at least 1."""
+    """The number of requests that a full bucket admits at once: a whole number, at least 1."""
     return max(1, math.floor(burst_seconds * limit_qps))
 
 
 @dataclass(frozen=True)
 class TokenBucket:
-    """Envoy's token bucket: so many tokens are added in each interval, up to the most that it holds."""
+    """Envoy's token bucket: each interval adds `tokens_per_fill` tokens, up to `max_tokens`."""
 
     max_tokens: int
     tokens_per_fill: int
@@ -199,7 +200,7 @@ class TokenBucket:
 
     @property
     def qps(self) -> float:
-        """What it admits in the long run."""
+        """The rate that it admits in the long run."""
         return self.tokens_per_fill * 1000 / self.fill_interval_ms
 
 
@@ -213,7 +214,7 @@ def token_bucket(limit_qps: float, burst: int) -> TokenBucket:
 
     Tokens and milliseconds are whole, so it is the shortest fill that comes close enough, or else the closest one.
 
-    Raises ValueError for what is no limit, and for a burst that is less than one fill.
+    Raises ValueError for a limit that isn't positive and finite, and for a burst of less than one fill.
     """
     if not (math.isfinite(limit_qps) and limit_qps > 0):
         raise ValueError(f"a limit of {limit_qps} qps: it must be positive")

@@ -1,9 +1,9 @@
-"""One line of a recording: an event of the closed loop, its topic and its moment.
+"""One line of a recording: an event of the limit loop, with its topic and its time.
 
     {"topic": "kubernetes.replicas", "value": {...the row...}}
 
-A task that was removed from the catalog, or an operator's word that was taken back whole, has no row: `"value": null`,
-with its `key` and `at`, when that was.
+A task that was removed from the catalog, or a control that was removed, has no row: `"value": null`, with its `key`
+and the time of the removal, `at`.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _MOMENT = TypeAdapter(Timestamp)
 RECORDED = (topics.TASKS, topics.LIMIT_CONTROLS, topics.GATEWAYS, topics.REPLICAS, topics.REPLICA_CHANGES)
 
 REMOVABLE = frozenset({topics.TASKS.name, topics.LIMIT_CONTROLS.name})
-"""Topics in which a key can be removed."""
+"""The topics whose keys can be removed."""
 
 
 class BadEvent(Exception):
-    """A line is no event. The message begins with the field that is wrong."""
+    """A line is not a valid event. The message begins with the wrong field."""
 
 
 @dataclass(frozen=True)
-class Event:
-    """What a topic said at a moment. row None: what it said of this key before holds no more."""
+class RecordedEvent:
+    """One message of a topic, and its time. row None: the key is removed."""
 
     topic: str
     at_ms: int
@@ -52,27 +52,27 @@ class Event:
 
     @property
     def is_catalog(self) -> bool:
-        """Whether it is of the task catalog."""
+        """Whether the event is of the task catalog."""
         return self.topic == topics.TASKS.name
 
     @property
     def place(self) -> tuple[int, int, int, str]:
-        """Its place in the order of events; equal for equal events only.
+        """The sort key of events; equal for equal events only.
 
-        Of two counts of one moment the more careful one holds: it comes last.
+        Of two counts at one moment the more conservative one comes last, and so prevails.
         """
-        careful, row = 0, self.row
+        conservative, row = 0, self.row
         if isinstance(row, ReplicasRow):
-            careful = -row.replicas_ready
+            conservative = -row.replicas_ready
         elif isinstance(row, GatewayRow):
-            careful = row.gateways_ready
+            conservative = row.gateways_ready
         elif isinstance(row, ReplicaChange):
-            careful = row.revision
+            conservative = row.revision
         text = self.key if row is None else row.model_dump_json()
-        return self.at_ms, _RANKS[self.topic], careful, text
+        return self.at_ms, _RANKS[self.topic], conservative, text
 
     def to_line(self) -> str:
-        """As a line of a recording, which `read_event` reads."""
+        """The line of a recording; `read_event` reads it."""
         if self.row is not None:
             return f'{{"topic":"{self.topic}","value":{self.row.model_dump_json()}}}'
         removed = {
@@ -93,10 +93,10 @@ _AT: dict[type[EventRow], Callable[[Any], datetime]] = {
 }
 
 
-def event_of(row: EventRow) -> Event:
-    """The event that a row tells of, at the moment that it says itself."""
+def event_of(row: EventRow) -> RecordedEvent:
+    """The event of a row, at the time that the row holds."""
     topic = next(name for name, model in _MODELS.items() if isinstance(row, model))
-    return Event(topic, to_epoch_ms(_AT[type(row)](row)), row.id, row)
+    return RecordedEvent(topic, to_epoch_ms(_AT[type(row)](row)), row.id, row)
 
 
 def read_row(topic: str, value: bytes) -> EventRow:
@@ -108,25 +108,25 @@ def read_row(topic: str, value: bytes) -> EventRow:
         raise BadEvent(f"{'.'.join(map(str, ('value', *wrong['loc'])))}: {wrong['msg']}") from error
 
 
-def read_event(line: bytes) -> Event:
-    """The event of a line. Raises BadEvent."""
+def read_event(line: bytes) -> RecordedEvent:
+    """Parse a line of a recording. Raises BadEvent."""
     try:
-        said = orjson.loads(line)
+        fields = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise BadEvent(f"the whole: not JSON: {error}") from error
-    if not isinstance(said, dict) or not said.keys() <= {"topic", "value", "key", "at"}:
-        raise BadEvent('the whole: write {"topic": NAME, "value": {...}}')
-    topic = said.get("topic")
+        raise BadEvent(f"whole line: not valid JSON: {error}") from error
+    if not isinstance(fields, dict) or not fields.keys() <= {"topic", "value", "key", "at"}:
+        raise BadEvent('whole line: must be {"topic": NAME, "value": {...}}')
+    topic = fields.get("topic")
     if topic not in _MODELS:
-        raise BadEvent(f"topic: {topic!r} is none of {', '.join(_MODELS)}")
-    if said.get("value") is not None:
-        return event_of(read_row(topic, orjson.dumps(said["value"])))
-    if topic not in REMOVABLE or "value" not in said:
+        raise BadEvent(f"topic: {topic!r} is not one of {', '.join(_MODELS)}")
+    if fields.get("value") is not None:
+        return event_of(read_row(topic, orjson.dumps(fields["value"])))
+    if topic not in REMOVABLE or "value" not in fields:
         raise BadEvent("value: missing")
-    if not isinstance(said.get("key"), str):
-        raise BadEvent("key: missing: department/task that holds no more")
+    if not isinstance(fields.get("key"), str):
+        raise BadEvent("key: missing: give the department/task that is removed")
     try:
-        at = _MOMENT.validate_python(said.get("at"))
+        at = _MOMENT.validate_python(fields.get("at"))
     except ValidationError as error:
         raise BadEvent(f"at: {error.errors(include_url=False)[0]['msg']}") from error
-    return Event(topic, to_epoch_ms(at), said["key"], None)
+    return RecordedEvent(topic, to_epoch_ms(at), fields["key"], None)

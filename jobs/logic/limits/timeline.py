@@ -1,14 +1,14 @@
-"""One task's limits beside what its gateway saw: rows in, one timeline out. Pure: nothing here reads a clock.
+"""The timeline of one task: its limits beside the traffic of its gateway. Pure: nothing here reads a clock.
 
-Every second of the task with what was offered and admitted, and the limit and the replicas that held when it began;
-between them what happened, each at its own moment; and after each limit in force how long it took from the readiness
-of a replica to the first request that shows it:
+A timeline has an entry for each second, with the requests offered and admitted, and the limit and the replicas in
+force at its start; one for each event, at its own time; and one for the lag of each limit in force, from the readiness
+of a replica to the first request that shows the limit:
 
-    a cut    the first second, begun after the limit was applied, with a request that was refused
+    a cut    the first second after the limit was applied with a rejected request
     a raise  the first such second that admitted more than the old limit
 
-A limit that is replaced before has not been seen: the load never reached it. Seconds are all that the service metrics
-know, so the moment of that request is its second's begin.
+A limit that is replaced before that was never shown: the load didn't reach it. Service metrics have a resolution of a
+second, so the time of that request is the start of its second.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from tidegate.schemas.rows.limits import LimitControl, Qps, RateLimitRow, Replic
 from tidegate.schemas.rows.service_metrics import Count, Ms, Row, ServiceMetricsRow
 from tidegate.schemas.timestamps import Timestamp, to_epoch_ms, to_text
 
-What = Literal["replicas", "control", "decided", "applied", "held", "failed"]
+EventType = Literal["replicas", "control", "decided", "applied", "held", "failed"]
 Direction = Literal["first", "cut", "raise", "same"]
 
 
 class Second(Row):
-    """One second of the task. `replicas` (settled) and `limit_qps` held when it began; null where unknown."""
+    """One second of the task. `replicas` (settled) and `limit_qps` are those at its start; null where unknown."""
 
     type: Literal["second"] = "second"
     at: Timestamp
@@ -42,10 +42,10 @@ class Second(Row):
     limit_qps: Qps | None
 
 
-class Happening(Row):
-    """What happened: replicas settled, a limit row, an operator's word."""
+class TimelineEvent(Row):
+    """One event: a settled change of the replicas, a limit row, or an operator's control."""
 
-    type: What
+    type: EventType
     at: Timestamp
     text: str
     revision: int | None = None
@@ -54,10 +54,11 @@ class Happening(Row):
 
 
 class Lag(Row):
-    """How long a limit took. `at`: when that was clear.
+    """The time that a limit took to take effect. `at`: when that was certain.
 
-    `ready_at` and `settled_at` are of the replica change that it follows; null where it follows none, as for an
-    override, or for the further steps of a raise. `shown_at` null: not seen.
+    `ready_at` and `settled_at` are those of the replica change behind the limit; null where there is none, as for an
+    override, or for the further steps of a raise. `shown_at`: the start of the second that shows the limit; null where
+    none does.
     """
 
     type: Literal["lag"] = "lag"
@@ -74,7 +75,7 @@ class Lag(Row):
     shown_at: Timestamp | None
 
 
-Entry = Second | Happening | Lag
+Entry = Second | TimelineEvent | Lag
 _ORDER = {
     name: place
     for place, name in enumerate(
@@ -84,10 +85,10 @@ _ORDER = {
 
 
 @dataclass
-class Record:
-    """The rows of one task, in whatever order they come; of a row that comes twice the last form.
+class TimelineRows:
+    """The rows of one task, in any order of arrival; of a row that arrives twice the last form.
 
-    whole_since: from when on no limit row is missing. Before, it isn't known which limit was a change's first.
+    whole_since: from when on no limit row is missing. Before it, which limit was a change's first is unknown.
     """
 
     whole_since: datetime
@@ -97,7 +98,7 @@ class Record:
     controls: dict[tuple[str, datetime], LimitControl] = field(default_factory=dict)
 
     def add(self, row: ServiceMetricsRow | ReplicaChange | RateLimitRow | LimitControl) -> None:
-        """Take a row."""
+        """Add a row."""
         if isinstance(row, ServiceMetricsRow):
             self.windows[row.id] = row
         elif isinstance(row, ReplicaChange):
@@ -108,57 +109,59 @@ class Record:
             self.controls[row.id, row.set_at] = row
 
     def forget_before(self, moment: datetime) -> None:
-        """Without the seconds before. What happened stays: there is little of it, and later limits follow it."""
+        """Remove the seconds before this time. The few events stay, since later limits follow them."""
         self.windows = {name: row for name, row in self.windows.items() if row.window_start >= moment}
 
 
-def timeline(record: Record, since: datetime, until: datetime, *, ended: bool) -> list[Entry]:
-    """All that is between the two moments, the second one excluded, in the order of time.
+def timeline(record: TimelineRows, since: datetime, until: datetime, *, ended: bool) -> list[Entry]:
+    """The entries from `since` until before `until`, in the order of time.
 
-    ended: nothing more will come, so what has not been seen by now is told.
+    ended: no row will follow, so the lag of a limit that no request has shown is included.
     """
     limits = _Limits(record.limits.values())
     entries: list[Entry] = [
         *_seconds(record, limits),
         *(_changed(change) for change in record.changes.values()),
         *(_limited(row) for row in record.limits.values()),
-        *_said(record.controls.values()),
+        *_controlled(record.controls.values()),
         *_lags(record, limits, since, until if ended else None),
     ]
     return sorted((entry for entry in entries if since <= entry.at < until), key=_place)
 
 
-class Follower:
-    """Tells each entry of a timeline that grows once."""
+class EntryFilter:
+    """Passes each entry of a growing timeline once."""
 
     def __init__(self) -> None:
-        self._told: set[tuple[str, datetime, int | None]] = set()
+        self._passed: set[tuple[str, datetime, int | None]] = set()
 
     def new(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Those that were not told before."""
-        found = [entry for entry in entries if _name(entry) not in self._told]
-        self._told |= {_name(entry) for entry in found}
-        return found
+        """The entries that have not passed before."""
+        new = [entry for entry in entries if _name(entry) not in self._passed]
+        self._passed |= {_name(entry) for entry in new}
+        return new
 
     def forget_before(self, moment: datetime) -> None:
-        """What happened before won't be given again."""
-        self._told = {name for name in self._told if name[1] >= moment}
+        """Forget the entries before this time, which the timeline no longer holds."""
+        self._passed = {name for name in self._passed if name[1] >= moment}
 
 
 @dataclass(frozen=True)
-class _InForce:
+class _AppliedLimit:
+    """A limit row, and since when its limit is in force."""
+
     applied_at: datetime
     row: RateLimitRow
 
 
 class _Limits:
-    """The limits that were in force, in order: each from its moment until the next one's."""
+    """The limits that were in force, in order: each until the next one is applied."""
 
     def __init__(self, rows: Iterable[RateLimitRow]) -> None:
-        # A held row says what is in force too, though it may have been applied before anything that we have read.
-        # An applied row of the same revision says more: it comes last.
+        # A held row holds the limit in force too, which may have been applied before the first row that is read.
+        # An applied row of the same revision is more precise: it comes last.
         found = {
-            row.revision: _InForce(row.applied_at, row)
+            row.revision: _AppliedLimit(row.applied_at, row)
             for row in sorted(rows, key=lambda row: row.state, reverse=True)
             if row.state in ("applied", "held") and row.applied_at is not None and row.limit_qps is not None
         }
@@ -170,7 +173,7 @@ class _Limits:
         return self.every[place - 1].row if place else None
 
 
-def _seconds(record: Record, limits: _Limits) -> Iterator[Second]:
+def _seconds(record: TimelineRows, limits: _Limits) -> Iterator[Second]:
     changes = sorted(record.changes.values(), key=lambda change: change.revision)
     settled = [change.settled_at for change in changes]
     for row in record.windows.values():
@@ -191,10 +194,10 @@ def _seconds(record: Record, limits: _Limits) -> Iterator[Second]:
         )
 
 
-def _changed(change: ReplicaChange) -> Happening:
+def _changed(change: ReplicaChange) -> TimelineEvent:
     before = "unknown" if change.replicas_before is None else str(change.replicas_before)
     held = (change.settled_at - change.first_seen_at).total_seconds()
-    return Happening(
+    return TimelineEvent(
         type="replicas",
         at=change.settled_at,
         text=f"ready replicas {before} -> {change.replicas_after} ({change.cause}), first seen {held:.1f} s before",
@@ -203,14 +206,14 @@ def _changed(change: ReplicaChange) -> Happening:
     )
 
 
-def _limited(row: RateLimitRow) -> Happening:
+def _limited(row: RateLimitRow) -> TimelineEvent:
     moment = row.applied_at if row.state == "applied" and row.applied_at else row.decided_at
     limit = (
         "no limit"
         if row.limit_qps is None
         else f"{row.limit_qps:g} qps, {row.limit_qps_per_gateway:g} a gateway, burst {row.burst}"
     )
-    return Happening(
+    return TimelineEvent(
         type=row.state,
         at=moment,
         text=f"{limit}, revision {row.revision}: {row.reason}",
@@ -220,21 +223,21 @@ def _limited(row: RateLimitRow) -> Happening:
     )
 
 
-def _said(controls: Iterable[LimitControl]) -> Iterator[Happening]:
+def _controlled(controls: Iterable[LimitControl]) -> Iterator[TimelineEvent]:
     ordered = sorted(controls, key=lambda control: (control.id, control.set_at))
     for number, control in enumerate(ordered):
-        whom = "all tasks: " if control.task is None else ""
+        scope = "all tasks: " if control.task is None else ""
         if control.paused:
-            word = "paused"
+            effect = "paused"
         elif control.override_qps is not None:
             end = "" if control.expires_at is None else f" until {to_text(control.expires_at)}"
-            word = f"override of {control.override_qps:g} qps{end}"
+            effect = f"override of {control.override_qps:g} qps{end}"
         else:
-            word = "back to the computed limit"
-        yield Happening(
+            effect = "back to the computed limit"
+        yield TimelineEvent(
             type="control",
             at=control.set_at,
-            text=f"{whom}{word}, by {control.by}: {control.reason}",
+            text=f"{scope}{effect}, by {control.by}: {control.reason}",
             limit_qps=control.override_qps,
         )
         after = ordered[number + 1] if number + 1 < len(ordered) else None
@@ -245,14 +248,14 @@ def _said(controls: Iterable[LimitControl]) -> Iterator[Happening]:
             and expires_at is not None
             and (replaced_at is None or replaced_at > expires_at)
         ):
-            yield Happening(
+            yield TimelineEvent(
                 type="control",
                 at=expires_at,
-                text=f"{whom}the override of {control.override_qps:g} qps by {control.by} has ended",
+                text=f"{scope}the override of {control.override_qps:g} qps by {control.by} has ended",
             )
 
 
-def _lags(record: Record, limits: _Limits, since: datetime, end: datetime | None) -> Iterator[Lag]:
+def _lags(record: TimelineRows, limits: _Limits, since: datetime, end: datetime | None) -> Iterator[Lag]:
     causes = _causes(record, limits)
     windows = sorted(record.windows.values(), key=lambda row: row.window_start)
     starts = [row.window_start for row in windows]
@@ -265,14 +268,14 @@ def _lags(record: Record, limits: _Limits, since: datetime, end: datetime | None
         direction = _direction(before, to_qps)
         first = bisect_right(starts, one.applied_at - timedelta(microseconds=1))
         shown_at = _shown(windows[first:], direction, before, replaced_at)
-        clear_at = shown_at or replaced_at or (None if end is None else end - timedelta(milliseconds=1))
+        certain_at = shown_at or replaced_at or (None if end is None else end - timedelta(milliseconds=1))
         if direction == "same":
-            clear_at = one.applied_at
-        if clear_at is None:
+            certain_at = one.applied_at
+        if certain_at is None:
             continue
         change = causes.get(row.revision)
         yield Lag(
-            at=max(clear_at, one.applied_at),
+            at=max(certain_at, one.applied_at),
             revision=row.revision,
             direction=direction,
             from_qps=before.limit_qps if before else None,
@@ -300,7 +303,7 @@ def _shown(
     before: RateLimitRow | None,
     replaced_at: datetime | None,
 ) -> datetime | None:
-    """The begin of the first of these seconds that shows the limit, while it was in force."""
+    """The start of the first of these seconds that shows the limit while it is in force."""
     old_qps = before.limit_qps if before else None
     for row in windows:
         if replaced_at is not None and row.window_start >= replaced_at:
@@ -315,8 +318,8 @@ def _shown(
     return None
 
 
-def _causes(record: Record, limits: _Limits) -> dict[int, ReplicaChange]:
-    """By revision, the change that a limit in force was the first to follow."""
+def _causes(record: TimelineRows, limits: _Limits) -> dict[int, ReplicaChange]:
+    """The change behind each limit in force that was the first to follow it, by revision."""
     found: dict[int, ReplicaChange] = {}
     followed: set[str] = set()
     for one in limits.every:
@@ -336,13 +339,13 @@ def _place(entry: Entry) -> tuple[int, int, int]:
 
 def _name(entry: Entry) -> tuple[str, datetime, int | None]:
     if isinstance(entry, Lag):
-        # When it is seen again, later, it has been seen already.
+        # `at` may grow while the lag is the same one.
         return entry.type, entry.applied_at, entry.revision
-    return entry.type, entry.at, entry.revision if isinstance(entry, Happening) else None
+    return entry.type, entry.at, entry.revision if isinstance(entry, TimelineEvent) else None
 
 
 def steps(lag: Lag) -> list[tuple[str, float | None]]:
-    """The steps of a lag in words, each with its seconds since the step before; None: it has not happened."""
+    """The names of a lag's steps, each with its seconds since the step before; None: the step was not seen."""
     shown = "first request over the old limit" if lag.direction == "raise" else "first refused request"
     moments = [
         ("settled", lag.settled_at),

@@ -25,7 +25,7 @@ from tidegate.adapters.limiting import controls as limit_controls
 from tidegate.adapters.limiting.controls import write
 from tidegate.adapters.limiting.timeline import TimelineReader, newest
 from tidegate.jobs.logic.limits.envoy_limits import TaskKey
-from tidegate.jobs.logic.limits.timeline import Entry, Follower, timeline
+from tidegate.jobs.logic.limits.timeline import Entry, EntryFilter, timeline
 from tidegate.schemas import topics
 from tidegate.schemas.rows.limits import GatewayRow, LimitControl, RateLimitRow, ReplicaChange
 from tidegate.schemas.rows.service_metrics import ServiceMetricsRow
@@ -238,13 +238,13 @@ def test_a_timeline_that_is_followed_misses_nothing(kafka: Kafka) -> None:
     reader = TimelineReader(kafka, CHAT)
     try:
         record = reader.since(at(-60))
-        coming, follower = reader.follow(record), Follower()
+        coming, unseen = reader.follow(record), EntryFilter()
         found: list[Entry] = []
         put(kafka, topics.RATE_LIMITS, [limit(40, 6, 16.1)])
         put(kafka, topics.SERVICE_METRICS_1S, [window(second, 60, 20) for second in (16, 17)])
 
         def came() -> bool:
-            found.extend(follower.new(timeline(record, at(-60), next(coming), ended=False)))
+            found.extend(unseen.new(timeline(record, at(-60), next(coming), ended=False)))
             return sum(entry.type == "lag" for entry in found) == 2
 
         until(came)

@@ -64,7 +64,7 @@ def test_a_controller_that_starts_in_silence_holds_and_says_so(kafka: Kafka, tmp
         world.change(4)
         controller = world.controller()
         until(lambda: [row.state for row in world.rows()] == ["held"], "the silence is told")
-        assert "has said nothing yet" in world.rows()[0].reason
+        assert "has sent no heartbeat yet" in world.rows()[0].reason
         world.alive()
         world.until_applied(40)
         assert controller.end() == 0
@@ -308,14 +308,14 @@ def test_explain_says_numbers_and_events_also_while_the_gateway_is_away(world: W
             "in force: 20 qps a gateway, burst 20, revision 2",
             "by change vision|chat|2",
             "cut from 40 to 20",
-            "last told: applied, revision 2",
-            "now: hold, the limit is what it should be",
+            "last published: applied, revision 2",
+            "now: hold, the limit is up to date",
         ):
             assert part in said.stdout, said.stdout
     world.routes.rename(world.routes.with_suffix(".gone"))
     said = world.run("--explain", "chat")
     assert said.returncode == 0, said.stderr
-    assert f"gateway {GATEWAY} can't be reached" in said.stdout
+    assert f"gateway {GATEWAY} is unreachable" in said.stdout
     assert "2 x 10 x 1 = 20 qps" in said.stdout
     unknown = world.run("--explain", "nobody")
     assert unknown.returncode == 1

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from tests.support.limit_events import CHAT, GATEWAY, START_MS, Play, change, control, task
-from tidegate.jobs.logic.limits.book import Timing
 from tidegate.jobs.logic.limits.envoy_limits import TaskKey
+from tidegate.jobs.logic.limits.inputs import Timing
 from tidegate.jobs.logic.limits.rate_limits import TokenBucket
 from tidegate.schemas.catalog import ClientLimits
 from tidegate.schemas.rows.limits import RateLimitRow
@@ -38,11 +38,11 @@ def test_a_change_that_came_while_no_controller_was_there_counts_in_whatever_ord
     play.rows = []
     if row_first:
         play.book.restore(row)
-    play.book.change(change(1, revision=2))
+    play.book.apply_change(change(1, revision=2))
     if not row_first:
         play.book.restore(row)
     play.hear(1000)
-    play.book.gateway(GATEWAY, 1, START_MS + 1000)
+    play.book.observe_gateway(GATEWAY, 1, START_MS + 1000)
     play.step(1000)
     assert play.limits() == [10]
     assert play.rows[-1].change_id == "vision|chat|2"
@@ -50,9 +50,9 @@ def test_a_change_that_came_while_no_controller_was_there_counts_in_whatever_ord
 
 def test_a_gateway_that_was_never_read_is_told_once_and_without_numbers() -> None:
     play = Play()
-    play.book.change(change(4))
+    play.book.apply_change(change(4))
     for at_ms in (0, 500, 1500, 5000):
-        play.rows += play.book.failed(GATEWAY, "403: no right", START_MS + at_ms)
+        play.rows += play.book.observe_failure(GATEWAY, "403: no right", START_MS + at_ms)
         play.rows += play.book.decide(START_MS + at_ms)
     (row,) = play.rows
     assert (row.state, row.revision, row.limit_qps, row.reason) == ("failed", 0, None, "403: no right")
@@ -63,23 +63,23 @@ def test_a_gateway_that_was_never_read_is_told_once_and_without_numbers() -> Non
 def test_reasons_that_take_turns_are_told_once_each() -> None:
     play = Play().ready()
     play.works = False
-    play.book.change(change(1, revision=2))
+    play.book.apply_change(change(1, revision=2))
     play.step(10)
     for at_ms in range(100, 5000, 100):
         reason = "refused" if at_ms % 200 else f"timed out after {0.9 + at_ms / 1e6} s"
-        play.rows += play.book.failed(GATEWAY, reason, START_MS + at_ms)
+        play.rows += play.book.observe_failure(GATEWAY, reason, START_MS + at_ms)
     assert play.states() == ["decided", "applied", "decided", "failed", "failed"]
 
 
 def test_a_start_at_a_gateway_that_is_away_forgets_nothing_of_the_last_limit() -> None:
     play = Play().ready(replicas=4)
     restarted(play, 1000)
-    play.rows += play.book.failed(GATEWAY, "away", START_MS + 1000)
+    play.rows += play.book.observe_failure(GATEWAY, "away", START_MS + 1000)
     failed = play.rows[-1]
     assert (failed.state, failed.revision, failed.limit_qps, failed.burst) == ("failed", 1, 40, 40)
     restarted(play, 2000, failed)
     play.hear(2000)
-    play.book.gateway(GATEWAY, 1, START_MS + 2000)
+    play.book.observe_gateway(GATEWAY, 1, START_MS + 2000)
     writes = play.writes
     play.step(2000)
     assert play.limits() == [40]
@@ -91,11 +91,11 @@ def test_a_gateway_that_cant_be_read_for_long_is_told_though_nothing_is_under_wa
     play = Play(timing=TIMING).ready()
     for at_ms in range(1_000, 200_000, 1_000):
         play.hear(at_ms)
-        play.rows += play.book.failed(GATEWAY, "503", START_MS + at_ms)
+        play.rows += play.book.observe_failure(GATEWAY, "503", START_MS + at_ms)
         play.rows += play.book.decide(START_MS + at_ms)
     held = [row for row in play.rows if row.state == "held"]
     assert len(held) == 1
-    assert "can't be reached since" in held[0].reason
+    assert "has been unreachable since" in held[0].reason
     assert held[0].reason.endswith(": 503")
     assert held[0].limit_qps == 40
     assert play.limits() == [40]
@@ -103,7 +103,7 @@ def test_a_gateway_that_cant_be_read_for_long_is_told_though_nothing_is_under_wa
 
 def test_a_gateway_that_is_away_for_a_moment_is_not_worth_a_row_for_each_task() -> None:
     play = Play(timing=TIMING).ready()
-    play.rows += play.book.failed(GATEWAY, "503", START_MS + 1000)
+    play.rows += play.book.observe_failure(GATEWAY, "503", START_MS + 1000)
     play.hear(2000)
     play.step(2000)
     assert play.states() == ["decided", "applied"]
@@ -114,11 +114,11 @@ def test_the_end_of_a_hold_is_told_by_the_row_of_what_is_in_force() -> None:
     applied = play.rows[-1]
     play.step(100_000)
     assert play.states()[-1] == "held"
-    assert play.book.no_longer_held() == []
+    assert play.book.ended_holds(START_MS + 100_000) == []
     play.hear(101_000)
     play.step(101_000)
-    assert play.book.no_longer_held() == [applied]
-    assert play.book.no_longer_held() == []
+    assert play.book.ended_holds(START_MS + 101_000) == [applied]
+    assert play.book.ended_holds(START_MS + 101_000) == []
 
 
 def test_a_hold_that_ends_after_a_restart_is_told_too_and_told_again_only_when_due() -> None:
@@ -127,14 +127,14 @@ def test_a_hold_that_ends_after_a_restart_is_told_too_and_told_again_only_when_d
     held = current(play)
     assert held.state == "held"
     restarted(play, 110_000)
-    play.book.hear(CHAT, START_MS)  # what the topic still holds of the source
-    play.book.change(change(4))
-    play.book.gateway(GATEWAY, 1, START_MS + 110_000)
+    play.book.observe_heartbeat(CHAT, START_MS)  # what the topic still holds of the source
+    play.book.apply_change(change(4))
+    play.book.observe_gateway(GATEWAY, 1, START_MS + 110_000)
     play.step(110_000)
     assert play.states() == [], "the same silence was told 10 s ago"
     play.hear(120_000)
     play.step(120_000)
-    (row,) = play.book.no_longer_held()
+    (row,) = play.book.ended_holds(START_MS + 120_000)
     assert (row.state, row.revision, row.limit_qps) == ("applied", 1, 40)
     assert row.applied_at == held.applied_at
     assert row.applied_at is not None
@@ -144,7 +144,7 @@ def test_a_hold_that_ends_after_a_restart_is_told_too_and_told_again_only_when_d
 def test_a_restart_in_silence_says_nothing_before_it_knows_what_holds() -> None:
     play = Play(timing=TIMING).ready()
     restarted(play, 200_000)
-    play.book.hear(CHAT, START_MS)
+    play.book.observe_heartbeat(CHAT, START_MS)
     play.rows += play.book.decide(START_MS + 200_000)
     assert play.rows == []
     play.step(200_000)
@@ -154,13 +154,13 @@ def test_a_restart_in_silence_says_nothing_before_it_knows_what_holds() -> None:
 def test_a_pause_holds_back_what_is_under_way_too() -> None:
     play = Play().ready()
     play.works = False
-    play.book.change(change(1, revision=2))
+    play.book.apply_change(change(1, revision=2))
     play.step(10)
-    assert len(play.book.wanted(GATEWAY)) == 1
-    play.book.control(control(paused=True))
+    assert len(play.book.wanted_limits(GATEWAY)) == 1
+    play.book.apply_control(control(paused=True))
     play.step(20)
-    assert play.book.wanted(GATEWAY) == []
-    play.book.control(control(paused=False))
+    assert play.book.wanted_limits(GATEWAY) == []
+    play.book.apply_control(control(paused=False))
     play.works = True
     play.step(30)
     assert play.limits() == [40, 10]
@@ -168,12 +168,12 @@ def test_a_pause_holds_back_what_is_under_way_too() -> None:
 
 def test_a_word_that_is_taken_back_whole_holds_no_longer() -> None:
     play = Play().ready()
-    play.book.control(control(paused=True))
-    play.book.change(change(1, revision=2))
+    play.book.apply_control(control(paused=True))
+    play.book.apply_change(change(1, revision=2))
     play.step(10)
     assert play.limits() == [40]
-    play.book.no_control(str(CHAT))
-    play.book.no_control("never/said")
+    play.book.remove_control(str(CHAT))
+    play.book.remove_control("never/said")
     play.step(20)
     assert play.limits() == [40, 10]
 
@@ -181,20 +181,20 @@ def test_a_word_that_is_taken_back_whole_holds_no_longer() -> None:
 def test_a_push_under_way_follows_the_catalogs_route_and_clients() -> None:
     play = Play().ready()
     play.works = False
-    play.book.change(change(2, revision=2))
+    play.book.apply_change(change(2, revision=2))
     play.step(10)
-    play.book.use_catalog([task(route="chat-2")])
+    play.book.apply_catalog([task(route="chat-2")])
     play.step(20)
-    (wanted,) = play.book.wanted(GATEWAY)
+    (wanted,) = play.book.wanted_limits(GATEWAY)
     assert (wanted.route, wanted.revision, wanted.bucket.qps) == ("chat-2", 3, 20)
-    play.book.use_catalog([task(route="chat-2", clients=ClientLimits(limit_qps=5.0))])
+    play.book.apply_catalog([task(route="chat-2", clients=ClientLimits(limit_qps=5.0))])
     play.step(30)
-    (wanted,) = play.book.wanted(GATEWAY)
+    (wanted,) = play.book.wanted_limits(GATEWAY)
     assert wanted.client is not None
     assert wanted.revision == 4
     for at_ms in (40, 50, 60):
         play.step(at_ms)
-    assert play.book.wanted(GATEWAY) == [wanted], "and then rests"
+    assert play.book.wanted_limits(GATEWAY) == [wanted], "and then rests"
 
 
 def test_a_cut_over_somebody_elses_edit_tells_of_it() -> None:
@@ -203,7 +203,7 @@ def test_a_cut_over_somebody_elses_edit_tells_of_it() -> None:
     assert limit is not None
     play.held[GATEWAY][CHAT] = replace(limit, bucket=TokenBucket(999, 999, 1000))
     play.look(100)
-    play.book.change(change(1, revision=2))
+    play.book.apply_change(change(1, revision=2))
     play.step(200)
     assert play.limits() == [40, 10]
     assert play.rows[-1].reason.startswith("cut from 40 to 10 a gateway; drift: somebody had changed")
@@ -213,12 +213,12 @@ def test_after_a_restart_a_newer_limit_at_the_target_counts_and_not_an_older_row
     """A deposed leader's last row came after the new leader's, and compaction kept that one."""
     play = Play(timing=TIMING).ready(replicas=4)
     old = current(play)
-    play.book.change(change(2, revision=2))
+    play.book.apply_change(change(2, revision=2))
     play.step(100)
     assert play.limits() == [40, 20]
     restarted(play, 200_000, old)  # in silence: nothing may rise
-    play.book.change(change(4, revision=1))
-    play.book.gateway(GATEWAY, 1, START_MS)
+    play.book.apply_change(change(4, revision=1))
+    play.book.observe_gateway(GATEWAY, 1, START_MS)
     play.step(200_000)
     assert "applied" not in play.states()
     limit = play.in_force()
@@ -231,10 +231,10 @@ def test_what_this_controller_said_itself_is_not_restored_over_what_it_has_read(
     limit = play.in_force()
     assert limit is not None
     play.works = False
-    play.book.change(change(1, revision=2))
+    play.book.apply_change(change(1, revision=2))
     play.step(10)
     play.held[GATEWAY][CHAT] = replace(limit, revision=2)  # another controller's, of the same revision
-    play.rows += play.book.refused(CHAT, 2, "another limit of revision 2", 2, START_MS + 20)
+    play.rows += play.book.observe_rejection(CHAT, 2, "another limit of revision 2", 2, START_MS + 20)
     play.book.restore(current(play))  # its own failed row comes back from the topic
     play.works = True
     for at_ms in (30, 40, 50):
@@ -245,12 +245,12 @@ def test_what_this_controller_said_itself_is_not_restored_over_what_it_has_read(
 
 def test_explaining_tells_the_last_row_and_a_gateway_that_is_away() -> None:
     play = Play().ready()
-    assert any("last told: applied, revision 1" in line for line in play.book.explain(CHAT, START_MS))
-    play.book.failed(GATEWAY, "503: overloaded", START_MS + 10)
+    assert any("last published: applied, revision 1" in line for line in play.book.explain(CHAT, START_MS))
+    play.book.observe_failure(GATEWAY, "503: overloaded", START_MS + 10)
     lines = play.book.explain(CHAT, START_MS + 10)
-    assert f"  gateway {GATEWAY} can't be reached: 503: overloaded" in lines
+    assert f"  gateway {GATEWAY} is unreachable: 503: overloaded" in lines
     play.look(20)
-    assert not any("can't be reached" in line for line in play.book.explain(CHAT, START_MS + 20))
+    assert not any("is unreachable" in line for line in play.book.explain(CHAT, START_MS + 20))
 
 
 def test_a_gateway_that_is_away_says_nothing_of_another_ones_tasks() -> None:
@@ -258,7 +258,16 @@ def test_a_gateway_that_is_away_says_nothing_of_another_ones_tasks() -> None:
     play = Play(task(), task(name="ocr", route="ocr", gateway="other")).ready()
     play.works = False
     for key in (CHAT, other):
-        play.book.change(change(1, revision=2, key=key))
+        play.book.apply_change(change(1, revision=2, key=key))
     play.step(10)
-    (row,) = play.book.failed("other", "503", START_MS + 20)
+    (row,) = play.book.observe_failure("other", "503", START_MS + 20)
     assert row.task == "ocr"
+
+
+def test_a_rejection_of_a_task_that_has_left_the_catalog_is_ignored() -> None:
+    play = Play().ready()
+    play.works = False
+    play.book.apply_change(change(1, revision=2))
+    play.step(10)
+    play.book.apply_catalog([])
+    assert play.book.observe_rejection(CHAT, 2, "503", None, START_MS + 20) == []

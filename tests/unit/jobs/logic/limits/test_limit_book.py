@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.limit_events import CHAT, GATEWAY, START_MS, Play, change, control, task
-from tidegate.jobs.logic.limits.book import LimitBook, Timing
+from tidegate.jobs.logic.limits.book import LimitBook
 from tidegate.jobs.logic.limits.envoy_limits import TaskKey
+from tidegate.jobs.logic.limits.inputs import Timing
 from tidegate.jobs.logic.limits.rate_limits import Pace, TokenBucket
 from tidegate.schemas.catalog import ClientLimits
 from tidegate.schemas.rows.limits import RateLimitRow
@@ -36,27 +37,27 @@ def test_the_first_limit_is_capacity_over_gateways() -> None:
 
 def test_nothing_is_decided_before_the_target_has_been_read() -> None:
     play = Play()
-    play.book.change(change(4))
-    play.book.gateway(GATEWAY, 1, START_MS)
+    play.book.apply_change(change(4))
+    play.book.observe_gateway(GATEWAY, 1, START_MS)
     assert play.book.decide(START_MS) == []
-    assert play.book.unread() == {GATEWAY}
-    assert play.book.wanted(GATEWAY) == []
+    assert play.book.unread_gateways() == {GATEWAY}
+    assert play.book.wanted_limits(GATEWAY) == []
 
 
 def test_nothing_is_decided_without_replicas_or_gateways() -> None:
     play = Play()
-    play.book.change(change(4))
+    play.book.apply_change(change(4))
     assert play.step(0).rows == []
     play = Play()
-    play.book.gateway(GATEWAY, 1, START_MS)
+    play.book.observe_gateway(GATEWAY, 1, START_MS)
     assert play.step(0).rows == []
 
 
 def test_a_cut_goes_out_at_once_and_a_raise_in_steps() -> None:
     play = Play().ready(replicas=4)
-    play.book.change(change(1, revision=2))
+    play.book.apply_change(change(1, revision=2))
     play.step(100)
-    play.book.change(change(8, revision=3))
+    play.book.apply_change(change(8, revision=3))
     for at_ms in range(200, 60_000, 100):
         play.hear(at_ms)
         play.step(at_ms)
@@ -68,31 +69,31 @@ def test_a_cut_goes_out_at_once_and_a_raise_in_steps() -> None:
 
 def test_an_older_change_says_nothing() -> None:
     play = Play().ready(replicas=4)
-    play.book.change(change(2, revision=3))
+    play.book.apply_change(change(2, revision=3))
     play.step(10)
-    play.book.change(change(9, revision=2))
+    play.book.apply_change(change(9, revision=2))
     play.step(20_000)
     assert play.limits() == [40, 20]
 
 
 def test_zero_replicas_of_a_live_source_is_the_floor() -> None:
     play = Play(task(floor_qps=2.0)).ready(replicas=4)
-    play.book.change(change(0, revision=2))
+    play.book.apply_change(change(0, revision=2))
     play.step(10)
     assert play.limits() == [40, 2]
 
 
 def test_more_gateways_cut_each_ones_share_at_once() -> None:
     play = Play().ready(replicas=4, gateways=1)
-    play.book.gateway(GATEWAY, 2, START_MS + 10)
+    play.book.observe_gateway(GATEWAY, 2, START_MS + 10)
     play.step(10)
     assert play.limits() == [40, 20]
 
 
 def test_no_ready_gateway_holds_and_is_told() -> None:
     play = Play().ready()
-    play.book.gateway(GATEWAY, 0, START_MS + 10)
-    play.book.change(change(1, revision=2))
+    play.book.observe_gateway(GATEWAY, 0, START_MS + 10)
+    play.book.apply_change(change(1, revision=2))
     play.step(10)
     assert play.limits() == [40]
     assert play.rows[-1].state == "held"
@@ -109,7 +110,7 @@ def test_a_silent_source_holds_and_the_alarm_comes_again() -> None:
         from_epoch_ms(START_MS + at) for at in (91_000, 391_000, 691_000)
     ]
     assert all(row.limit_qps_per_gateway == 40 and row.applied_at for row in held)
-    assert "is silent since" in held[0].reason
+    assert "has been silent since" in held[0].reason
 
 
 def test_a_source_that_never_spoke_is_told_too() -> None:
@@ -118,39 +119,39 @@ def test_a_source_that_never_spoke_is_told_too() -> None:
         play.step(at_ms)
     assert play.states() == ["held"]
     assert play.rows[0].limit_qps is None
-    assert "has said nothing yet" in play.rows[0].reason
+    assert "has sent no heartbeat yet" in play.rows[0].reason
 
 
 def test_in_silence_nothing_rises_and_the_catalog_can_still_cut() -> None:
     play = Play(pace=Pace(max_raise=1.5)).ready(replicas=2)
-    play.book.change(change(4, revision=2))
+    play.book.apply_change(change(4, revision=2))
     play.step(10_000)
     assert play.limits() == [20, 30]
     play.step(100_000)
     assert play.limits() == [20, 30]
-    play.book.use_catalog([task(qps_per_replica=5.0)])
+    play.book.apply_catalog([task(qps_per_replica=5.0)])
     play.step(100_010)
     assert play.limits() == [20, 30, 20]
 
 
 def test_a_pause_stops_every_push_until_it_is_over() -> None:
     play = Play().ready(replicas=4)
-    play.book.control(control(paused=True))
-    play.book.change(change(1, revision=2))
+    play.book.apply_control(control(paused=True))
+    play.book.apply_change(change(1, revision=2))
     play.step(10)
     assert play.limits() == [40]
     assert play.rows[-1].state == "held"
     assert "paused by ann" in play.rows[-1].reason
-    play.book.control(control(paused=False))
+    play.book.apply_control(control(paused=False))
     play.step(20)
     assert play.limits() == [40, 10]
 
 
 def test_a_pause_of_all_holds_each_task() -> None:
     play = Play(task(), task(name="ocr", route="ocr")).ready()
-    play.book.control(control("*", paused=True))
+    play.book.apply_control(control("*", paused=True))
     for key in (CHAT, OTHER):
-        play.book.change(change(1, revision=2, key=key))
+        play.book.apply_change(change(1, revision=2, key=key))
     play.step(10)
     assert play.limits() == play.limits(OTHER) == [40]
 
@@ -158,7 +159,7 @@ def test_a_pause_of_all_holds_each_task() -> None:
 def test_an_override_holds_at_once_and_ends_by_itself() -> None:
     play = Play().ready(replicas=4, gateways=2)
     until = from_epoch_ms(START_MS + 30_000)
-    play.book.control(control(override_qps=100.0, expires_at=until))
+    play.book.apply_control(control(override_qps=100.0, expires_at=until))
     play.step(10)
     assert play.limits() == [20, 50]
     assert play.book.next_due_ms(START_MS + 20) == START_MS + 30_000
@@ -171,23 +172,23 @@ def test_an_override_holds_at_once_and_ends_by_itself() -> None:
 def test_an_override_stays_between_floor_and_ceiling() -> None:
     play = Play(task(floor_qps=5.0, ceiling_qps=60.0)).ready()
     until = from_epoch_ms(START_MS + 30_000)
-    play.book.control(control(override_qps=0.5, expires_at=until))
+    play.book.apply_control(control(override_qps=0.5, expires_at=until))
     play.step(10)
-    play.book.control(control(override_qps=500.0, expires_at=until))
+    play.book.apply_control(control(override_qps=500.0, expires_at=until))
     play.step(20)
     assert play.limits() == [40, 5, 60]
 
 
 def test_a_catalog_change_takes_effect_at_once() -> None:
     play = Play().ready(replicas=4)
-    play.book.use_catalog([task(qps_per_replica=2.0)])
+    play.book.apply_catalog([task(qps_per_replica=2.0)])
     play.step(10)
     assert play.limits() == [40, 8]
 
 
 def test_a_task_that_leaves_the_catalog_keeps_its_limit() -> None:
     play = Play().ready()
-    play.book.use_catalog([])
+    play.book.apply_catalog([])
     play.step(10)
     assert play.in_force() is not None
     assert play.limits() == [40]
@@ -195,13 +196,13 @@ def test_a_task_that_leaves_the_catalog_keeps_its_limit() -> None:
 
 def test_a_changed_route_or_client_limit_is_pushed_with_the_same_limit() -> None:
     play = Play().ready()
-    play.book.use_catalog([task(clients=ClientLimits(limit_qps=5.0, named={"batch": 20.0}))])
+    play.book.apply_catalog([task(clients=ClientLimits(limit_qps=5.0, named={"batch": 20.0}))])
     play.step(10)
     limit = play.in_force()
     assert limit is not None
     assert limit.client is not None
     assert (limit.client.qps, limit.clients["batch"].qps) == (5, 20)
-    play.book.use_catalog([task(route="chat-2")])
+    play.book.apply_catalog([task(route="chat-2")])
     play.step(20)
     limit = play.in_force()
     assert limit is not None
@@ -230,10 +231,10 @@ def test_somebody_elses_change_is_put_right_and_told() -> None:
 def test_what_cannot_be_written_is_told_once_and_stays_under_way() -> None:
     play = Play().ready()
     play.works = False
-    play.book.change(change(1, revision=2))
+    play.book.apply_change(change(1, revision=2))
     play.step(10)
     for at_ms in (100, 200, 300):
-        play.rows += play.book.failed(GATEWAY, "503", START_MS + at_ms)
+        play.rows += play.book.observe_failure(GATEWAY, "503", START_MS + at_ms)
         play.rows += play.book.decide(START_MS + at_ms)
     assert play.states() == ["decided", "applied", "decided", "failed"]
     play.works = True
@@ -244,15 +245,15 @@ def test_what_cannot_be_written_is_told_once_and_stays_under_way() -> None:
 def test_a_raise_under_way_gives_way_to_a_cut_and_to_nothing_else() -> None:
     play = Play().ready(replicas=2)
     play.works = False
-    play.book.change(change(4, revision=2))
+    play.book.apply_change(change(4, revision=2))
     play.step(10_000)
-    play.book.change(change(8, revision=3))
+    play.book.apply_change(change(8, revision=3))
     play.step(30_000)
-    assert [limit.bucket.qps for limit in play.book.wanted(GATEWAY)] == [40]
-    play.book.change(change(3, revision=4))
+    assert [limit.bucket.qps for limit in play.book.wanted_limits(GATEWAY)] == [40]
+    play.book.apply_change(change(3, revision=4))
     play.step(30_010)
-    assert [limit.bucket.qps for limit in play.book.wanted(GATEWAY)] == [30]
-    play.book.change(change(1, revision=5))
+    assert [limit.bucket.qps for limit in play.book.wanted_limits(GATEWAY)] == [30]
+    play.book.apply_change(change(1, revision=5))
     play.step(30_020)
     play.works = True
     play.carry_out(30_030)
@@ -262,10 +263,10 @@ def test_a_raise_under_way_gives_way_to_a_cut_and_to_nothing_else() -> None:
 def test_cuts_come_before_raises() -> None:
     play = Play(task(), task(name="ocr", route="ocr"), timing=Timing(raises_together_ms=1)).ready(replicas=4)
     play.works = False
-    play.book.change(change(8, revision=2, key=CHAT))
-    play.book.change(change(1, revision=2, key=OTHER))
+    play.book.apply_change(change(8, revision=2, key=CHAT))
+    play.book.apply_change(change(1, revision=2, key=OTHER))
     play.step(20_000)
-    assert [limit.key for limit in play.book.wanted(GATEWAY)] == [OTHER, CHAT]
+    assert [limit.key for limit in play.book.wanted_limits(GATEWAY)] == [OTHER, CHAT]
 
 
 def test_the_raises_of_a_gateway_go_together_and_cuts_dont_wait_for_them() -> None:
@@ -275,10 +276,10 @@ def test_the_raises_of_a_gateway_go_together_and_cuts_dont_wait_for_them() -> No
     before = play.writes
     for index, key in enumerate(keys[:5]):
         play.hear(20_000 + index * 500)
-        play.book.change(change(8, revision=2, key=key))
+        play.book.apply_change(change(8, revision=2, key=key))
         play.step(20_000 + index * 500)
     assert play.writes == before + 1
-    play.book.change(change(1, revision=2, key=keys[5]))
+    play.book.apply_change(change(1, revision=2, key=keys[5]))
     play.step(22_500)
     assert (play.writes, play.limits(keys[5])) == (before + 2, [40, 10])
     assert play.book.next_due_ms(START_MS + 22_600) == START_MS + 25_000
@@ -290,12 +291,12 @@ def test_the_raises_of_a_gateway_go_together_and_cuts_dont_wait_for_them() -> No
 def test_a_newer_revision_at_the_target_is_read_before_anything_else_is_decided() -> None:
     play = Play().ready()
     play.works = False
-    play.book.change(change(1, revision=2))
+    play.book.apply_change(change(1, revision=2))
     play.step(10)
     limit = play.in_force()
     assert limit is not None
     play.held[GATEWAY][CHAT] = replace(limit, revision=9)
-    rows = play.book.refused(CHAT, 2, "the file has revision 9", 9, START_MS + 20)
+    rows = play.book.observe_rejection(CHAT, 2, "the file has revision 9", 9, START_MS + 20)
     assert [row.state for row in rows] == ["failed"]
     assert play.book.decide(START_MS + 30) == []
     play.works = True
@@ -311,9 +312,9 @@ def restarted(play: Play, at_ms: int, rows: list[RateLimitRow] | None = None) ->
     book = play.new_book(at_ms)
     for row in play.rows if rows is None else rows:
         book.restore(row)
-    book.change(change(4))
-    book.hear(CHAT, START_MS + at_ms)
-    book.gateway(GATEWAY, 1, START_MS + at_ms)
+    book.apply_change(change(4))
+    book.observe_heartbeat(CHAT, START_MS + at_ms)
+    book.observe_gateway(GATEWAY, 1, START_MS + at_ms)
     return book
 
 
@@ -330,7 +331,7 @@ def test_after_a_restart_what_is_in_force_stays_untouched() -> None:
 def test_a_push_that_was_decided_and_not_made_is_made_once_after_the_restart() -> None:
     play = Play().ready(replicas=2)
     play.works = False
-    play.book.change(change(4, revision=2))
+    play.book.apply_change(change(4, revision=2))
     play.step(20_000)
     play.works = True
     play.book = restarted(play, 21_000)
@@ -345,9 +346,9 @@ def test_a_push_that_was_decided_and_not_made_is_made_once_after_the_restart() -
 def test_a_push_that_was_made_and_not_told_is_told_after_the_restart() -> None:
     play = Play().ready(replicas=2)
     play.works = False
-    play.book.change(change(4, revision=2))
+    play.book.apply_change(change(4, revision=2))
     play.step(20_000)
-    (limit,) = play.book.wanted(GATEWAY)
+    (limit,) = play.book.wanted_limits(GATEWAY)
     play.held[GATEWAY][CHAT] = limit
     writes = play.writes
     play.works = True
@@ -365,7 +366,7 @@ def test_without_its_topic_a_controller_takes_over_what_the_target_holds() -> No
     play.step(1_000)
     play.step(60_000)
     assert play.writes == writes
-    play.book.change(change(1, revision=2))
+    play.book.apply_change(change(1, revision=2))
     play.step(60_010)
     limit = play.in_force()
     assert limit is not None
@@ -375,24 +376,24 @@ def test_without_its_topic_a_controller_takes_over_what_the_target_holds() -> No
 def test_a_stale_raise_that_a_crash_left_behind_is_not_made_when_the_replicas_have_gone() -> None:
     play = Play().ready(replicas=2)
     play.works = False
-    play.book.change(change(4, revision=2))
+    play.book.apply_change(change(4, revision=2))
     play.step(20_000)
     play.works = True
     play.book = restarted(play, 21_000)
-    play.book.change(change(1, revision=3))
+    play.book.apply_change(change(1, revision=3))
     play.step(21_000)
     assert play.limits() == [20, 10]
 
 
 def test_explaining_says_numbers_events_and_what_comes_next() -> None:
     play = Play(task(headroom=0.5)).ready(replicas=4, gateways=2)
-    play.book.control(control(paused=True))
+    play.book.apply_control(control(paused=True))
     text = "\n".join(play.book.explain(CHAT, START_MS + 1_500))
     for part in (
         "4 x 10 x 0.5 = 20 qps, / 2 gateways = 10 a gateway",
-        "by change vision|chat|1; the source spoke 1.5 s ago",
+        "by change vision|chat|1; last heartbeat 1.5 s ago",
         "in force: 10 qps a gateway, burst 10, revision 1",
-        "now: hold, this task paused by ann: a load test",
+        "now: hold, this task is paused by ann: a load test",
     ):
         assert part in text
 
@@ -426,17 +427,17 @@ def test_the_laws_of_limits_hold_whatever_happens(events: list[tuple[str, int, i
         if kind == "replicas":
             revision += 1
             replicas = number
-            play.book.change(change(number, revision=revision))
+            play.book.apply_change(change(number, revision=revision))
         elif kind == "gateways":
             gateways = number or 1
-            play.book.gateway(GATEWAY, gateways, START_MS + at_ms)
+            play.book.observe_gateway(GATEWAY, gateways, START_MS + at_ms)
         elif kind == "catalog":
             catalog = task(floor_qps=3.0, ceiling_qps=90.0, qps_per_replica=number + 0.5)
-            play.book.use_catalog([catalog])
+            play.book.apply_catalog([catalog])
         elif kind == "silence":
             speaks = number > 6
         elif kind == "pause":
-            play.book.control(control(paused=number > 8))
+            play.book.apply_control(control(paused=number > 8))
         elif kind == "fail":
             play.works = number > 6
         elif before is not None and number > 6:
@@ -451,7 +452,7 @@ def test_the_laws_of_limits_hold_whatever_happens(events: list[tuple[str, int, i
             ]
             assert all("cut" not in row.reason for row in rows), "silence never lowers"
     play.works = True
-    play.book.control(control(paused=False))
+    play.book.apply_control(control(paused=False))
     for _ in range(40):
         at_ms += 11_000
         play.hear(at_ms)
@@ -486,12 +487,12 @@ def test_events_of_one_moment_give_the_same_limits_in_any_order_and_batching(
     for arrangement, size in ((range(6), 6), (order, batch)):
         play = Play().ready(replicas=4, gateways=2)
         events = [
-            lambda p: p.book.change(change(3, revision=2)),
-            lambda p: p.book.change(change(2, revision=3)),
-            lambda p: p.book.change(change(1, revision=4)),
-            lambda p: p.book.gateway(GATEWAY, 4, START_MS + 60_000),
-            lambda p: p.book.hear(CHAT, START_MS + 60_000),
-            lambda p: p.book.control(control(paused=False)),
+            lambda p: p.book.apply_change(change(3, revision=2)),
+            lambda p: p.book.apply_change(change(2, revision=3)),
+            lambda p: p.book.apply_change(change(1, revision=4)),
+            lambda p: p.book.observe_gateway(GATEWAY, 4, START_MS + 60_000),
+            lambda p: p.book.observe_heartbeat(CHAT, START_MS + 60_000),
+            lambda p: p.book.apply_control(control(paused=False)),
         ]
         for start in range(0, 6, size):
             for index in list(arrangement)[start : start + size]:

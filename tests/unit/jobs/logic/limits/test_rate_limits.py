@@ -12,7 +12,7 @@ from tidegate.jobs.logic.limits.rate_limits import (
     SHORTEST_FILL_MS,
     Capacity,
     Hold,
-    InForce,
+    LimitInForce,
     Pace,
     Push,
     burst_of,
@@ -24,13 +24,13 @@ PACE = Pace()
 CAPACITY = Capacity(qps_per_replica=10)
 
 
-def pushed(push: Push, now_ms: int) -> InForce:
-    return InForce(push.replicas, push.gateways, push.limit_qps_per_gateway, push.burst, now_ms)
+def pushed(push: Push, now_ms: int) -> LimitInForce:
+    return LimitInForce(push.replicas, push.gateways, push.limit_qps_per_gateway, push.burst, now_ms)
 
 
-def holding(limit_qps: float, at_ms: int) -> InForce:
+def holding(limit_qps: float, at_ms: int) -> LimitInForce:
     """One replica's limit on one gateway, with a burst of a second."""
-    return InForce(1, 1, limit_qps, burst_of(1, limit_qps), at_ms)
+    return LimitInForce(1, 1, limit_qps, burst_of(1, limit_qps), at_ms)
 
 
 def pushes(
@@ -40,7 +40,7 @@ def pushes(
 
     events: (second, replicas, gateways) from then on.
     """
-    in_force: InForce | None = None
+    in_force: LimitInForce | None = None
     found = []
     for half in range(int(until * 2) + 1):
         now_ms = half * 500
@@ -91,7 +91,7 @@ def test_a_small_raise_is_not_worth_a_push_and_a_small_cut_is() -> None:
 
 def test_a_waiting_raise_says_when_to_look_again() -> None:
     decision = decide(CAPACITY, PACE, holding(10, 3_000), replicas=2, gateways=1, now_ms=4_000)
-    assert decision == Hold("a raise to 20 waits: one push in 10 s", 13_000)
+    assert decision == Hold("a raise to 20 waits: at most one push in 10 s", 13_000)
 
 
 @pytest.mark.parametrize("wrong", [0.0, -1.0, math.nan, math.inf])
@@ -121,7 +121,7 @@ capacities = st.builds(
 )
 paces = st.builds(Pace, st.floats(1.01, 10), st.integers(0, 60_000), st.floats(0, 0.5))
 in_forces = st.builds(
-    InForce,
+    LimitInForce,
     st.integers(0, 500),
     st.integers(1, 50),
     rates,
@@ -135,7 +135,7 @@ moments = st.integers(0, 1_000_000)
 
 @given(capacities, paces, st.none() | in_forces, counts, gateway_counts, moments)
 def test_all_gateways_together_never_admit_more_than_the_limit(
-    capacity: Capacity, pace: Pace, in_force: InForce | None, replicas: int, gateways: int, now_ms: int
+    capacity: Capacity, pace: Pace, in_force: LimitInForce | None, replicas: int, gateways: int, now_ms: int
 ) -> None:
     decision = decide(capacity, pace, in_force, replicas=replicas, gateways=gateways, now_ms=now_ms)
     assume(isinstance(decision, Push))
@@ -148,7 +148,7 @@ def test_all_gateways_together_never_admit_more_than_the_limit(
 
 @given(capacities, paces, in_forces, counts, gateway_counts, moments)
 def test_a_raise_keeps_its_pace_and_a_cut_is_never_held(
-    capacity: Capacity, pace: Pace, in_force: InForce, replicas: int, gateways: int, now_ms: int
+    capacity: Capacity, pace: Pace, in_force: LimitInForce, replicas: int, gateways: int, now_ms: int
 ) -> None:
     decision = decide(capacity, pace, in_force, replicas=replicas, gateways=gateways, now_ms=now_ms)
     current, target = in_force.limit_qps_per_gateway, capacity.limit_qps(replicas) / gateways
@@ -166,7 +166,7 @@ def test_a_raise_keeps_its_pace_and_a_cut_is_never_held(
 
 @given(capacities, paces, st.none() | in_forces, st.none() | gateway_counts, moments)
 def test_what_is_not_known_changes_nothing(
-    capacity: Capacity, pace: Pace, in_force: InForce | None, gateways: int | None, now_ms: int
+    capacity: Capacity, pace: Pace, in_force: LimitInForce | None, gateways: int | None, now_ms: int
 ) -> None:
     assert isinstance(decide(capacity, pace, in_force, replicas=None, gateways=gateways, now_ms=now_ms), Hold)
     assert isinstance(decide(capacity, pace, in_force, replicas=3, gateways=None, now_ms=now_ms), Hold)
@@ -180,7 +180,7 @@ def test_more_replicas_never_mean_a_lower_limit(capacity: Capacity, one: int, ot
 
 @given(capacities, paces, st.none() | in_forces, counts, gateway_counts)
 def test_in_time_the_limit_is_reached_but_for_the_deadband(
-    capacity: Capacity, pace: Pace, in_force: InForce | None, replicas: int, gateways: int
+    capacity: Capacity, pace: Pace, in_force: LimitInForce | None, replicas: int, gateways: int
 ) -> None:
     target = capacity.limit_qps(replicas) / gateways
     now_ms = in_force.pushed_ms if in_force else 0
@@ -233,4 +233,4 @@ def test_another_burst_is_pushed_though_the_limit_stays() -> None:
 
 def test_no_limit_is_taken_for_one() -> None:
     with pytest.raises(ValueError, match="limit_qps_per_gateway"):
-        InForce(1, 1, 0.0, 1, 0)
+        LimitInForce(1, 1, 0.0, 1, 0)

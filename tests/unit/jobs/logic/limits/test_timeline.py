@@ -13,11 +13,11 @@ from tests.contract.test_row_contracts import service_row
 from tests.support.limit_events import START_MS, control
 from tidegate.jobs.logic.limits.timeline import (
     Entry,
-    Follower,
-    Happening,
+    EntryFilter,
     Lag,
-    Record,
     Second,
+    TimelineEvent,
+    TimelineRows,
     steps,
     timeline,
 )
@@ -83,8 +83,8 @@ def limit(
     return RateLimitRow(**values | fields)
 
 
-def record(*rows: Any, whole_since: float = -3600) -> Record:
-    found = Record(at(whole_since))
+def record(*rows: Any, whole_since: float = -3600) -> TimelineRows:
+    found = TimelineRows(at(whole_since))
     for row in rows:
         found.add(row)
     return found
@@ -225,7 +225,7 @@ def test_an_operators_words_and_an_overrides_end_have_lines_of_their_own() -> No
         control(override_qps=60.0, expires_at=at(20), set_at=at(9)),
         control("*", paused=True, set_at=at(8)),
     ]
-    found = [entry for entry in entries(*words) if isinstance(entry, Happening)]
+    found = [entry for entry in entries(*words) if isinstance(entry, TimelineEvent)]
     assert [(entry.text, (entry.at - at(0)).total_seconds()) for entry in found] == [
         ("paused, by ann: a load test", 5),
         ("back to the computed limit, by ann: a load test", 6),
@@ -252,7 +252,9 @@ def test_held_and_failed_rows_are_told_with_their_reason() -> None:
             reason="no data",
         ),
     ]
-    found = [(entry.type, entry.text) for entry in entries(*rows, until=400) if isinstance(entry, Happening)]
+    found = [
+        (entry.type, entry.text) for entry in entries(*rows, until=400) if isinstance(entry, TimelineEvent)
+    ]
     assert found == [
         ("held", "40 qps, 20 a gateway, burst 5, revision 4: the source is silent"),
         ("failed", "20 qps, 10 a gateway, burst 5, revision 5: 503 from the API"),
@@ -263,17 +265,17 @@ def test_held_and_failed_rows_are_told_with_their_reason() -> None:
 
 def test_a_timeline_that_goes_on_tells_each_entry_once_and_no_lag_too_early() -> None:
     loads = [window(second, 60, 40) for second in range(13, 20)]
-    follower, known = Follower(), record(*CUT)
-    first = follower.new(timeline(known, at(0), at(13), ended=False))
+    unseen, known = EntryFilter(), record(*CUT)
+    first = unseen.new(timeline(known, at(0), at(13), ended=False))
     assert [entry.type for entry in first] == ["replicas", "decided", "applied"]
     for load in loads:
         known.add(load)
-    second = follower.new(timeline(known, at(0), at(20), ended=False))
+    second = unseen.new(timeline(known, at(0), at(20), ended=False))
     assert [entry.type for entry in second] == ["second", "lag", *["second"] * 6]
     known.forget_before(at(16))
-    assert follower.new(timeline(known, at(0), at(20), ended=False)) == []
-    follower.forget_before(at(16))
-    assert follower.new(timeline(known, at(16), at(20), ended=False)) == []
+    assert unseen.new(timeline(known, at(0), at(20), ended=False)) == []
+    unseen.forget_before(at(16))
+    assert unseen.new(timeline(known, at(16), at(20), ended=False)) == []
 
 
 @given(st.permutations([*CUT, *(window(second, 60, 40) for second in range(10, 16))]))

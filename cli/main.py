@@ -32,6 +32,7 @@ from tidegate.cli.queries.report import report
 from tidegate.cli.queries.ui import ui
 from tidegate.cli.queries.windows import windows
 from tidegate.cli.reference.schemas import schemas
+from tidegate.cli.reference.settings import settings
 from tidegate.cli.signals.alerts import alerts
 from tidegate.cli.signals.autoscale import autoscale
 from tidegate.cli.signals.profile import profile
@@ -50,11 +51,11 @@ def _common(
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="TOML file; default tidegate.toml, where it exists")
     ] = None,
-    settings: Annotated[
+    assignments: Annotated[
         list[str] | None, typer.Option("--set", "-s", metavar="GROUP.NAME=VALUE", help="override one setting")
     ] = None,
 ) -> None:
-    context.obj = app_context.Options(config=config, assignments=tuple(settings or ()))
+    context.obj = app_context.Options(config=config, assignments=tuple(assignments or ()))
 
 
 app.add_typer(alerts, name="alerts")
@@ -79,6 +80,7 @@ app.command()(report)
 app.command()(retention)
 app.command()(run)
 app.command()(schemas)
+app.command()(settings)
 app.command()(ship)
 app.command()(status)
 app.command()(submit)

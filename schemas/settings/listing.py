@@ -245,7 +245,7 @@ def _allowed(schema: Mapping[str, Any]) -> str:
         return {"path": "path", "password": "secret"}.get(schema.get("format", ""), "text")
     if kind == "boolean":
         return "`true` or `false`"
-    return kind + _range(schema)
+    return f"{kind}{_range(schema)}"
 
 
 def _plural(schema: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +46,12 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tidegate {metadata.version('tidegate')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _common(
     context: typer.Context,
@@ -54,6 +61,10 @@ def _common(
     assignments: Annotated[
         list[str] | None, typer.Option("--set", "-s", metavar="GROUP.NAME=VALUE", help="override one setting")
     ] = None,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="print the version, and exit"),
+    ] = False,
 ) -> None:
     context.obj = app_context.Options(config=config, assignments=tuple(assignments or ()))
 

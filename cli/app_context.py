@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from tidegate.schemas.settings import Settings, SettingsError, load
+from tidegate.schemas.settings import Layer, Settings, SettingsError, load, load_layers
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
@@ -40,14 +40,20 @@ class Options:
 
         Raises SettingsError.
         """
+        return load(self.config, self._set(overrides))
+
+    def load_layers(self) -> tuple[Settings, tuple[Layer, ...]]:
+        """The settings, and the layers that they come from. Raises SettingsError."""
+        return load_layers(self.config, self._set())
+
+    def _set(self, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
         merged: dict[str, Any] = {}
         for assignment in self.assignments:
             name, equals, value = assignment.partition("=")
             if not equals:
                 raise SettingsError(f"--set {assignment}: write GROUP.NAME=VALUE")
             merged[name] = _value(value)
-        merged |= {name: value for name, value in (overrides or {}).items() if value is not None}
-        return load(self.config, merged)
+        return merged | {name: value for name, value in (overrides or {}).items() if value is not None}
 
 
 def _value(text: str) -> Any:

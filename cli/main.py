@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,7 @@ from tidegate.cli.queries.report import report
 from tidegate.cli.queries.ui import ui
 from tidegate.cli.queries.windows import windows
 from tidegate.cli.reference.schemas import schemas
+from tidegate.cli.reference.settings import settings
 from tidegate.cli.signals.alerts import alerts
 from tidegate.cli.signals.autoscale import autoscale
 from tidegate.cli.signals.profile import profile
@@ -44,17 +46,27 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tidegate {metadata.version('tidegate')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _common(
     context: typer.Context,
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="TOML file; default tidegate.toml, where it exists")
     ] = None,
-    settings: Annotated[
+    assignments: Annotated[
         list[str] | None, typer.Option("--set", "-s", metavar="GROUP.NAME=VALUE", help="override one setting")
     ] = None,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="print the version, and exit"),
+    ] = False,
 ) -> None:
-    context.obj = app_context.Options(config=config, assignments=tuple(settings or ()))
+    context.obj = app_context.Options(config=config, assignments=tuple(assignments or ()))
 
 
 app.add_typer(alerts, name="alerts")
@@ -79,6 +91,7 @@ app.command()(report)
 app.command()(retention)
 app.command()(run)
 app.command()(schemas)
+app.command()(settings)
 app.command()(ship)
 app.command()(status)
 app.command()(submit)

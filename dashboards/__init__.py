@@ -1,1 +1,1 @@
-"""Grafana dashboards of tidegate's rows: what makes them, and what checks them."""
+"""Grafana dashboards of tidegate's rows, as Python that makes their JSON."""

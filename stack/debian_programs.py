@@ -39,15 +39,13 @@ class _Program:
 _PROMETHEUS = _Program("prometheus", "prometheus", "TIDEGATE_PROMETHEUS")
 _PROMTOOL = _Program("promtool", "prometheus", "TIDEGATE_PROMTOOL")
 _ALERTMANAGER = _Program("prometheus-alertmanager", "prometheus-alertmanager", "TIDEGATE_ALERTMANAGER")
-_NODE_EXPORTER = _Program("prometheus-node-exporter", "prometheus-node-exporter", "TIDEGATE_NODE_EXPORTER")
 
 
 _CHROMIUM = _Program("chromium", "chromium-driver", "TIDEGATE_CHROMIUM", whole=True)
 _CHROMEDRIVER = _Program("chromedriver", "chromium-driver", "TIDEGATE_CHROMEDRIVER", whole=True)
 
 VARIABLES = tuple(
-    program.variable
-    for program in (_PROMETHEUS, _PROMTOOL, _ALERTMANAGER, _NODE_EXPORTER, _CHROMIUM, _CHROMEDRIVER)
+    program.variable for program in (_PROMETHEUS, _PROMTOOL, _ALERTMANAGER, _CHROMIUM, _CHROMEDRIVER)
 )
 """Each names a program's file, where it isn't on the PATH."""
 
@@ -71,11 +69,6 @@ def alertmanager_templates() -> Path | None:
     """What has to be `templates` in the folder in which Alertmanager is started; None where nothing has."""
     templates = _cache() / _ALERTMANAGER.package / _SHARE.decode().lstrip("/")
     return templates if alertmanager().is_relative_to(_cache()) else None
-
-
-def node_exporter() -> Path:
-    """The node exporter's program. Raises PartMissing where it can't be had."""
-    return _program(_NODE_EXPORTER)
 
 
 def browser() -> tuple[Path, Path]:

@@ -112,10 +112,9 @@ class AlertmanagerServer(_HttpServer):
 
     name = ALERTMANAGER
 
-    def __init__(self, webhook_url: str | None = None, resolve_timeout_seconds: float = 300) -> None:
+    def __init__(self, webhook_url: str | None = None) -> None:
         """webhook_url: who is notified; None: nobody."""
         self._webhook_url = webhook_url
-        self._resolve_timeout_seconds = resolve_timeout_seconds
 
     def prepare(self, place: Place) -> Launch:
         """Write its configuration."""
@@ -130,7 +129,7 @@ class AlertmanagerServer(_HttpServer):
         config.write_text(
             json.dumps(
                 {
-                    "global": {"resolve_timeout": f"{round(self._resolve_timeout_seconds)}s"},
+                    "global": {"resolve_timeout": "300s"},
                     "route": {
                         "receiver": "webhook",
                         "group_by": ["alertname", "department", "task"],
@@ -154,16 +153,6 @@ class AlertmanagerServer(_HttpServer):
             ),
             place.folder,
         )
-
-
-def add_prometheus(stack: LocalStack, scraping: Scraping, name: str = PROMETHEUS) -> None:
-    """Let this stack know a Prometheus; `stack.up([name])` starts it."""
-    stack.add(PrometheusServer(scraping, name))
-
-
-def add_alertmanager(stack: LocalStack, webhook_url: str | None = None) -> None:
-    """Let this stack know an Alertmanager; `stack.up([ALERTMANAGER])` starts it."""
-    stack.add(AlertmanagerServer(webhook_url))
 
 
 def url(stack: LocalStack, name: str) -> str:

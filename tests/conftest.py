@@ -44,7 +44,16 @@ CONTAINERS_VARIABLE = "TIDEGATE_TEST_CONTAINERS"
 GRAFANA_VARIABLE = "TIDEGATE_GRAFANA_URL"
 GRAFANA_TOKEN_VARIABLE = "TIDEGATE_GRAFANA_TOKEN"  # noqa: S105 - a variable's name
 
-_KEPT = {CONTAINERS_VARIABLE, GRAFANA_VARIABLE, GRAFANA_TOKEN_VARIABLE, *debian_programs.VARIABLES}
+WHEEL_VARIABLE = "TIDEGATE_TEST_WHEEL"
+"""Names the wheel to test, such as the one of a release; else test_wheel.py builds one of the tree."""
+
+_KEPT = {
+    CONTAINERS_VARIABLE,
+    GRAFANA_VARIABLE,
+    GRAFANA_TOKEN_VARIABLE,
+    WHEEL_VARIABLE,
+    *debian_programs.VARIABLES,
+}
 for _name in [name for name in os.environ if name.startswith("TIDEGATE_") and name not in _KEPT]:
     del os.environ[_name]  # the tests' servers are their own, whatever this shell is set to use
 

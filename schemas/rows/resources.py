@@ -1,10 +1,10 @@
-"""What replicas use: Prometheus' samples as they come, and the windows that are made of them."""
+"""What replicas use, in windows, and what is known of each task."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from tidegate.schemas.index_hints import IndexAs
 from tidegate.schemas.rows.service_metrics import Count, Ms, Ratio, Row
@@ -14,17 +14,6 @@ ResourceSpan = Literal["10s", "1m"]
 ResourceLevel = Literal["task", "replica"]
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class PrometheusSample(Row):
-    """One sample as the Prometheus Kafka adapter writes it (topic `prometheus.metrics`)."""
-
-    model_config = ConfigDict(extra="allow")
-
-    timestamp: str = Field(description="ISO 8601, UTC; whole seconds or fractions")
-    value: str = Field(description="a number as text; may be NaN, +Inf or -Inf")
-    name: str
-    labels: Annotated[dict[str, str], IndexAs("stored")]
 
 
 class ResourceMetricsRow(Row):

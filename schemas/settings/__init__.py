@@ -1,7 +1,8 @@
 """All settings, grouped by what they govern.
 
 Defaults < the running local stack < `tidegate.toml` < environment `TIDEGATE_GROUP__NAME` < command line.
-Loaded and validated whole, once, at the start: every error is told at once.
+Loaded and validated whole, once, at the start: all errors are reported at once. Every field has a description:
+`tidegate settings` prints it, and docs/settings.md is made from it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -63,21 +65,29 @@ class _Group(BaseModel):
 class Kafka(_Group):
     """How to reach Kafka, and how topics are made there."""
 
-    bootstrap_servers: str = Field("127.0.0.1:9092", min_length=1, description="host:port, comma-separated")
+    bootstrap_servers: str = Field(
+        "127.0.0.1:9092", min_length=1, description="host:port of one or more brokers, comma-separated"
+    )
     topic_prefix: str = Field(
-        "", pattern=r"^[A-Za-z0-9._-]{0,100}$", description="put before every topic's name"
+        "", pattern=r"^[A-Za-z0-9._-]{0,100}$", description="prefix of every topic's name"
     )
     create_topics: bool = Field(True, description="create missing topics at start")
-    partitions: int = Field(3, ge=1, le=10_000, description="of topics that we create")
-    replication_factor: int = Field(1, ge=1, le=10, description="of topics that we create")
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    sasl_username: str | None = None
-    sasl_password: SecretStr | None = Field(
-        None, description="from the environment or sasl_password_file only"
+    partitions: int = Field(3, ge=1, le=10_000, description="partitions of a topic that tidegate creates")
+    replication_factor: int = Field(1, ge=1, le=10, description="replicas of a topic that tidegate creates")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="transport and authentication, as Kafka's own security.protocol"
     )
-    sasl_password_file: Path | None = None
-    ssl_ca_file: Path | None = Field(None, description="PEM of the brokers' certificate authority")
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="SASL mechanism; used with SASL_PLAINTEXT and SASL_SSL"
+    )
+    sasl_username: str | None = Field(
+        None, description="SASL user; required with SASL_PLAINTEXT and SASL_SSL"
+    )
+    sasl_password: SecretStr | None = Field(
+        None, description="SASL password; from the environment or sasl_password_file only"
+    )
+    sasl_password_file: Path | None = Field(None, description="file that holds the SASL password")
+    ssl_ca_file: Path | None = Field(None, description="PEM file of the brokers' certificate authority")
 
     @model_validator(mode="after")
     def _sasl_is_whole(self) -> Kafka:
@@ -136,30 +146,37 @@ class Kafka(_Group):
 class Elasticsearch(_Group):
     """How to reach Elasticsearch, and how its indices are named."""
 
-    url: str = Field("http://127.0.0.1:9200", pattern=r"^https?://[^\s]+$")
-    username: str | None = None
-    password: SecretStr | None = Field(None, description="from the environment or password_file only")
-    password_file: Path | None = None
-    ca_file: Path | None = None
-    index_prefix: str = Field("", pattern=r"^[a-z0-9._-]{0,100}$", description="put before every index' name")
-    shards: Shards = Field(1, description="of each index")
-    topic_shards: dict[str, Shards] = Field(
-        default_factory=dict, description="by topic, instead of shards, such as more for gateway.access-logs"
+    url: str = Field(
+        "http://127.0.0.1:9200", pattern=r"^https?://[^\s]+$", description="address of the server"
     )
-    replicas: int = Field(0, ge=0, le=10, description="further copies of each shard")
+    username: str | None = Field(None, description="user of HTTP basic authentication; default: none")
+    password: SecretStr | None = Field(
+        None, description="the user's password; from the environment or password_file only"
+    )
+    password_file: Path | None = Field(None, description="file that holds the user's password")
+    ca_file: Path | None = Field(None, description="PEM file of the server's certificate authority")
+    index_prefix: str = Field(
+        "", pattern=r"^[a-z0-9._-]{0,100}$", description="prefix of every index' and template's name"
+    )
+    shards: Shards = Field(1, description="primary shards of each index")
+    topic_shards: dict[str, Shards] = Field(
+        default_factory=dict, description="primary shards by topic, instead of shards"
+    )
+    replicas: int = Field(0, ge=0, le=10, description="replicas of each shard")
     refresh_seconds: Seconds | None = Field(
-        None, description="how often new documents become visible; default: the server's own, about a second"
+        None, description="interval at which new documents become searchable; default: the server's, 1 s"
     )
     best_compression: tuple[str, ...] = Field(
         (ACCESS_LOGS.name, INFERENCE_LOGS.name, LATE.name),
-        description="topics whose indices are a quarter to a third smaller, and slower to fetch many documents from",
+        description="topics whose indices use the codec best_compression: a quarter to a third smaller, slower to read",
     )
     sorted_indices: bool = Field(
         True,
-        description="rows lie on disk by level, task, replica and time, logs by task, newest first; for new indices",
+        description="index sorting of new indices: rows by level, task, replica and time, logs by task, newest first",
     )
     keep_days: dict[str, Annotated[int, Field(ge=1, le=36_500)]] = Field(
-        default_factory=dict, description="by topic, instead of the default: days that are kept beside today"
+        default_factory=dict,
+        description="retention by topic, in days beside today, instead of the topic's default",
     )
 
     @field_validator("topic_shards", "best_compression")
@@ -184,26 +201,40 @@ class Flink(_Group):
     """Where jobs run, and how they recover."""
 
     rest_address: str = Field(
-        "127.0.0.1:8081", pattern=r"^[^\s:]+:\d+$", description="JobManager, for submit"
+        "127.0.0.1:8081",
+        pattern=r"^[^\s:]+:\d+$",
+        description="host:port of the JobManager's REST API, for submit and keep",
     )
-    parallelism: int = Field(1, ge=1, le=1024)
-    checkpoint_dir: Path | None = Field(None, description="default: flink/checkpoints in the state folder")
-    checkpoint_interval_seconds: Seconds = 10
-    restart_initial_backoff_seconds: Seconds = 1
-    restart_max_backoff_seconds: Seconds = 60
+    parallelism: int = Field(1, ge=1, le=1024, description="parallelism of a job")
+    checkpoint_dir: Path | None = Field(
+        None, description="folder of checkpoints; default: flink/checkpoints in stack.state_dir"
+    )
+    checkpoint_interval_seconds: Seconds = Field(10, description="interval between checkpoints")
+    restart_initial_backoff_seconds: Seconds = Field(
+        1, description="delay before the first restart of a failed job; doubles with each further one"
+    )
+    restart_max_backoff_seconds: Seconds = Field(60, description="longest delay before a restart")
     options: dict[str, str] = Field(
-        default_factory=dict, description="any other Flink option, such as 'table.exec.mini-batch.size'"
+        default_factory=dict,
+        description="any other Flink option by its own name, such as table.exec.mini-batch.size",
     )
 
 
 class AccessLog(_Group):
     """Identity: how a line of the gateway's log becomes department, task, version and replica."""
 
-    service_prefix: str = Field("service-", description="cut from the service's name to get the task")
-    departments: dict[str, str] = Field(
-        default_factory=dict, description="namespace to department; others are their own department"
+    service_prefix: str = Field(
+        "service-", description="prefix that is cut from the service's name to get the task"
     )
-    max_tasks_per_department: int = Field(5000, ge=1, description="further tasks fold into __overflow__")
+    departments: dict[str, str] = Field(
+        default_factory=dict,
+        description="department by namespace; any other namespace is a department itself",
+    )
+    max_tasks_per_department: int = Field(
+        5000,
+        ge=1,
+        description="tasks of a department that have rows of their own; further ones fold into __overflow__",
+    )
 
     @field_validator("departments")
     @classmethod
@@ -220,33 +251,58 @@ class ServiceMetrics(_Group):
     """The job service-metrics: time and targets."""
 
     watermark_delay_seconds: float = Field(
-        2, ge=0, le=3600, description="how long a second waits for its lines"
+        2, ge=0, le=3600, description="delay of the watermark: how long a window waits for its lines"
     )
-    idle_partition_seconds: Seconds = Field(5, description="after that a silent partition holds nobody up")
+    idle_partition_seconds: Seconds = Field(
+        5, description="a partition without lines for so long no longer holds the watermark back"
+    )
     max_ahead_seconds: Seconds = Field(
-        60, description="a line that claims to end this long after Kafka got it is a dead letter"
+        60, description="a line whose event time is further ahead of its Kafka timestamp is a dead letter"
     )
-    apdex_target_ms: int = Field(500, ge=1, le=3_600_000)
-    consumer_group: str = Field("tidegate-service-metrics", min_length=1)
+    apdex_target_ms: int = Field(
+        500,
+        ge=1,
+        le=3_600_000,
+        description="target latency of the Apdex; up to four times of it is tolerated",
+    )
+    consumer_group: str = Field(
+        "tidegate-service-metrics", min_length=1, description="Kafka consumer group of the job"
+    )
 
 
 class Shipper(_Group):
     """`tidegate ship`: files to Kafka."""
 
-    files: tuple[str, ...] = Field((), description="glob patterns of the files to follow")
+    files: tuple[str, ...] = Field((), description="glob patterns of the log files to follow")
     state_dir: Path | None = Field(
-        None, description="where offsets are kept; default: ship in the state folder"
+        None, description="folder of the offsets; default: ship in stack.state_dir"
     )
-    max_line_bytes: int = Field(1_048_576, ge=1024, le=67_108_864)
-    compression: Literal["none", "lz4", "zstd", "snappy", "gzip"] = "lz4"
-    linger_ms: int = Field(50, ge=0, le=10_000)
-    batch_bytes: int = Field(1_000_000, ge=1024)
-    buffer_mib: int = Field(64, ge=4, le=2048, description="lines in memory that Kafka hasn't taken yet")
-    poll_ms: int = Field(100, ge=1, le=60_000, description="how often a file's end is looked at")
+    max_line_bytes: int = Field(
+        1_048_576,
+        ge=1024,
+        le=67_108_864,
+        description="longest line that is sent; a longer one is a dead letter",
+    )
+    compression: Literal["none", "lz4", "zstd", "snappy", "gzip"] = Field(
+        "lz4", description="compression of the producer's batches"
+    )
+    linger_ms: int = Field(50, ge=0, le=10_000, description="how long a batch waits for further lines")
+    batch_bytes: int = Field(1_000_000, ge=1024, description="size at which a batch is sent at once")
+    buffer_mib: int = Field(
+        64,
+        ge=4,
+        le=2048,
+        description="lines in memory that Kafka has not acknowledged yet; then reading waits",
+    )
+    poll_ms: int = Field(
+        100, ge=1, le=60_000, description="interval at which a file is checked for new lines"
+    )
     rotated_wait_seconds: Seconds = Field(
-        5, description="a rotated file that hasn't grown for so long is at its end"
+        5, description="a rotated file that has not grown for so long is complete"
     )
-    flush_seconds: Seconds = Field(10, description="how long Kafka may take for the last lines at the end")
+    flush_seconds: Seconds = Field(
+        10, description="at the end: how long Kafka may take to acknowledge the last lines"
+    )
 
 
 _PLACE = re.compile(r"\{([a-z_]*)\}")
@@ -257,13 +313,14 @@ class ServiceLogs(_Group):
     """`tidegate ship --services`: the logs of the services to Kafka. How it is sent is as of `shipper`."""
 
     files: tuple[str, ...] = Field(
-        (), description=f"glob patterns; what {{{'}, {'.join(LOG_PLACES)}}} match says whose log it is"
+        (),
+        description=f"glob patterns of the log files; {{{'}, {'.join(LOG_PLACES)}}} in them give the log's task",
     )
     state_dir: Path | None = Field(
-        None, description="where offsets are kept; default: ship-services in the state folder"
+        None, description="folder of the offsets; default: ship-services in stack.state_dir"
     )
     record_wait_seconds: Seconds = Field(
-        1, description="a last record is complete when nothing has come for so long"
+        1, description="a file's last record is complete when the file has not grown for so long"
     )
 
     @field_validator("files")
@@ -287,61 +344,71 @@ class Lookup(_Group):
     trace_url: str | None = Field(
         None,
         pattern=r"^https?://[^\s]*\{trace_id\}[^\s]*$",
-        description="a trace's page in Jaeger, Tempo or SkyWalking, with {trace_id} in it",
+        description="URL of a trace's page in Jaeger, Tempo or SkyWalking, with {trace_id} in it",
     )
 
 
 class Ui(_Group):
-    """`tidegate ui`: a page to look at, without Grafana. It only reads, and asks nobody who they are."""
+    """`tidegate ui`: a page to look at, without Grafana. It only reads, and authenticates nobody."""
 
     host: str = Field(
-        "127.0.0.1", description="for others than this machine, put a proxy that knows them before it"
+        "127.0.0.1", description="address to listen on; beyond loopback, put an authenticating proxy in front"
     )
-    port: int = Field(8090, ge=0, le=65535, description="0: any free one")
+    port: int = Field(8090, ge=0, le=65535, description="port to listen on; 0: any free one")
     source: Literal["auto", "elasticsearch", "kafka"] = Field(
-        "auto", description="auto: Elasticsearch where it answers and has rows of a second, else Kafka"
+        "auto",
+        description="where rows are read; auto: Elasticsearch if it answers and has rows of 1 s, else Kafka",
     )
     allowed_hosts: tuple[str, ...] = Field(
-        ("127.0.0.1", "localhost"), description="names under which browsers may ask; * for any"
+        ("127.0.0.1", "localhost"), description="Host headers that are accepted; * for any"
     )
     kafka_minutes: int = Field(
-        15, ge=1, le=1440, description="how far back seconds are read from Kafka at the start"
+        15, ge=1, le=1440, description="source kafka: how far back rows of 1 s are read at the start"
     )
-    kafka_mib: int = Field(256, ge=16, le=65_536, description="windows from Kafka in memory, as JSON")
+    kafka_mib: int = Field(256, ge=16, le=65_536, description="source kafka: memory for rows, as JSON")
 
 
 class Indexer(_Group):
     """`tidegate index`: topics to Elasticsearch."""
 
-    consumer_group: str = Field("tidegate-indexer", min_length=1)
-    bulk_documents: int = Field(2000, ge=1, le=100_000)
-    bulk_bytes: int = Field(8_388_608, ge=1024)
-    flush_ms: int = Field(500, ge=10, le=60_000)
-    max_backoff_seconds: Seconds = 30
-    request_timeout_seconds: Seconds = 30
+    consumer_group: str = Field(
+        "tidegate-indexer", min_length=1, description="Kafka consumer group of the indexer"
+    )
+    bulk_documents: int = Field(2000, ge=1, le=100_000, description="most documents of a bulk request")
+    bulk_bytes: int = Field(8_388_608, ge=1024, description="size at which a bulk request is sent at once")
+    flush_ms: int = Field(500, ge=10, le=60_000, description="longest wait before a bulk request is sent")
+    max_backoff_seconds: Seconds = Field(
+        30, description="longest delay between attempts while Elasticsearch is down or overloaded"
+    )
+    request_timeout_seconds: Seconds = Field(30, description="timeout of a request to Elasticsearch")
 
 
 class Stack(_Group):
     """The local servers of `tidegate up`. A port of 0 means any free one."""
 
-    state_dir: Path = Path(".tidegate")
-    kafka_port: Port = 0
-    elasticsearch_port: Port = 0
-    flink_rest_port: Port = 0
-    envoy_port: Port = 0
-    envoy_admin_port: Port = 0
-    kafka_heap_mib: int = Field(512, ge=256)
-    elasticsearch_heap_mib: int = Field(512, ge=256)
+    state_dir: Path = Field(
+        Path(".tidegate"),
+        description="state folder: data and logs of the local servers, offsets, checkpoints",
+    )
+    kafka_port: Port = Field(0, description="port of Kafka")
+    elasticsearch_port: Port = Field(0, description="port of Elasticsearch")
+    flink_rest_port: Port = Field(0, description="port of Flink's REST API and web UI")
+    envoy_port: Port = Field(0, description="port of Envoy's listener")
+    envoy_admin_port: Port = Field(0, description="port of Envoy's admin interface")
+    kafka_heap_mib: int = Field(512, ge=256, description="Java heap of Kafka")
+    elasticsearch_heap_mib: int = Field(512, ge=256, description="Java heap of Elasticsearch")
     elasticsearch_user: str | None = Field(
         None,
-        description="who runs it when root starts it; default: elasticsearch if that user exists, else nobody",
+        description="user of Elasticsearch when root starts it; default: elasticsearch if it exists, else nobody",
     )
-    jobmanager_memory_mib: int = Field(1024, ge=768, description="total process memory")
-    taskmanager_memory_mib: int = Field(2048, ge=1024, description="total process memory")
-    taskmanager_slots: int = Field(6, ge=1, description="one for each job of parallelism 1")
-    envoy_flush_ms: int = Field(200, ge=10, le=60_000, description="how often Envoy writes its access log")
+    jobmanager_memory_mib: int = Field(1024, ge=768, description="total process memory of the JobManager")
+    taskmanager_memory_mib: int = Field(2048, ge=1024, description="total process memory of the TaskManager")
+    taskmanager_slots: int = Field(6, ge=1, description="task slots; a job of parallelism 1 takes one")
+    envoy_flush_ms: int = Field(
+        200, ge=10, le=60_000, description="interval at which Envoy writes its access log"
+    )
     envoy_concurrency: int = Field(1, ge=1, le=64, description="Envoy's worker threads")
-    start_timeout_seconds: Seconds = 120
+    start_timeout_seconds: Seconds = Field(120, description="how long a server may take to be ready")
 
 
 class Settings(BaseSettings):
@@ -391,6 +458,15 @@ class Settings(BaseSettings):
 _SECRETS = ("kafka.sasl_password", "elasticsearch.password", "limits.manager_token")
 
 
+@dataclass(frozen=True)
+class Layer:
+    """What one source of settings gives, nested by group, as pydantic-settings reads it."""
+
+    source: Literal["command line", "environment", "file", "local stack"]
+    path: Path | None
+    values: Mapping[str, Any]
+
+
 def load(config: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
     """Settings of all layers, validated.
 
@@ -399,20 +475,28 @@ def load(config: Path | None = None, overrides: Mapping[str, Any] | None = None)
 
     Raises SettingsError naming every wrong field, its value's layer and what is allowed.
     """
+    return load_layers(config, overrides)[0]
+
+
+def load_layers(
+    config: Path | None = None, overrides: Mapping[str, Any] | None = None
+) -> tuple[Settings, tuple[Layer, ...]]:
+    """As `load`, with the layers that the settings come from, the strongest first. Raises SettingsError."""
     from_file = _read_toml(config)
-    for secret in _SECRETS:
-        group, name = secret.split(".")
-        if name in from_file.get(group, {}):
-            raise SettingsError(
-                f"{config or CONFIG_FILE}: {secret} must not stand in a file that gets committed; "
-                f"set TIDEGATE_{group.upper()}__{name.upper()} or {secret}_file"
-            )
+    wrong = [
+        f"{config or CONFIG_FILE}: {secret} must not stand in a file that gets committed; "
+        f"set TIDEGATE_{group.upper()}__{name.upper()} or {secret}_file"
+        for secret in _SECRETS
+        for group, _, name in (secret.partition("."),)
+        if name in _group_of(from_file, group)
+    ]
     nested: dict[str, Any] = {}
     for name, value in (overrides or {}).items():
         group, _, field = name.partition(".")
         if not field:
             raise SettingsError(f"{name}: a setting is GROUP.NAME, such as kafka.bootstrap_servers")
         nested.setdefault(group, {})[field] = value
+    layers: list[Layer] = []
 
     class Layered(Settings):
         @classmethod
@@ -424,18 +508,32 @@ def load(config: Path | None = None, overrides: Mapping[str, Any] | None = None)
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            layers = (init_settings, env_settings, InitSettingsSource(settings_cls, from_file))
+            layers[:] = [
+                Layer("command line", None, init_settings()),
+                Layer("environment", None, env_settings()),
+                Layer("file", config or Path(CONFIG_FILE), from_file),
+            ]
             state_dir = Stack().state_dir
             for layer in reversed(layers):
-                state_dir = Path(layer().get("stack", {}).get("state_dir", state_dir))
-            return (*layers, InitSettingsSource(settings_cls, _stack_defaults(state_dir)))
+                state_dir = Path(_group_of(layer.values, "stack").get("state_dir", state_dir))
+            layers.append(Layer("local stack", state_dir / STACK_FILE, _stack_defaults(state_dir)))
+            return tuple(InitSettingsSource(settings_cls, dict(layer.values)) for layer in layers)
 
     try:
-        return Layered(**nested)
+        settings = Layered(**nested)
     except ValidationError as error:
-        raise SettingsError(_explain(error)) from error
+        raise SettingsError("\n".join([*wrong, _explain(error)])) from error
     except SourceError as error:
-        raise SettingsError(f"environment: {error}") from error
+        raise SettingsError("\n".join([*wrong, f"environment: {error}"])) from error
+    if wrong:
+        raise SettingsError("\n".join(wrong))
+    return settings, tuple(layers)
+
+
+def _group_of(values: Mapping[str, Any], group: str) -> Mapping[str, Any]:
+    """What a source gives for a group; nothing where it isn't a table, which validation reports."""
+    found = values.get(group)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _read_toml(config: Path | None) -> dict[str, Any]:

@@ -18,73 +18,110 @@ class Kubernetes(_Group):
     """How to reach the Kubernetes API. Inside a cluster nothing needs to be set."""
 
     kubeconfig: Path | None = Field(
-        None, description="default: the pod's service account, else the usual kubeconfig"
+        None, description="kubeconfig file; default: the pod's service account, else the usual kubeconfig"
     )
-    context: str | None = Field(None, description="of the kubeconfig; default: its current one")
-    request_timeout_seconds: Seconds = 10
-    field_manager: str = Field("tidegate", min_length=1, max_length=128)
+    context: str | None = Field(None, description="context of the kubeconfig; default: its current one")
+    request_timeout_seconds: Seconds = Field(10, description="timeout of a request to the Kubernetes API")
+    field_manager: str = Field(
+        "tidegate", min_length=1, max_length=128, description="field manager of server-side apply"
+    )
 
 
 class Watcher(_Group):
-    """`tidegate watch`: who is ready, into `kubernetes.replicas` and `kubernetes.gateways`."""
+    """`tidegate watch`: ready replicas and gateways, into `kubernetes.replicas` and `kubernetes.gateways`."""
 
-    source: Literal["kubernetes", "prometheus", "envoy"] = "kubernetes"
-    namespace_selector: str = Field("", description="label selector of the namespaces; default: all of them")
-    service_selector: str = Field("", description="label selector of the EndpointSlices")
-    refresh_seconds: Seconds = Field(30, description="every task's row at least this often")
-    max_backoff_seconds: Seconds = 30
-    consumer_group: str = Field("tidegate-watcher", min_length=1, description="of source prometheus")
-    envoy_admins: dict[str, tuple[str, ...]] = Field(
-        default_factory=dict, description="source envoy: gateway to the host:port of each Envoy's admin page"
+    source: Literal["kubernetes", "prometheus", "envoy"] = Field(
+        "kubernetes",
+        description="where readiness is observed: EndpointSlices, kube-state-metrics, or Envoy's health checks",
     )
-    envoy_poll_seconds: Seconds = 0.25
+    namespace_selector: str = Field("", description="label selector of the namespaces; empty: all")
+    service_selector: str = Field("", description="label selector of the EndpointSlices; empty: all")
+    refresh_seconds: Seconds = Field(30, description="every task's row is published at least this often")
+    max_backoff_seconds: Seconds = Field(30, description="longest delay between attempts to reach the source")
+    consumer_group: str = Field(
+        "tidegate-watcher", min_length=1, description="source prometheus: Kafka consumer group"
+    )
+    envoy_admins: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="source envoy: host:port of each Envoy's admin interface, by gateway",
+    )
+    envoy_poll_seconds: Seconds = Field(
+        0.25, description="source envoy: interval between two looks at its health checks"
+    )
 
 
 class ReplicaChanges(_Group):
     """The job replica-changes: de-jitter."""
 
-    down_window_seconds: Seconds = Field(2, description="a lower count settles after it")
-    up_window_seconds: Seconds = Field(10, description="a higher count settles after it")
-    stale_seconds: Seconds = Field(
-        90, description="a source that was silent for so long is read anew: its next count settles at once"
+    down_window_seconds: Seconds = Field(
+        2, description="a lower count of ready replicas settles when it has held for so long"
     )
-    consumer_group: str = Field("tidegate-replica-changes", min_length=1)
+    up_window_seconds: Seconds = Field(
+        10, description="a higher count of ready replicas settles when it has held for so long"
+    )
+    stale_seconds: Seconds = Field(
+        90, description="after a gap of so long in a task's observations, its next count settles at once"
+    )
+    consumer_group: str = Field(
+        "tidegate-replica-changes", min_length=1, description="Kafka consumer group of the job"
+    )
 
 
 class Catalog(_Group):
     """The task catalog: a YAML file, or else the topic `tidegate.tasks`."""
 
-    file: Path | None = None
-    poll_seconds: Seconds = Field(1, description="how often the file is looked at")
+    file: Path | None = Field(None, description="YAML file of the catalog; default: the topic tidegate.tasks")
+    poll_seconds: Seconds = Field(1, description="interval at which the file is checked for changes")
 
 
 class Limits(_Group):
     """`tidegate limit`: the rate-limit controller."""
 
-    target: Literal["envoy-file", "kubernetes", "http"] = "kubernetes"
-    max_raise: float = Field(2, gt=1, le=100, description="a push raises by no more than this factor")
-    raise_every_seconds: Seconds = Field(10, description="a task's limit rises no more often")
-    raises_together_seconds: Seconds = Field(
-        5, description="a gateway's limits rise no more often: each change of its routes fills all buckets"
+    target: Literal["envoy-file", "kubernetes", "http"] = Field(
+        "kubernetes",
+        description="where limits are enforced: Envoy's route file, an EnvoyFilter for each gateway, or the manager",
     )
-    deadband: float = Field(0.05, ge=0, lt=1, description="no push for a raise below it")
-    silent_seconds: Seconds = Field(90, description="a source that says nothing for so long is silent")
-    alarm_every_seconds: Seconds = Field(300, description="a held limit is told again after so long")
-    reconcile_seconds: Seconds = Field(10, description="how often what is in force is compared")
-    max_backoff_seconds: Seconds = 30
-    consumer_group: str = Field("tidegate-limit", min_length=1, description="its one member is the leader")
+    max_raise: float = Field(2, gt=1, le=100, description="largest factor by which one step raises a limit")
+    raise_every_seconds: Seconds = Field(
+        10, description="shortest interval between two raises of a task's limit"
+    )
+    raises_together_seconds: Seconds = Field(
+        5,
+        description="shortest interval between raises at a gateway: each change of its routes refills all buckets",
+    )
+    deadband: float = Field(
+        0.05, ge=0, lt=1, description="a raise by a smaller share of the limit is not pushed"
+    )
+    silent_seconds: Seconds = Field(
+        90, description="a source without a row for so long is silent: limits hold"
+    )
+    alarm_every_seconds: Seconds = Field(300, description="interval at which a held limit is reported again")
+    reconcile_seconds: Seconds = Field(
+        10, description="interval at which limits in force are read back and compared"
+    )
+    max_backoff_seconds: Seconds = Field(30, description="longest delay between attempts to reach the target")
+    consumer_group: str = Field(
+        "tidegate-limit",
+        min_length=1,
+        description="Kafka consumer group; its one active member is the leader",
+    )
     envoy_files: dict[str, Path] = Field(
-        default_factory=dict, description="target envoy-file: gateway to its route (RDS) file"
+        default_factory=dict, description="target envoy-file: route (RDS) file by gateway"
     )
     envoy_admins: dict[str, tuple[str, ...]] = Field(
         default_factory=dict,
-        description="target envoy-file: gateway to the host:port of its Envoys' admin pages, to read back",
+        description="target envoy-file: host:port of the Envoys' admin interfaces by gateway, to read limits back",
     )
-    manager_url: str = Field("http://127.0.0.1:8090", pattern=r"^https?://[^\s]+$", description="target http")
+    manager_url: str = Field(
+        "http://127.0.0.1:8090",
+        pattern=r"^https?://[^\s]+$",
+        description="target http: address of the manager",
+    )
     manager_token: SecretStr | None = Field(
-        None, description="from the environment or manager_token_file only"
+        None,
+        description="target http: bearer token; from the environment or manager_token_file only",
     )
-    manager_token_file: Path | None = None
+    manager_token_file: Path | None = Field(None, description="target http: file that holds the bearer token")
 
     def token(self) -> str | None:
         """The manager's bearer token."""
@@ -102,9 +139,9 @@ class Limits(_Group):
 class Manager(_Group):
     """`tidegate manager`: the HTTP service in front of Kubernetes and Istio."""
 
-    host: str = "127.0.0.1"
-    port: int = Field(8090, ge=0, le=65535)
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8090, ge=0, le=65535, description="port to listen on; 0: any free one")
     tokens_file: Path | None = Field(
-        None, description="YAML: a list of {name, token_sha256, roles: [read, limit, route]}"
+        None, description="YAML file of accounts: a list of {name, token_sha256, roles: [read, limit, route]}"
     )
     domain: str = Field("cluster.local", min_length=1, description="the cluster's DNS domain")

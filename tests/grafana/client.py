@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 
-from tidegate.dashboards.data_source import TIME_FIELD, index_pattern
-from tidegate.dashboards.interpolation import View
-from tidegate.dashboards.searches import as_sent
+from tests.support.dashboards.data_source import TIME_FIELD, index_pattern
+from tests.support.dashboards.interpolation import View
+from tests.support.dashboards.searches import as_sent
 from tidegate.schemas.settings import Elasticsearch
 
 DATA_SOURCE = "tidegate-test"

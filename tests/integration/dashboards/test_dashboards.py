@@ -20,12 +20,12 @@ from elasticsearch import Elasticsearch as Client
 from tests.conftest import GRAFANA_TOKEN_VARIABLE, GRAFANA_VARIABLE
 from tests.grafana.client import grafana_at
 from tests.support.dashboard_rows import HOUR_MS, LEVEL_MS, MINUTE_MS, REPLICAS, SECONDS_OF_ROWS, Hour
+from tests.support.dashboards import check
+from tests.support.dashboards.data_source import index_pattern
+from tests.support.dashboards.interpolation import View
+from tests.support.dashboards.searches import Frame
 from tests.support.indexing import client_of, fill
-from tidegate.dashboards import check
 from tidegate.dashboards import registry as pages
-from tidegate.dashboards.data_source import index_pattern
-from tidegate.dashboards.interpolation import View
-from tidegate.dashboards.searches import Frame
 from tidegate.schemas.settings import Elasticsearch, Kafka
 
 DASHBOARDS: list[dict[str, Any]] = [json.loads(text) for text in pages.made().values()]

@@ -18,9 +18,9 @@ from tidegate.stack.local import LocalStack
 from tidegate.stack.prometheus import (
     ALERTMANAGER,
     PROMETHEUS,
+    AlertmanagerServer,
+    PrometheusServer,
     Scraping,
-    add_alertmanager,
-    add_prometheus,
     url,
 )
 
@@ -39,17 +39,17 @@ def get(address: str) -> object:
 
 def test_a_prometheus_scrapes_what_it_is_told_to_and_ends(stack: LocalStack) -> None:
     # It scrapes itself: the port is known only once it is up.
-    add_prometheus(stack, Scraping({}))
+    stack.add(PrometheusServer(Scraping({})))
     up(stack, PROMETHEUS)
     address = url(stack, PROMETHEUS).removeprefix("http://")
-    add_prometheus(stack, Scraping({"itself": [address]}, interval_seconds=0.5), "scraper")
+    stack.add(PrometheusServer(Scraping({"itself": [address]}, interval_seconds=0.5), "scraper"))
     up(stack, "scraper")
     query = f"{url(stack, 'scraper')}/api/v1/query?query=up"
     until(lambda: '"1"' in json.dumps(get(query)), "a scrape")
 
 
 def test_an_alertmanager_is_ready_and_has_no_alert(stack: LocalStack) -> None:
-    add_alertmanager(stack)
+    stack.add(AlertmanagerServer())
     up(stack, ALERTMANAGER)
     assert get(f"{url(stack, ALERTMANAGER)}/api/v2/alerts") == []
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tidegate.dashboards import check, data_source, queries, uids
+from tests.support.dashboards import check, data_source
+from tests.support.dashboards.interpolation import Raw, View
+from tidegate.dashboards import queries, uids
 from tidegate.dashboards import registry as pages
-from tidegate.dashboards.interpolation import Raw, View
 
 DASHBOARDS: dict[str, dict[str, Any]] = {name: json.loads(text) for name, text in pages.made().items()}
 EACH = pytest.mark.parametrize("dashboard", DASHBOARDS.values(), ids=DASHBOARDS)

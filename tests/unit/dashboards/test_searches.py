@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from tidegate.dashboards import queries
-from tidegate.dashboards.expressions import evaluated
-from tidegate.dashboards.interpolation import Raw, View
-from tidegate.dashboards.searches import (
+from tests.support.dashboards.expressions import evaluated
+from tests.support.dashboards.interpolation import Raw, View
+from tests.support.dashboards.searches import (
     Frame,
     Untranslatable,
     as_sent,
@@ -21,6 +20,7 @@ from tidegate.dashboards.searches import (
     search_of_variable,
     values_of_variable,
 )
+from tidegate.dashboards import queries
 
 VIEW = View(1000, 61_000, 10_000, {"prefix": "eu-", "span": "1m", "task": "chat-1", "department": Raw("*")})
 FILTERS = [

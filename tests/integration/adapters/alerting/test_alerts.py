@@ -31,7 +31,7 @@ from tidegate.schemas.settings import Kafka, Settings, Stack
 from tidegate.schemas.settings.signals import Alerts
 from tidegate.stack.local import LocalStack
 from tidegate.stack.processes import clean_environment
-from tidegate.stack.prometheus import ALERTMANAGER, add_alertmanager, url
+from tidegate.stack.prometheus import ALERTMANAGER, AlertmanagerServer, url
 
 
 class Receiver(ThreadingHTTPServer):
@@ -77,7 +77,7 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture
 def alertmanager(tmp_path: Path, receiver: Receiver) -> Iterator[LocalStack]:
     stack = LocalStack(Settings(stack=Stack(state_dir=tmp_path)), ())
-    add_alertmanager(stack, receiver.url)
+    stack.add(AlertmanagerServer(receiver.url))
     up(stack, ALERTMANAGER)
     yield stack
     stack.down(purge=True)

@@ -30,7 +30,7 @@ from tidegate.schemas.settings import Kafka, Settings, Stack
 from tidegate.schemas.topics import PROMETHEUS_METRICS
 from tidegate.stack import local_stack
 from tidegate.stack.local import LocalStack
-from tidegate.stack.prometheus import PROMETHEUS, Scraping, add_prometheus, url
+from tidegate.stack.prometheus import PROMETHEUS, PrometheusServer, Scraping, url
 
 START_MS = 1_795_514_400_000
 CPU = "container_cpu_usage_seconds_total"
@@ -160,7 +160,7 @@ def test_what_a_real_prometheus_scrapes_is_in_kafka_as_prometheus_itself_has_it(
 ) -> None:
     with command(kafka, tmp_path, drop_labels='["secret_.*"]') as address:
         scraping = Scraping({"cadvisor": [exporter.address]}, [address], interval_seconds=0.5)
-        add_prometheus(stack, scraping)
+        stack.add(PrometheusServer(scraping))
         up(stack, PROMETHEUS)
         until(lambda: exporter.scrapes >= 8, "scrapes")
         until(lambda: len(of(written(kafka), CPU)) >= 6, "samples in Kafka")
@@ -188,7 +188,9 @@ def test_what_a_real_prometheus_scrapes_while_kafka_is_away_is_in_kafka_afterwar
     try:
         kafka = up(stack, "kafka").kafka
         with command(kafka, tmp_path, timeout_seconds=1, retry_after_seconds=1) as address:
-            add_prometheus(stack, Scraping({"cadvisor": [exporter.address]}, [address], interval_seconds=0.5))
+            stack.add(
+                PrometheusServer(Scraping({"cadvisor": [exporter.address]}, [address], interval_seconds=0.5))
+            )
             up(stack, PROMETHEUS)
             until(lambda: len(of(written(kafka), CPU)) >= 4, "samples in Kafka")
             stack.kill("kafka")

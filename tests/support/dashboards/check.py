@@ -10,11 +10,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import Any
 
-from tidegate.dashboards.expressions import evaluated
-from tidegate.dashboards.interpolation import Raw, Value, View
-from tidegate.dashboards.panels import LARGEST
-from tidegate.dashboards.queries import ADDITIVE
-from tidegate.dashboards.searches import (
+from tests.support.dashboards.expressions import evaluated
+from tests.support.dashboards.interpolation import Raw, Value, View
+from tests.support.dashboards.searches import (
     Frame,
     Json,
     frames_of,
@@ -24,6 +22,8 @@ from tidegate.dashboards.searches import (
     search_of_variable,
     values_of_variable,
 )
+from tidegate.dashboards.panels import LARGEST
+from tidegate.dashboards.queries import ADDITIVE
 from tidegate.schemas.elasticsearch import INDEX_CONTRACTS, Features, IndexContract, mappings
 
 Search = Callable[[Json], Json]

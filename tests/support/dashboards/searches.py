@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tidegate.dashboards.interpolation import View
+from tests.support.dashboards.interpolation import View
 
 Json = dict[str, Any]
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tidegate.dashboards.interpolation import View
-from tidegate.dashboards.searches import Frame, Json, Untranslatable
+from tests.support.dashboards.interpolation import View
+from tests.support.dashboards.searches import Frame, Json, Untranslatable
 
 _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add,
@@ -86,7 +86,7 @@ def _joined(left: Operand, right: Operand, apply: Callable[[float, float], float
     if isinstance(left, dict) and isinstance(right, dict):
         return {time: one(value, right[time]) for time, value in left.items() if time in right}
     if isinstance(left, dict):
-        assert not isinstance(right, dict)  # noqa: S101 - for the type checker
+        assert not isinstance(right, dict)
         return {time: one(value, right) for time, value in left.items()}
     if isinstance(right, dict):
         return {time: one(left, value) for time, value in right.items()}

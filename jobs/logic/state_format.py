@@ -14,15 +14,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import orjson
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 Known = TypeVar("Known")
 Stored = TypeVar("Stored")
 
 Upgrade = Callable[[Any], Any]
+
+
+class StoredForm:
+    """Base of a schema's dataclasses: a field that isn't in the schema is an error, as a missing one is."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
 
 class StateUnreadable(Exception):

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from tidegate.jobs.logic.alerts.evaluation import Evaluation
 from tidegate.jobs.logic.alerts.states import AlertState
-from tidegate.jobs.logic.state_format import StateFormat
+from tidegate.jobs.logic.state_format import StateFormat, StoredForm
 from tidegate.schemas.rows.signals import AlertRow
 
 
@@ -21,7 +21,7 @@ class EvaluatedKey:
 
 
 @dataclass(frozen=True)
-class StoredAlert:
+class StoredAlert(StoredForm):
     """One alert's life so far."""
 
     key: str
@@ -34,7 +34,7 @@ class StoredAlert:
 
 
 @dataclass(frozen=True)
-class StoredKey:
+class StoredKey(StoredForm):
     """Version 1. Field names are the stored form.
 
     newest: the newest row of each alert that has begun. slo, minutes (start, requests, failed), lines (moment, count):

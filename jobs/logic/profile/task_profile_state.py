@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from tidegate.jobs.logic.profile.autoscaling import Past, SignalMemory
 from tidegate.jobs.logic.profile.sustained_capacity import Learned, Minute, Promise
 from tidegate.jobs.logic.profile.task_profile import Heard, TaskKnown
-from tidegate.jobs.logic.state_format import StateFormat
+from tidegate.jobs.logic.state_format import StateFormat, StoredForm
 from tidegate.schemas.rows.limits import RateLimitRow, ReplicasRow, TaskRow
 from tidegate.schemas.rows.resources import ResourceMetricsRow
 from tidegate.schemas.rows.service_metrics import Row
@@ -39,7 +39,7 @@ class ProfiledTask:
 
 
 @dataclass(frozen=True)
-class StoredRow(Generic[AnyRow]):
+class StoredRow(StoredForm, Generic[AnyRow]):
     """The newest row of an input, and when it came by the machine's clock."""
 
     row: AnyRow
@@ -47,7 +47,7 @@ class StoredRow(Generic[AnyRow]):
 
 
 @dataclass(frozen=True)
-class StoredMinute:
+class StoredMinute(StoredForm):
     """A minute of the run that is learned from. The figures are as the row has them."""
 
     start_ms: int
@@ -59,7 +59,7 @@ class StoredMinute:
 
 
 @dataclass(frozen=True)
-class StoredCapacity:
+class StoredCapacity(StoredForm):
     """What one replica can take, learned. slo_*: the SLO that it was learned with; without a p99 there was none."""
 
     slo_p99_ms: float | None
@@ -70,7 +70,7 @@ class StoredCapacity:
 
 
 @dataclass(frozen=True)
-class StoredScaling:
+class StoredScaling(StoredForm):
     """The earlier decisions: moment, recommended, replicas."""
 
     past: tuple[tuple[int, int, int], ...]
@@ -81,7 +81,7 @@ class StoredScaling:
 
 
 @dataclass(frozen=True)
-class StoredTask:
+class StoredTask(StoredForm):
     """Version 1. Field names are the stored form."""
 
     department: str

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tidegate.jobs.logic.replicas.changes import Seen, State
 from tidegate.jobs.logic.replicas.sources import SourceState
 from tidegate.jobs.logic.replicas.task_replicas import TaskReplicas
-from tidegate.jobs.logic.state_format import StateFormat
+from tidegate.jobs.logic.state_format import StateFormat, StoredForm
 from tidegate.schemas.rows.limits import Source
 
 
@@ -20,7 +20,7 @@ class SettlingTask:
 
 
 @dataclass(frozen=True)
-class StoredTask:
+class StoredTask(StoredForm):
     """Version 1. Field names are the stored form. seen: moment and count; timer: as of SettlingTask."""
 
     department: str

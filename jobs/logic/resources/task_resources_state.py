@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tidegate.jobs.logic.resources.task_resources import TaskWindows
-from tidegate.jobs.logic.state_format import StateFormat
+from tidegate.jobs.logic.state_format import StateFormat, StoredForm
 from tidegate.schemas.rows.resources import ResourceMetricsRow
 
 
@@ -18,7 +18,7 @@ class WaitingTask:
 
 
 @dataclass(frozen=True)
-class StoredWindow:
+class StoredWindow(StoredForm):
     """A window: the rows of its pods by the pod's name. published: whether the task's row was."""
 
     span: str
@@ -28,7 +28,7 @@ class StoredWindow:
 
 
 @dataclass(frozen=True)
-class StoredTask:
+class StoredTask(StoredForm):
     """Version 1. Field names are the stored form. pods: span, and the pods of its newest published window."""
 
     windows: tuple[StoredWindow, ...]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tidegate.jobs.logic.resources.counter_rates import Increase
 from tidegate.jobs.logic.resources.windows import Gauge, Pod, Use
-from tidegate.jobs.logic.state_format import StateFormat, finite_or_text
+from tidegate.jobs.logic.state_format import StateFormat, StoredForm, finite_or_text
 
 
 @dataclass
@@ -22,7 +22,7 @@ class ObservedPod:
 
 
 @dataclass(frozen=True)
-class StoredUse:
+class StoredUse(StoredForm):
     """A window's use, a tuple for each series, which begins with the metric's name and its part.
 
     rates: amount, covered_ms. gauges: total, count, highest, last. events: number.
@@ -35,7 +35,7 @@ class StoredUse:
 
 
 @dataclass(frozen=True)
-class StoredSeries:
+class StoredSeries(StoredForm):
     """A series' samples, moment and value. NaN is Prometheus' staleness marker."""
 
     name: str
@@ -44,7 +44,7 @@ class StoredSeries:
 
 
 @dataclass(frozen=True)
-class StoredSamples:
+class StoredSamples(StoredForm):
     """A pod's samples and open minute."""
 
     series: tuple[StoredSeries, ...]
@@ -56,7 +56,7 @@ class StoredSamples:
 
 
 @dataclass(frozen=True)
-class StoredPod:
+class StoredPod(StoredForm):
     """Version 1. Field names are the stored form."""
 
     pod: StoredSamples | None

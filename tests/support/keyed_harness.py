@@ -178,11 +178,9 @@ class _Instance:
 
     def run(self, key: str, value: Any, moment: int | None) -> Iterable[Any]:
         self.key = key
-        if moment is None:
-            found = self._function.process_element(value, self)
-        else:
-            found = self._function.on_timer(moment, self)
-        return found or ()
+        if moment is not None:
+            return self._function.on_timer(moment, self) or ()
+        return self._function.process_element(value, self) or ()
 
     def commit(self) -> None:
         for state in self._states.values():

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
 
 import orjson
@@ -62,6 +63,11 @@ class StateFormat(Generic[Known, Stored]):
         """The versions that can be restored."""
         return [*sorted(self.upgrades), self.version]
 
+    @cached_property
+    def _schema_adapter(self) -> TypeAdapter[Stored]:
+        """Made once: it takes longer than hundreds of states."""
+        return TypeAdapter(self.schema)
+
     def encode(self, known: Known) -> bytes:
         """The stored form of an object."""
         header = f"{self.name} {self.version}\n".encode()
@@ -77,7 +83,7 @@ class StateFormat(Generic[Known, Stored]):
                 for older in range(version, self.version):
                     plain = self.upgrades[older](plain)
                 payload = orjson.dumps(plain)
-            return self.restore(TypeAdapter(self.schema).validate_json(payload))
+            return self.restore(self._schema_adapter.validate_json(payload))
         except (ValidationError, ValueError, LookupError, TypeError) as error:
             raise StateUnreadable(
                 f"state {self.name}: version {version} is stored, and doesn't fit its schema: {_first(error)}; "

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TAG ?= local
 
-.PHONY: help setup demo dashboards images test test-slow test-fast lint format bench soak pin clean
+.PHONY: help setup demo dashboards docs images test test-slow test-fast lint format bench soak pin clean
 .DEFAULT_GOAL := help
 
 help: ## what each target does
@@ -30,6 +30,10 @@ demo: setup ## a real Envoy with a dozen tasks, and their metrics live in the te
 dashboards: setup ## write the Grafana dashboards anew, from the Python that describes them
 	$(BIN)/python -m tidegate.dashboards
 
+docs: setup ## write docs/settings.md anew, from the settings' models
+	$(BIN)/tidegate settings --markdown > docs/settings.md.new
+	mv docs/settings.md.new docs/settings.md
+
 images: ## the container images, by Docker; BUILD_FLAGS for a network of your own (docs/docker.md)
 	for image in jobs adapters; do \
 	  DOCKER_BUILDKIT=1 docker build $(BUILD_FLAGS) -f docker/$$image/Dockerfile -t tidegate-$$image:$(TAG) . || exit 1; \
@@ -47,7 +51,7 @@ test-fast: setup ## what needs no server
 lint: setup ## ruff, mypy and the import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy -p tidegate
+	$(BIN)/mypy -p tidegate -p tests.support.dashboards
 	$(BIN)/lint-imports
 
 format: setup ## ruff's formatter, and what it can mend

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 from pyflink.common import Row, Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
-from pyflink.datastream.state import ValueStateDescriptor
 
 from tidegate.jobs.kafka_tables import dead_letters_table, messages_sink, messages_table, text, timestamp_text
+from tidegate.jobs.keyed import KeyedMemory
 from tidegate.jobs.logic.alerts.evaluation import Evaluation
+from tidegate.jobs.logic.alerts.evaluation_state import FORMAT, EvaluatedKey
 from tidegate.jobs.messages import DEAD, MESSAGE, dead_letter
 from tidegate.jobs.task_profile import OPTIONS
 from tidegate.schemas import topics
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["NAME", "OPTIONS", "Evaluate", "build", "main", "sources_of"]
 
 NAME = "alerts"
-_KEPT_FOR_MS = 60_000
+_STORED_EVERY_MS = 60_000
 _LOOK_MS = 30_000
 """How often it is looked whether rows have stopped."""
 
@@ -74,15 +75,6 @@ class Tables:
         return self.inputs + source.replace("-", "_").replace(".", "_")
 
 
-@dataclass
-class _Key:
-    """One message key in memory. timer: one is set. kept_ms: when Flink's state was written, by the rows' clock."""
-
-    known: Evaluation
-    timer: bool = False
-    kept_ms: int = 0
-
-
 class Evaluate(KeyedProcessFunction):  # type: ignore[misc]
     """The alerts of this instance's message keys."""
 
@@ -96,21 +88,19 @@ class Evaluate(KeyedProcessFunction):  # type: ignore[misc]
         self._history = {key: [row.model_dump_json() for row in rows] for key, rows in history.items()}
         self._bounded = bounded
         self._parsed: RulesFile | None = None
-        self._kept: Any = None
-        self._keys: dict[str, _Key] = {}
+        self._keys: KeyedMemory[EvaluatedKey]
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        """Declare the state: (Evaluation, whether a timer is set)."""
+        """Declare the state: the alerts of a message key, and whether a timer is set."""
         self._parsed = RulesFile.model_validate_json(self._rules)
-        self._kept = runtime_context.get_state(ValueStateDescriptor("kept", Types.PICKLED_BYTE_ARRAY()))
-        self._keys = {}
+        self._keys = KeyedMemory(runtime_context, FORMAT)
 
     def process_element(self, value: Any, context: Any) -> Iterator[Any]:
         """value: (key, source, message, partition, offset, when Kafka got it)."""
         key, source, message, partition, offset, seen_at = value
         if message is None:
             return
-        one = self._key(key)
+        one = self._keys.find_or_add(key, lambda: EvaluatedKey(self._begun(key)))
         seen_ms = to_epoch_ms(datetime.fromisoformat(seen_at))
         try:
             # Whole before anything is kept: a row that can't be read changes nothing.
@@ -121,35 +111,26 @@ class Evaluate(KeyedProcessFunction):  # type: ignore[misc]
             yield DEAD, dead_letter(reason, topic, NAME, message, partition, offset, seen_at)
             return
         yield from map(_message, rows)
-        must_keep = bool(rows) or (source == "service-metrics.1m" and bool(self._rules_now.burn_rates))
+        must_store = bool(rows) or (source == "service-metrics.1m" and bool(self._rules_now.burn_rates))
         if not self._bounded and not one.timer and not one.known.idle:
             self._set_timer(one, context.timer_service())
-            must_keep = True
-        if must_keep or seen_ms - one.kept_ms >= _KEPT_FOR_MS:
-            self._keep(one, seen_ms)
+            must_store = True
+        if must_store:
+            self._keys.store(key, seen_ms)
+        else:
+            self._keys.store_when_due(key, seen_ms, _STORED_EVERY_MS)
 
     def on_timer(self, timestamp: int, context: Any) -> Iterator[Any]:
         """Look whether its rows have stopped."""
-        one = self._key(context.get_current_key())
+        key = context.get_current_key()
+        one = self._keys.find_or_add(key, lambda: EvaluatedKey(self._begun(key)))
         service = context.timer_service()
         now_ms = service.current_processing_time()
         yield from map(_message, list(one.known.expire(self._rules_now, now_ms)))
         one.timer = False
         if not one.known.idle:
             self._set_timer(one, service)
-        self._keep(one, now_ms)
-
-    def _key(self, key: str) -> _Key:
-        """From memory; or from the state, after a restart; or begun."""
-        one = self._keys.get(key)
-        if one is None:
-            kept = self._kept.value()
-            one = self._keys[key] = _Key(self._begun(key)) if kept is None else _Key(*kept)
-        return one
-
-    def _keep(self, one: _Key, now_ms: int) -> None:
-        self._kept.update((one.known, one.timer))
-        one.kept_ms = now_ms
+        self._keys.store(key, now_ms)
 
     @property
     def _rules_now(self) -> RulesFile:
@@ -163,7 +144,7 @@ class Evaluate(KeyedProcessFunction):  # type: ignore[misc]
             known.restore(AlertRow.model_validate_json(row))
         return known
 
-    def _set_timer(self, one: _Key, service: Any) -> None:
+    def _set_timer(self, one: EvaluatedKey, service: Any) -> None:
         service.register_processing_time_timer(service.current_processing_time() + _LOOK_MS)
         one.timer = True
 
@@ -217,6 +198,7 @@ def build(
     everything = environment.to_data_stream(environment.sql_query(told(tables, rules)))
     function = Evaluate(rules, settings.kafka.topic_prefix, history, bounded=bounded)
     alerts = everything.key_by(lambda row: row[0], Types.STRING()).process(function, MESSAGE)
+    alerts.uid(f"{NAME}-evaluate").name("Evaluate")
     statements = environment.create_statement_set()
     statements.add_insert(tables.alerts, environment.from_data_stream(alerts))
     statements.add_insert(tables.dead_letters, environment.from_data_stream(alerts.get_side_output(DEAD)))

@@ -100,4 +100,5 @@ def rows(
     writer: str,
 ) -> DataStream:
     """The rows of a topic as KEYED, with the dead letters at `get_side_output(DEAD)`."""
-    return messages(environment, table).process(Read(model, topic.full_name(prefix), writer), KEYED)
+    read = messages(environment, table).process(Read(model, topic.full_name(prefix), writer), KEYED)
+    return read.uid(f"{writer}-read").name("Read")

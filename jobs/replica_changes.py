@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from pyflink.common import Row, Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
-from pyflink.datastream.state import ValueStateDescriptor
 
 from tidegate.jobs.kafka_tables import dead_letters_table, messages_sink, messages_table
-from tidegate.jobs.logic.replicas.changes import Windows, next_due_ms
+from tidegate.jobs.keyed import KeyedMemory
+from tidegate.jobs.logic.replicas.changes import State, Windows, next_due_ms
 from tidegate.jobs.logic.replicas.task_replicas import TaskReplicas
+from tidegate.jobs.logic.replicas.task_replicas_state import FORMAT, SettlingTask
 from tidegate.jobs.messages import DEAD, MESSAGE, rows
 from tidegate.schemas import topics
 from tidegate.schemas.rows.limits import ReplicaChange, ReplicasRow
@@ -46,7 +47,10 @@ class Tables:
 
 
 class Settle(KeyedProcessFunction):  # type: ignore[misc]
-    """One task's replicas. A timer is set for when the next change is due, unless another row comes first."""
+    """One task's replicas, stored with each row: there are few, and no limit may depend on what a restart forgot.
+
+    A timer is set for when the next change is due, unless another row comes first.
+    """
 
     def __init__(
         self, windows: Windows, stale_ms: int, history: Mapping[str, ReplicaChange], *, bounded: bool
@@ -59,56 +63,55 @@ class Settle(KeyedProcessFunction):  # type: ignore[misc]
         self._stale_ms = stale_ms
         self._history = {key: change.model_dump_json() for key, change in history.items()}
         self._bounded = bounded
-        self._known: Any = None
-        self._timer: Any = None
+        self._tasks: KeyedMemory[SettlingTask]
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        """Declare the state."""
-        self._known = runtime_context.get_state(ValueStateDescriptor("known", Types.STRING()))
-        # When the timer fires, and which moment of the source's time that is.
-        self._timer = runtime_context.get_state(
-            ValueStateDescriptor("timer", Types.TUPLE([Types.LONG(), Types.LONG()]))
-        )
+        """Declare the state: a task's replicas and its timer."""
+        self._tasks = KeyedMemory(runtime_context, FORMAT)
 
     def process_element(self, value: Any, context: Any) -> Iterator[Any]:
         """value: (key, row's text)."""
-        row = ReplicasRow.model_validate_json(value[1])
-        known, changes = self._of(value[0], row).hear(row, self._windows, self._stale_ms)
-        yield from self._go_on(known, changes, context)
+        key, text = value
+        row = ReplicasRow.model_validate_json(text)
+        one = self._tasks.find_or_add(key, lambda: SettlingTask(self._begun(key, row)))
+        one.known, changes = one.known.hear(row, self._windows, self._stale_ms)
+        yield from self._go_on(key, one, changes, context)
 
     def on_timer(self, timestamp: int, context: Any) -> Iterator[Any]:
         """Nothing came before what was pending is due."""
-        timer = self._timer.value()
-        if timer is None or timer[0] != timestamp or not (known_text := self._known.value()):
+        key = context.get_current_key()
+        one = self._tasks.find(key)
+        if one is None or one.timer is None or one.timer[0] != timestamp:
             return
-        known, changes = TaskReplicas.from_text(known_text).wait(self._windows, timer[1])
-        yield from self._go_on(known, changes, context)
+        one.known, changes = one.known.wait(self._windows, one.timer[1])
+        yield from self._go_on(key, one, changes, context)
 
-    def _of(self, key: str, row: ReplicasRow) -> TaskReplicas:
-        if known_text := self._known.value():
-            return TaskReplicas.from_text(known_text)
+    def _begun(self, key: str, row: ReplicasRow) -> TaskReplicas:
         if before := self._history.get(key):
             return TaskReplicas.restored(ReplicaChange.model_validate_json(before))
         return TaskReplicas(row.department, row.task)
 
-    def _go_on(self, known: TaskReplicas, changes: list[ReplicaChange], context: Any) -> Iterator[Any]:
+    def _go_on(
+        self, key: str, one: SettlingTask, changes: list[ReplicaChange], context: Any
+    ) -> Iterator[Any]:
         for change in changes:
             yield Row(f"{change.department}/{change.task}", change.model_dump_json())
-        self._known.update(known.to_text())
         service = context.timer_service()
-        if before := self._timer.value():
-            self._delete(service, before[0])
-        due_ms = next_due_ms(known.state, self._windows)
+        if one.timer is not None:
+            self._delete(service, one.timer[0])
+        one.timer = self._set_timer(service, one.known.state)
+        self._tasks.store(key)
+
+    def _set_timer(self, service: Any, state: State) -> tuple[int, int] | None:
+        due_ms = next_due_ms(state, self._windows)
         if due_ms is None:
-            self._timer.clear()
-            return
+            return None
         if self._bounded:
-            fires_ms = due_ms
-            service.register_event_time_timer(fires_ms)
-        else:
-            fires_ms = service.current_processing_time() + max(1, due_ms - known.state.now_ms)
-            service.register_processing_time_timer(fires_ms)
-        self._timer.update((fires_ms, due_ms))
+            service.register_event_time_timer(due_ms)
+            return due_ms, due_ms
+        fires_ms = service.current_processing_time() + max(1, due_ms - state.now_ms)
+        service.register_processing_time_timer(fires_ms)
+        return fires_ms, due_ms
 
     def _delete(self, service: Any, fires_ms: int) -> None:
         if self._bounded:
@@ -132,6 +135,7 @@ def build(
     settled = told.key_by(lambda row: row[0], Types.STRING()).process(
         Settle(windows_of(changes), round(changes.stale_seconds * 1000), history, bounded=bounded), MESSAGE
     )
+    settled.uid(f"{NAME}-settle").name("Settle")
     statements = environment.create_statement_set()
     statements.add_insert(tables.replica_changes, environment.from_data_stream(settled))
     statements.add_insert(tables.dead_letters, environment.from_data_stream(told.get_side_output(DEAD)))

@@ -21,14 +21,18 @@ import orjson
 from pydantic import ValidationError
 from pyflink.common import Row, Types
 from pyflink.datastream import KeyedProcessFunction, OutputTag, ProcessFunction, RuntimeContext
-from pyflink.datastream.state import ValueStateDescriptor
 
 from tidegate.jobs.kafka_tables import dead_letters_table, messages_sink, messages_table, timestamp_text
+from tidegate.jobs.keyed import KeyedMemory
 from tidegate.jobs.logic.identity import of_service, workload_of_pod
+from tidegate.jobs.logic.resources import task_resources_state
+from tidegate.jobs.logic.resources import windows_state as resource_windows_state
 from tidegate.jobs.logic.resources.raw_samples import BadSample
 from tidegate.jobs.logic.resources.samples import DESIRED, KINDS, ResourceSample, sample_of
 from tidegate.jobs.logic.resources.task_resources import TaskWindows
+from tidegate.jobs.logic.resources.task_resources_state import WaitingTask
 from tidegate.jobs.logic.resources.windows import Closed, Pod, row_of
+from tidegate.jobs.logic.resources.windows_state import ObservedPod
 from tidegate.jobs.messages import DEAD, MESSAGE, dead_letter, error_text
 from tidegate.jobs.messages import OPTIONS as MESSAGE_OPTIONS
 from tidegate.schemas import topics
@@ -146,18 +150,6 @@ class ReadPods(ProcessFunction):  # type: ignore[misc]
             yield Row(f"{namespace}/{replica.name}", _IDENTITY, f"{row.department}/{row.task}", 0, 0.0, 0)
 
 
-@dataclass
-class _Pod:
-    """A pod in memory.
-
-    task: whose it is, as the watcher says. timer: when it fires, and how new the samples were when it was set.
-    """
-
-    pod: Pod | None = None
-    task: str | None = None
-    timer: tuple[int, int] | None = None
-
-
 class Pods(KeyedProcessFunction):  # type: ignore[misc]
     """The samples of this instance's pods into their windows. Everything is in memory, and in Flink's state."""
 
@@ -165,15 +157,13 @@ class Pods(KeyedProcessFunction):  # type: ignore[misc]
         self._delay_ms = round(1000 * settings.watermark_delay_seconds)
         self._access_log = access_log
         self._bounded = bounded
-        self._pods: dict[str, _Pod] = {}
-        self._kept: Any = None
+        self._pods: KeyedMemory[ObservedPod]
         self._late: Any = None
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        """Declare the state: a _Pod's fields."""
-        self._kept = runtime_context.get_state(ValueStateDescriptor("kept", Types.PICKLED_BYTE_ARRAY()))
+        """Declare the state, all of a pod."""
+        self._pods = KeyedMemory(runtime_context, resource_windows_state.FORMAT)
         self._late = runtime_context.get_metrics_group().counter("lateSamples")
-        self._pods = {}
 
     def process_element(self, value: Any, context: Any) -> Iterator[Any]:
         """value: (key, name, part, at_ms, value, seen_ms)."""
@@ -181,14 +171,14 @@ class Pods(KeyedProcessFunction):  # type: ignore[misc]
         if name == DESIRED:
             yield Row(self._named(*key.split("//")), "desired", str(number))
             return
-        one = self._pod(key)
+        one = self._pods.find_or_add(key, ObservedPod)
         service = context.timer_service()
         if name == _IDENTITY:
             if one.task != part:
                 one.task = part
                 if one.timer is None and not self._bounded:
                     self._set_timer(service, one)
-                self._keep(one)
+                self._pods.store(key)
             return
         if one.pod is None:
             one.pod = Pod()
@@ -204,7 +194,7 @@ class Pods(KeyedProcessFunction):  # type: ignore[misc]
             yield from self._rows(key, one, list(one.pod.close(one.pod.newest_ms - self._delay_ms)))
             if one.timer is None:
                 self._set_timer(service, one)
-        self._keep(one)
+        self._pods.store(key)
 
     def on_timer(self, timestamp: int, context: Any) -> Iterator[Any]:
         """Where nothing has come since it was set, the pod is gone: what is open is closed, and it is forgotten.
@@ -212,28 +202,16 @@ class Pods(KeyedProcessFunction):  # type: ignore[misc]
         So is one of which there are no samples; where it lives, the watcher says again whose it is.
         """
         key = context.get_current_key()
-        one = self._pod(key)
+        one = self._pods.find_or_add(key, ObservedPod)
         if one.pod is not None:
             if not self._bounded and one.timer is not None and one.pod.newest_ms > one.timer[1]:
                 self._set_timer(context.timer_service(), one)
-                self._keep(one)
+                self._pods.store(key)
                 return
             yield from self._rows(key, one, list(one.pod.end()))
-        del self._pods[key]
-        self._kept.clear()
+        self._pods.forget(key)
 
-    def _pod(self, key: str) -> _Pod:
-        """From memory; or from the state, after a restart; or a new one."""
-        one = self._pods.get(key)
-        if one is None:
-            one = self._pods[key] = _Pod(*(self._kept.value() or ()))
-        return one
-
-    def _keep(self, one: _Pod) -> None:
-        """Written at the end of the bundle, once for all samples of the pod in it."""
-        self._kept.update((one.pod, one.task, one.timer))
-
-    def _rows(self, key: str, one: _Pod, closed: list[Closed]) -> Iterator[Row]:
+    def _rows(self, key: str, one: ObservedPod, closed: list[Closed]) -> Iterator[Row]:
         if not closed:
             return
         namespace, _, pod = key.partition("/")
@@ -246,18 +224,10 @@ class Pods(KeyedProcessFunction):  # type: ignore[misc]
         identity = of_service(namespace, workload, self._access_log)
         return f"{identity.department}/{identity.task}"
 
-    def _set_timer(self, service: Any, one: _Pod) -> None:
+    def _set_timer(self, service: Any, one: ObservedPod) -> None:
         fires_ms = service.current_processing_time() + 3 * self._delay_ms + 30_000
         service.register_processing_time_timer(fires_ms)
         one.timer = (fires_ms, 0 if one.pod is None else one.pod.newest_ms)
-
-
-@dataclass
-class _Task:
-    """A task in memory. timer: one is set."""
-
-    known: TaskWindows
-    timer: bool = False
 
 
 class Tasks(KeyedProcessFunction):  # type: ignore[misc]
@@ -266,22 +236,20 @@ class Tasks(KeyedProcessFunction):  # type: ignore[misc]
     def __init__(self, settings: ResourceMetrics, *, bounded: bool) -> None:
         self._wait_ms = round(1000 * settings.watermark_delay_seconds)
         self._bounded = bounded
-        self._tasks: dict[str, _Task] = {}
-        self._kept: Any = None
+        self._tasks: KeyedMemory[WaitingTask]
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        """Declare the state: a _Task's fields."""
-        self._kept = runtime_context.get_state(ValueStateDescriptor("kept", Types.PICKLED_BYTE_ARRAY()))
-        self._tasks = {}
+        """Declare the state, all of a task."""
+        self._tasks = KeyedMemory(runtime_context, task_resources_state.FORMAT)
 
     def process_element(self, value: Any, context: Any) -> Iterator[Any]:
         """value: (key, what, text)."""
         key, what, text = value
-        one = self._task(key)
+        one = self._tasks.find_or_add(key, _new_task)
         if what == "desired":
             number = float(text)
             one.known.desired = int(number) if number >= 0 else None  # NaN: nobody says it any more
-            self._keep(one)
+            self._tasks.store(key)
             return
         row = ResourceMetricsRow.model_validate_json(text)
         yield from _messages([row])
@@ -299,25 +267,15 @@ class Tasks(KeyedProcessFunction):  # type: ignore[misc]
         elif one.known.waiting and not one.timer:
             service.register_processing_time_timer(service.current_processing_time() + self._wait_ms)
             one.timer = True
-        self._keep(one)
+        self._tasks.store(key)
 
     def on_timer(self, timestamp: int, context: Any) -> Iterator[Any]:
         """Not all pods have come, and it has been long enough."""
-        one = self._task(context.get_current_key())
+        key = context.get_current_key()
+        one = self._tasks.find_or_add(key, _new_task)
         one.timer = False
         yield from _messages(one.known.overdue())
-        self._keep(one)
-
-    def _task(self, key: str) -> _Task:
-        """From memory; or from the state, after a restart; or a new one."""
-        one = self._tasks.get(key)
-        if one is None:
-            kept = self._kept.value()
-            one = self._tasks[key] = _Task(TaskWindows()) if kept is None else _Task(*kept)
-        return one
-
-    def _keep(self, one: _Task) -> None:
-        self._kept.update((one.known, one.timer))
+        self._tasks.store(key)
 
 
 def build(
@@ -327,20 +285,24 @@ def build(
     kafka, own = settings.kafka, settings.resource_metrics
     columns = f"message, kafka_partition, kafka_offset, {timestamp_text('kafka_time')}"
     samples, pods = (
-        environment.to_data_stream(environment.sql_query(f"SELECT {columns} FROM {table}")).process(
-            function, _SAMPLE
-        )
-        for table, function in (
-            (tables.samples, Read(own, kafka.topic(topics.PROMETHEUS_METRICS))),
-            (tables.replicas, ReadPods(kafka.topic(topics.REPLICAS))),
+        environment.to_data_stream(environment.sql_query(f"SELECT {columns} FROM {table}"))
+        .process(function, _SAMPLE)
+        .uid(f"{NAME}-{uid}")
+        .name(type(function).__name__)
+        for table, function, uid in (
+            (tables.samples, Read(own, kafka.topic(topics.PROMETHEUS_METRICS)), "read-samples"),
+            (tables.replicas, ReadPods(kafka.topic(topics.REPLICAS)), "read-replicas"),
         )
     )
     told = (
         samples.union(pods)
         .key_by(lambda row: row[0], Types.STRING())
         .process(Pods(own, settings.access_log, bounded=bounded), _TOLD)
+        .uid(f"{NAME}-pods")
+        .name("Pods")
     )
     rows = told.key_by(lambda row: row[0], Types.STRING()).process(Tasks(own, bounded=bounded), MESSAGE)
+    rows.uid(f"{NAME}-tasks").name("Tasks")
     dead = samples.get_side_output(DEAD).union(pods.get_side_output(DEAD))
     statements = environment.create_statement_set()
     statements.add_insert(tables.rows_10s, environment.from_data_stream(rows))
@@ -364,6 +326,10 @@ def main(environment: StreamTableEnvironment, settings: Settings, *, bounded: bo
     environment.execute_sql(messages_sink(tables.rows_1m, kafka, topics.RESOURCE_METRICS_1M))
     environment.execute_sql(dead_letters_table(tables.dead_letters, kafka))
     return build(environment, settings, tables, bounded=bounded)
+
+
+def _new_task() -> WaitingTask:
+    return WaitingTask(TaskWindows())
 
 
 def _key(sample: ResourceSample) -> str:

@@ -8,8 +8,8 @@
 Rows of a second's replicas are left out in the source: a department's replicas are most of the topic, and the profile
 needs their minutes only.
 
-What is known is in this process' memory. Flink's state has what must survive a restart, and is written when that
-changes, not with each row: a write of a Python function waits for the JVM's answer, which is most of a millisecond.
+What is known is in this process' memory (jobs/keyed.py). Flink's state has what must survive a restart, and is written
+when that changes, not with each row.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ import orjson
 from pydantic import ValidationError
 from pyflink.common import Row, Types
 from pyflink.datastream import KeyedProcessFunction, OutputTag, RuntimeContext
-from pyflink.datastream.state import ValueStateDescriptor
 
 from tidegate.jobs.kafka_tables import dead_letters_table, messages_sink, messages_table, text, timestamp_text
+from tidegate.jobs.keyed import KeyedMemory
 from tidegate.jobs.logic.profile.autoscaling import SignalMemory, decide
 from tidegate.jobs.logic.profile.task_profile import TaskKnown
+from tidegate.jobs.logic.profile.task_profile_state import FORMAT, ProfiledTask, Scaling
 from tidegate.jobs.logic.profile.task_traffic import SETTLE_MS, SecondsHeard
 from tidegate.jobs.messages import DEAD, MESSAGE, dead_letter, error_text
 from tidegate.jobs.messages import OPTIONS as MESSAGE_OPTIONS
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 NAME = "task-profile"
 OPTIONS = MESSAGE_OPTIONS
-_KEPT_FOR_MS = 60_000
+_STORED_EVERY_MS = 60_000
 """What is not worth a write of its own is written this often: learned capacity, an autoscaler's past."""
 _LAST = (1 << 63) - 1
 """A bounded run says each task's profile once, when everything has been read."""
@@ -52,22 +53,6 @@ _LAST = (1 << 63) - 1
 
 SIGNALS = OutputTag("signals", MESSAGE)
 """The side output of autoscaling signals."""
-
-
-class Scaling(NamedTuple):
-    """What is kept of a task's autoscaling: what the next decision needs, and when signals were written."""
-
-    memory: SignalMemory
-    said_ms: int
-
-
-@dataclass
-class _Task:
-    """One task in memory. kept_ms: when Flink's state was written."""
-
-    known: TaskKnown
-    scaling: Scaling | None = None
-    kept_ms: int = 0
 
 
 class Input(NamedTuple):
@@ -111,14 +96,12 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
         self._valid_ms = round(1000 * settings.autoscaling.valid_seconds)
         self._prefix = settings.kafka.topic_prefix
         self._bounded = bounded
-        self._kept: Any = None
-        self._tasks: dict[str, _Task] = {}
+        self._tasks: KeyedMemory[ProfiledTask]
         self._seconds = self._none_heard()
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        """Declare the state: (TaskKnown without traffic, Scaling or None)."""
-        self._kept = runtime_context.get_state(ValueStateDescriptor("kept", Types.PICKLED_BYTE_ARRAY()))
-        self._tasks, self._seconds = {}, self._none_heard()
+        """Declare the state: what is known of a task without its traffic, and its autoscaling."""
+        self._tasks, self._seconds = KeyedMemory(runtime_context, FORMAT), self._none_heard()
 
     def process_element(self, value: Any, context: Any) -> Iterator[Any]:
         """value: (key, input, message, partition, offset, when Kafka got it)."""
@@ -126,11 +109,11 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
         service = context.timer_service()
         seen_ms = to_epoch_ms(datetime.fromisoformat(seen_at))
         now_ms = seen_ms if self._bounded else service.current_processing_time()
-        task = self._task(key)
+        task = self._tasks.find(key)
         is_new = task is None
         if task is None:
             department, _, name = key.partition("/")
-            task = _Task(TaskKnown(department, name))
+            task = ProfiledTask(TaskKnown(department, name))
         try:
             changed = self._hear(task.known, source, message, now_ms)
         except (ValidationError, ValueError, KeyError, TypeError) as error:
@@ -139,24 +122,24 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
             yield DEAD, dead_letter(reason, topic, NAME, message, partition, offset, seen_at)
             return
         if is_new:
-            self._tasks[key] = task
-            self._keep(task, now_ms)
+            self._tasks.add(key, task)
+            self._tasks.store(key, now_ms)
             if self._bounded:
                 service.register_event_time_timer(_LAST)
             else:
                 self._set_timer(service)
         if changed and not self._bounded:
-            yield from self._rows(task, now_ms)
-            self._keep(task, now_ms)
+            yield from self._rows(key, task, now_ms)
+            self._tasks.store(key, now_ms)
 
     def on_timer(self, timestamp: int, context: Any) -> Iterator[Any]:
         """It is time to say it again."""
         key = context.get_current_key()
-        task = self._task(key)
+        task = self._tasks.find(key)
         if task is None:
             return
         if self._bounded:
-            yield from self._rows(task, max(task.known.heard_ms, self._seconds.at_ms or 0))
+            yield from self._rows(key, task, max(task.known.heard_ms, self._seconds.at_ms or 0))
             return
         service = context.timer_service()
         now_ms = service.current_processing_time()
@@ -164,27 +147,14 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
             gone = Row(key, None)
             yield gone
             yield SIGNALS, gone
-            del self._tasks[key]
-            self._kept.clear()
+            self._tasks.forget(key)
             return
-        yield from self._rows(task, now_ms)
-        if now_ms - task.kept_ms >= _KEPT_FOR_MS:
-            self._keep(task, now_ms)
+        yield from self._rows(key, task, now_ms)
+        self._tasks.store_when_due(key, now_ms, _STORED_EVERY_MS)
         self._set_timer(service)
 
     def _none_heard(self) -> SecondsHeard:
         return SecondsHeard(0 if self._bounded else SETTLE_MS)
-
-    def _task(self, key: str) -> _Task | None:
-        """From memory, or from the state, after a restart."""
-        task = self._tasks.get(key)
-        if task is None and (kept := self._kept.value()) is not None:
-            task = self._tasks[key] = _Task(*kept)
-        return task
-
-    def _keep(self, task: _Task, now_ms: int) -> None:
-        self._kept.update((task.known.kept(), task.scaling))
-        task.kept_ms = now_ms
 
     def _hear(self, known: TaskKnown, source: str, message: bytes | None, now_ms: int) -> bool:
         """Returns whether it has to be said, and kept, at once."""
@@ -205,7 +175,7 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
             return known.hear_limit(RateLimitRow.model_validate_json(message), now_ms)
         return False
 
-    def _rows(self, task: _Task, now_ms: int) -> Iterator[Any]:
+    def _rows(self, key: str, task: ProfiledTask, now_ms: int) -> Iterator[Any]:
         """The profile; of a task with a policy also its signals, when they changed or half of their time is over."""
         profile = task.known.profile(now_ms, self._seconds, self._settings)
         yield Row(profile.id, profile.model_dump_json())
@@ -215,18 +185,18 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
             if before is not None:
                 yield SIGNALS, Row(profile.id, None)
                 task.scaling = None
-                self._keep(task, now_ms)
+                self._tasks.store(key, now_ms)
             return
         memory = before.memory if before is not None else SignalMemory()
         signals, memory = decide(profile, policy, memory, now_ms, self._valid_ms)
-        said_ms = 0 if before is None else before.said_ms
+        published_ms = 0 if before is None else before.published_ms
         decided = before is None or memory.revision != before.memory.revision
-        if decided or now_ms - said_ms >= self._valid_ms / 2:
-            said_ms = now_ms
+        if decided or now_ms - published_ms >= self._valid_ms / 2:
+            published_ms = now_ms
             yield SIGNALS, Row(signals.id, signals.model_dump_json())
-        task.scaling = Scaling(memory, said_ms)
+        task.scaling = Scaling(memory, published_ms)
         if decided:
-            self._keep(task, now_ms)
+            self._tasks.store(key, now_ms)
 
     def _set_timer(self, service: Any) -> None:
         fires_ms = service.current_processing_time() + round(self._settings.renew_seconds * 1000)
@@ -263,6 +233,7 @@ def build(
     everything = environment.to_data_stream(environment.sql_query(told(tables)))
     function = Profile(settings, bounded=bounded)
     profiles = everything.key_by(lambda row: row[0], Types.STRING()).process(function, MESSAGE)
+    profiles.uid(f"{NAME}-profile").name("Profile")
     statements = environment.create_statement_set()
     statements.add_insert(tables.profiles, environment.from_data_stream(profiles))
     statements.add_insert(tables.signals, environment.from_data_stream(profiles.get_side_output(SIGNALS)))

@@ -1,1 +1,1 @@
-"""What several tests need."""
+"""Builders, servers and fakes that several tests share."""

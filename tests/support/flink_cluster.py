@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pyflink.table import StatementSet
@@ -63,11 +65,37 @@ class Job:
         with urllib.request.urlopen(url, timeout=10) as answer:
             return json.load(answer)
 
+    def has_ended(self) -> bool:
+        """Whether the job runs no more."""
+        return self._get("")["state"] in ("CANCELED", "FAILED", "FINISHED")
+
+    def stop_with_savepoint(self, folder: Path) -> Path:
+        """End the job with a savepoint in the canonical format, in a folder of its own. Returns that."""
+        wanted = {"targetDirectory": folder.as_uri(), "drain": False, "formatType": "CANONICAL"}
+        request = urllib.request.Request(
+            f"http://{self.rest_address}/jobs/{self.identifier}/stop",
+            json.dumps(wanted).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 (the test's own)
+            trigger = json.load(answer)["request-id"]
+        until(lambda: self._savepoint(trigger) is not None, "the savepoint is complete")
+        until(self.has_ended, "the job has stopped")
+        location = (self._savepoint(trigger) or {})["location"]
+        return Path(urllib.parse.urlparse(location).path)
+
+    def _savepoint(self, trigger: str) -> Any:
+        found = self._get(f"/savepoints/{trigger}")
+        if found["status"]["id"] != "COMPLETED":
+            return None
+        assert "failure-cause" not in found["operation"], found["operation"]["failure-cause"]["stack-trace"]
+        return found["operation"]
+
     def cancel(self) -> None:
         """End the job, and wait until it has ended."""
         url = f"http://{self.rest_address}/jobs/{self.identifier}"
         urllib.request.urlopen(urllib.request.Request(url, method="PATCH"), timeout=10).close()
-        until(lambda: self._get("")["state"] in ("CANCELED", "FAILED", "FINISHED"), "the job ends")
+        until(self.has_ended, "the job ends")
 
 
 @contextmanager
@@ -80,9 +108,11 @@ def submitted(settings: Settings, rest_address: str) -> Iterator[Job]:
 
 
 @contextmanager
-def replica_changes_submitted(settings: Settings, rest_address: str) -> Iterator[Job]:
-    """The job replica-changes on the cluster, going on from what it said last, until the block ends."""
-    where = environment.Where(cluster=rest_address)
+def replica_changes_submitted(
+    settings: Settings, rest_address: str, savepoint: Path | None = None
+) -> Iterator[Job]:
+    """The job replica-changes on the cluster, going on from a savepoint or what it said last, until the block ends."""
+    where = environment.Where(cluster=rest_address, checkpoint=savepoint)
     tables = environment.create(settings, where, replica_changes.NAME, messages.OPTIONS)
     history = replica_history.newest(settings.kafka)
     with _running(replica_changes.main(tables, settings, history, bounded=False), rest_address) as job:
@@ -105,4 +135,5 @@ def _running(statements: StatementSet, rest_address: str) -> Iterator[Job]:
         until(job.is_running, "the job runs")
         yield job
     finally:
-        job.cancel()
+        if not job.has_ended():
+            job.cancel()

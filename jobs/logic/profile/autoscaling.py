@@ -10,10 +10,9 @@ followed at once, and nothing is scaled down after it for a while; and what is s
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from tidegate.schemas.autoscaling_policy import AutoscalingPolicy, Direction
 from tidegate.schemas.rows.resources import TaskProfile
@@ -38,21 +37,6 @@ class SignalMemory:
     panic_until_ms: int = 0
     desired: int | None = None
     revision: int = 0
-
-    def to_text(self) -> str:
-        """As JSON."""
-        return json.dumps(asdict(self))
-
-    @staticmethod
-    def from_text(text: str) -> SignalMemory:
-        """What `to_text` gave."""
-        read = json.loads(text)
-        return SignalMemory(
-            tuple(Past(**one) for one in read["past"]),
-            read["panic_until_ms"],
-            read["desired"],
-            read["revision"],
-        )
 
 
 def decide(

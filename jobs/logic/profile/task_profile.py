@@ -9,15 +9,14 @@ Time has two clocks: that of the service metrics, by which a window ends with th
 whole, and this machine's, `now_ms`, by which an input is stale when nothing of it came for so long. So sources whose
 clocks differ by minutes harm nothing.
 
-A checkpoint holds what `kept` gives, which is all but the traffic: that is written anew each second, and would be most
-of a checkpoint's cost. After a restart the traffic's window begins with the first second that is heard, and
-`traffic_window_seconds` says how long it is by then.
+A checkpoint holds all but the traffic (task_profile_state.py). After a restart the traffic's window begins with the
+first second that is heard, and `traffic_window_seconds` says how long it is by then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -73,12 +72,6 @@ class TaskKnown:
     catalog: TaskRow | None = None
     heard_ms: int = 0
     restored: bool = False
-
-    def kept(self) -> TaskKnown:
-        """What a checkpoint holds of it: all but the traffic."""
-        return replace(
-            self, traffic=Traffic(), versions={}, seconds={}, minute_ms=0, replica_p99_ms={}, restored=True
-        )
 
     def hear_second(self, row: Mapping[str, Any], now_ms: int, settings: ProfileSettings) -> int:
         """Take in a second's row of level task or version. Returns the second's end (epoch, ms).

@@ -1,11 +1,10 @@
-"""What is known of one task's replicas: who is in charge of saying so, and what has settled. Pure, and kept as text."""
+"""What is known of one task's replicas: who is in charge of saying so, and what has settled. Pure."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 
-from tidegate.jobs.logic.replicas.changes import Change, Seen, State, Windows, advance, observe, resynced
+from tidegate.jobs.logic.replicas.changes import Change, State, Windows, advance, observe, resynced
 from tidegate.jobs.logic.replicas.sources import SourceState, accept
 from tidegate.schemas.rows.limits import ReplicaChange, ReplicasRow
 from tidegate.schemas.timestamps import from_epoch_ms, to_epoch_ms
@@ -71,42 +70,6 @@ class TaskReplicas:
             )
             for change in changes
         ]
-
-    def to_text(self) -> str:
-        """As JSON, which `from_text` reads: a state outlives the program that wrote it."""
-        state = self.state
-        return json.dumps(
-            {
-                "department": self.department,
-                "task": self.task,
-                "workload": self.workload,
-                "source": self.source.source,
-                "spoke_ms": self.source.spoke_ms,
-                "settled": state.settled,
-                "revision": state.revision,
-                "seen": [[seen.at_ms, seen.replicas] for seen in state.seen],
-                "now_ms": state.now_ms,
-                "observed_ms": state.observed_ms,
-            }
-        )
-
-    @staticmethod
-    def from_text(text: str) -> TaskReplicas:
-        """What `to_text` wrote."""
-        said = json.loads(text)
-        return TaskReplicas(
-            said["department"],
-            said["task"],
-            said["workload"],
-            SourceState(said["source"], said["spoke_ms"]),
-            State(
-                said["settled"],
-                said["revision"],
-                tuple(Seen(at_ms, replicas) for at_ms, replicas in said["seen"]),
-                said["now_ms"],
-                said["observed_ms"],
-            ),
-        )
 
     def _heard_ms(self) -> int:
         return max(self.source.spoke_ms, self.state.observed_ms)

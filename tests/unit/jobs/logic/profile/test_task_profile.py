@@ -17,6 +17,7 @@ from tidegate.jobs.logic.latency import Latencies
 from tidegate.jobs.logic.profile.slowest_replica import slowest
 from tidegate.jobs.logic.profile.sustained_capacity import MINUTE_MS, Learned, Minute, Promise, learn
 from tidegate.jobs.logic.profile.task_profile import DAY_MS, TaskKnown
+from tidegate.jobs.logic.profile.task_profile_state import FORMAT, ProfiledTask
 from tidegate.jobs.logic.profile.task_traffic import SecondsHeard, Traffic
 from tidegate.schemas.rows.resources import ResourceMetricsRow, TaskProfile
 from tidegate.schemas.settings.signals import ProfileSettings
@@ -224,12 +225,16 @@ def test_state_does_not_grow_with_time_or_versions() -> None:
     assert len(known.versions) <= 2
 
 
+def after_a_restart(known: TaskKnown) -> TaskKnown:
+    return FORMAT.decode(FORMAT.encode(ProfiledTask(known))).known
+
+
 @given(st.integers(0, 130), st.integers(1, 120))
 def test_after_a_restart_the_traffic_is_that_of_the_seconds_heard_since(before: int, after: int) -> None:
     known, heard = TaskKnown("vision", "chat"), SecondsHeard(settle_ms=0)
     for second in range(before):
         known.hear_second(row(START_MS + 1000 * second, [10.0] * (second % 7)), START_MS, SETTINGS)
-    known = known.kept()
+    known = after_a_restart(known)
     end = before + after
     for second in range(before, end):
         one = row(START_MS + 1000 * second, [10.0] * (second % 7))
@@ -250,7 +255,7 @@ def test_what_a_restart_keeps_is_all_but_the_traffic() -> None:
     known = TaskKnown("vision", "chat")
     known.hear_second(row(START_MS, [10.0]), START_MS, SETTINGS)
     known.hear_replicas(replicas_row(START_MS, 3, task="chat"), START_MS)
-    kept = known.kept()
+    kept = after_a_restart(known)
     assert (kept.traffic.empty, kept.seconds, kept.versions) == (True, {}, {})
     assert kept.replicas == known.replicas
     assert not kept.hear_replicas(replicas_row(START_MS + 1, 3, task="chat"), START_MS)

@@ -10,7 +10,7 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from tidegate.adapters.kafka.log import TopicsReader
-from tidegate.adapters.limiting.controls import write
+from tidegate.adapters.kafka.writer import write
 from tidegate.jobs.logic.catalog_rows import RowCatalog, rows_of
 from tidegate.schemas import catalog as catalogs
 from tidegate.schemas import topics

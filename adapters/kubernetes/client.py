@@ -7,14 +7,11 @@ import os
 import urllib3
 from kubernetes import client, config
 
+from tidegate.adapters.kubernetes.errors import KubernetesUnknown
 from tidegate.schemas.settings.limits import Kubernetes
 
 _CONNECTIONS = 100
 """So many are kept for the next request: a watcher has one for each gateway."""
-
-
-class KubernetesUnknown(Exception):
-    """It isn't known where the Kubernetes API is, or who we are there. The message says what to do."""
 
 
 def connect(settings: Kubernetes) -> client.ApiClient:

@@ -7,32 +7,20 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import orjson
 import urllib3
 
 from tidegate.adapters.kubernetes.client import connect
-from tidegate.adapters.limiting.targets.base import TargetFailed
+from tidegate.adapters.kubernetes.errors import ApiFailed, Failure
 from tidegate.jobs.logic.istio.objects import Kind
 from tidegate.schemas.settings.limits import Kubernetes
-
-Failure = Literal["conflict", "forbidden", "busy", "refused", "not-ours", "unavailable"]
-"""conflict: the object is another by now. forbidden: no right to. busy: too many requests. refused: the object isn't
-taken as it is, by its schema or an admission webhook. unavailable: no answer, or no useful one."""
 
 NOT_THERE_YET = "1"
 """The resource version of what must not exist: every object has a higher one, so an existing one is a conflict."""
 _APPLY = "application/apply-patch+yaml"
-
-
-class ApiFailed(TargetFailed):
-    """The API server didn't do it. The message says what, where and what to do; `failure` says which kind it is."""
-
-    def __init__(self, failure: Failure, reason: str, retry_after_seconds: float | None = None) -> None:
-        super().__init__(reason, retry_after_seconds)
-        self.failure = failure
 
 
 class KubernetesObjects:

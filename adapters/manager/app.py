@@ -14,20 +14,16 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
+from tidegate.adapters.kubernetes.envoy_filters import EnvoyFilters
+from tidegate.adapters.kubernetes.errors import ApiFailed
 from tidegate.adapters.kubernetes.objects import KubernetesObjects
-from tidegate.adapters.limiting.targets.base import TargetFailed
-from tidegate.adapters.limiting.targets.kubernetes import KubernetesTarget
 from tidegate.adapters.manager.audit import Audit, AuditFailed
 from tidegate.adapters.manager.bodies import (
     CircuitBreakerBody,
     GatewayBody,
-    LimitAnswer,
-    LimitBody,
     LimitChanged,
     LimitsAnswer,
-    LimitsBody,
     LimitsChanged,
-    Name,
     NotTakenAnswer,
     Problem,
     RetriesBody,
@@ -36,11 +32,12 @@ from tidegate.adapters.manager.bodies import (
     SettingChanged,
     TimeoutBody,
     VersionsBody,
-    answer_of,
 )
 from tidegate.adapters.manager.requests import Change, Gate, GuardedRoute, Refusal, Told
 from tidegate.adapters.manager.tasks import InForce, TaskObjects, place_of
 from tidegate.adapters.manager.tokens import Tokens
+from tidegate.jobs.logic.istio.limit_bodies import LimitAnswer, LimitBody, LimitsBody, Name, answer_of
+from tidegate.jobs.logic.istio.rate_limits import GatewayPlace
 from tidegate.jobs.logic.istio.task_settings import ASPECTS, Held, Label, Setting
 from tidegate.jobs.logic.istio.task_settings import Gateway as GatewaySetting
 from tidegate.jobs.logic.istio.traffic import TaskPlace
@@ -69,7 +66,7 @@ class Parts:
     tokens: Tokens
     audit: Audit
     objects: KubernetesObjects
-    limits: KubernetesTarget
+    limits: EnvoyFilters
     gateways: Callable[[], Mapping[str, Gateway]]
     access_log: AccessLog
     domain: str
@@ -104,7 +101,7 @@ def _health(parts: Parts) -> APIRouter:
         try:
             parts.objects.check()
             parts.audit.check()
-        except (TargetFailed, AuditFailed) as error:
+        except (ApiFailed, AuditFailed) as error:
             return JSONResponse({"reason": str(error)}, 503)
         return JSONResponse({"status": "ok"})
 
@@ -124,20 +121,21 @@ def _guarded(prefix: str, tag: str) -> APIRouter:
 def _rate_limits(parts: Parts) -> APIRouter:
     router = _guarded("/v1/gateways/{gateway}", "rate limits")
 
-    def known(gateway: Annotated[Name, Path()]) -> str:
+    def known(gateway: Annotated[Name, Path()]) -> GatewayPlace:
         gateways = parts.gateways()
         if gateway not in gateways:
             there = ", ".join(sorted(gateways)) or "there are none"
             raise HTTPException(404, f"gateway {gateway!r} is not in the task catalog ({there})")
-        parts.limits.use_gateways(gateways)
-        return gateway
+        return GatewayPlace.of(gateway, gateways[gateway])
 
-    KnownGateway = Annotated[str, Depends(known)]  # noqa: N806 (a type)
+    KnownGateway = Annotated[GatewayPlace, Depends(known)]  # noqa: N806 (a type)
 
     @router.get("/rate-limits", summary="All limits of a gateway")
     def read_all(gateway: KnownGateway) -> LimitsAnswer:
         limits = parts.limits.read(gateway)
-        return LimitsAnswer(gateway=gateway, limits=[answer_of(limits[key]) for key in sorted(limits)])
+        return LimitsAnswer(
+            gateway=gateway.gateway, limits=[answer_of(limits[key]) for key in sorted(limits)]
+        )
 
     @router.put("/rate-limits", summary="Set the limits of several tasks; others stay")
     def put_all(
@@ -177,7 +175,9 @@ def _rate_limits(parts: Parts) -> APIRouter:
     def read_one(gateway: KnownGateway, department: Name, task: Name) -> LimitAnswer:
         limit = parts.limits.read(gateway).get(TaskKey(department, task))
         if limit is None:
-            raise HTTPException(404, f"gateway {gateway} has no limit of {department}/{task} in force")
+            raise HTTPException(
+                404, f"gateway {gateway.gateway} has no limit of {department}/{task} in force"
+            )
         return answer_of(limit)
 
     @router.put(one, summary="Set the limit of one task")

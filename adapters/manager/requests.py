@@ -21,8 +21,7 @@ from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from tidegate.adapters.kubernetes.objects import ApiFailed, Failure
-from tidegate.adapters.limiting.targets.base import TargetFailed
+from tidegate.adapters.kubernetes.errors import ApiFailed, Failure
 from tidegate.adapters.manager.audit import Audit, AuditFailed
 from tidegate.adapters.manager.bodies import FieldProblem, Problem
 from tidegate.adapters.manager.tasks import Outdated
@@ -194,7 +193,7 @@ async def _handled(handler: Callable[[Request], Coroutine[Any, Any, Response]], 
         raise refusal from error
 
 
-def refusal_of(error: Exception) -> Refusal:  # noqa: PLR0911 (one for each kind)
+def refusal_of(error: Exception) -> Refusal:
     """What an error is to the caller."""
     if isinstance(error, RequestValidationError):
         fields = [
@@ -218,8 +217,6 @@ def refusal_of(error: Exception) -> Refusal:  # noqa: PLR0911 (one for each kind
         return Refusal(422, Problem(reason=str(error)))
     if isinstance(error, ApiFailed):
         return Refusal(_STATUS_OF[error.failure], Problem(reason=str(error)), error.retry_after_seconds)
-    if isinstance(error, TargetFailed):
-        return Refusal(503, Problem(reason=str(error)), error.retry_after_seconds)
     if isinstance(error, HTTPException):
         return Refusal(error.status_code, Problem(reason=str(error.detail)))
     return Refusal(500, Problem(reason=f"a fault of the manager's own: {type(error).__name__}; see its log"))

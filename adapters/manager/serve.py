@@ -15,9 +15,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPar
 from pydantic import ValidationError
 
 from tidegate.adapters.kafka.client import ensure_topics
+from tidegate.adapters.kubernetes.envoy_filters import EnvoyFilters
 from tidegate.adapters.kubernetes.objects import KubernetesObjects
 from tidegate.adapters.limiting.controller import CatalogFile
-from tidegate.adapters.limiting.targets.kubernetes import KubernetesTarget
 from tidegate.adapters.manager.app import Parts, create_app
 from tidegate.adapters.manager.audit import KafkaAudit
 from tidegate.adapters.manager.tokens import Tokens
@@ -52,7 +52,7 @@ def serve(settings: Settings, on_address: Callable[[str], None]) -> None:
                     tokens=tokens,
                     audit=audit,
                     objects=objects,
-                    limits=KubernetesTarget(settings.kubernetes, gateways(), objects),
+                    limits=EnvoyFilters(objects),
                     gateways=gateways,
                     access_log=settings.access_log,
                     domain=settings.manager.domain,

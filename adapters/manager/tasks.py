@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tidegate.adapters.kubernetes.objects import ApiFailed, KubernetesObjects
+from tidegate.adapters.kubernetes.errors import ApiFailed
+from tidegate.adapters.kubernetes.objects import KubernetesObjects
 from tidegate.jobs.logic.istio.objects import (
     DESTINATION_RULE,
     OWNER,

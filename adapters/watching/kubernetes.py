@@ -13,7 +13,8 @@ from typing import Any
 from kubernetes import client
 
 from tidegate.adapters.catalog.gateways import GatewayFile
-from tidegate.adapters.kubernetes.client import KubernetesUnknown, connect
+from tidegate.adapters.kubernetes.client import connect
+from tidegate.adapters.kubernetes.errors import KubernetesUnknown
 from tidegate.adapters.watching.list_watch import Changed, Feed, Kind, Listed, Lost, News, Proven
 from tidegate.adapters.watching.publisher import SourceFailed, Told, WatchRow
 from tidegate.jobs.logic.identity import Identity, of_service

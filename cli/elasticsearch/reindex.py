@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidegate.cli.app_context import DONE, INTERRUPTED, CommandFailed, Options
-from tidegate.cli.elasticsearch.connection import asking
+from tidegate.cli.elasticsearch_connection import asking
 from tidegate.cli.failures import failures
 from tidegate.cli.stopping import stopping
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tidegate.cli.ages import age
 from tidegate.cli.app_context import DONE, Options
-from tidegate.cli.elasticsearch.connection import asking
-from tidegate.cli.limits.controls import age
+from tidegate.cli.elasticsearch_connection import asking
 from tidegate.cli.stopping import stopping
 from tidegate.schemas.settings import SettingsError
 

@@ -70,7 +70,7 @@ def _target(settings: Settings) -> Target:
         from tidegate.adapters.limiting.targets.http import HttpTarget
 
         return HttpTarget(limits)
-    from tidegate.adapters.kubernetes.client import KubernetesUnknown
+    from tidegate.adapters.kubernetes.errors import KubernetesUnknown
     from tidegate.adapters.limiting.targets.kubernetes import KubernetesTarget
 
     try:

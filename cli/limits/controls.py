@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tidegate.cli.ages import age
 from tidegate.cli.app_context import DONE, Options
 from tidegate.cli.failures import failures
-from tidegate.cli.queries.windows import read_age
 
 if TYPE_CHECKING:
     from tidegate.jobs.logic.limits.envoy_limits import TaskKey
@@ -233,14 +233,6 @@ def _still_holds(control: LimitControl | None) -> LimitControl | None:
     """What was said, unless it was an override that has ended by itself."""
     ended = control is not None and control.expires_at is not None and control.expires_at <= datetime.now(UTC)
     return None if control is not None and ended and not control.paused else control
-
-
-def age(option: str, text: str) -> timedelta:
-    """The duration that an option's text says. Raises typer.BadParameter for another form."""
-    try:
-        return read_age(text)
-    except typer.BadParameter as error:
-        raise typer.BadParameter(f"{option} {text}: write a number and s, m, h or d, such as 5m") from error
 
 
 def _length(text: str) -> timedelta:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tidegate.cli.ages import age
 from tidegate.cli.app_context import DONE, CommandFailed, Options
 from tidegate.cli.failures import failures
-from tidegate.cli.limits.controls import age, override, pause, resume
+from tidegate.cli.limits.controls import override, pause, resume
 from tidegate.cli.limits.display import entry_line, heading, limits_table, print_table
 from tidegate.cli.stopping import stopping
 

@@ -21,7 +21,7 @@ def manager(
     /docs is its OpenAPI page. Runs until it gets SIGTERM or Ctrl-C; requests that have begun are answered first.
     """
     try:
-        from tidegate.adapters.kubernetes.client import KubernetesUnknown
+        from tidegate.adapters.kubernetes.errors import KubernetesUnknown
         from tidegate.adapters.manager.serve import serve
     except ImportError as error:
         raise CommandFailed(f"{error}; pip install 'tidegate[manager]'") from error

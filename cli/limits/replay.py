@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tidegate.cli.ages import age
 from tidegate.cli.app_context import DONE, FAILED, CommandFailed, Options
-from tidegate.cli.limits.controls import age
 
 if TYPE_CHECKING:
     from tidegate.jobs.logic.limits.replay import ReplaySettings

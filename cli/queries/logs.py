@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
+from tidegate.cli.ages import age
 from tidegate.cli.app_context import DONE, FAILED, Options
-from tidegate.cli.elasticsearch.connection import asking
-from tidegate.cli.limits.controls import age
+from tidegate.cli.elasticsearch_connection import asking
 from tidegate.cli.stopping import stopping
 
 if TYPE_CHECKING:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tidegate.cli.ages import age
 from tidegate.cli.app_context import DONE, Options
 from tidegate.cli.failures import failures
 from tidegate.cli.stopping import stopping
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 DEFAULT_LAST = 50
 _ANY_WIDTH = 1000
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 COLUMNS = (
     "window", "level", "department", "task", "version", "replica", "requests", "qps",
@@ -75,7 +74,7 @@ def windows(
         raise typer.BadParameter("give --last or --since, not both")
     options: Options = context.obj
     settings = options.load()
-    begin = None if since is None else datetime.now(UTC) - read_age(since)
+    begin = None if since is None else datetime.now(UTC) - age("--since", since)
     wanted = RowFilter(level.value if level else None, department, task, begin)
     with failures(settings):
         reader = WindowReader(settings.kafka, span.value)
@@ -92,17 +91,6 @@ def windows(
         if reader.unreadable:
             typer.echo(f"{reader.unreadable} messages are no service-metrics rows", err=True)
     return code
-
-
-def read_age(text: str) -> timedelta:
-    """The duration that `30s`, `5m`, `2h` or `1d` say.
-
-    Raises typer.BadParameter for another form.
-    """
-    found = re.fullmatch(r"(\d{1,6})([smhd])", text)
-    if found is None:
-        raise typer.BadParameter(f"--since {text}: write a number and s, m, h or d, such as 5m")
-    return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
 
 
 def cells(row: ServiceMetricsRow) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx
 
 from tidegate.adapters.limiting.targets.base import Refused, TargetFailed
-from tidegate.adapters.manager.bodies import MOST_LIMITS, body_of, limit_of
+from tidegate.jobs.logic.istio.limit_bodies import MOST_LIMITS, body_of, limit_of
 from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
 from tidegate.schemas.catalog import Gateway
 from tidegate.schemas.settings.limits import Limits

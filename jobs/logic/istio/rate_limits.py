@@ -22,6 +22,7 @@ from tidegate.jobs.logic.limits.envoy_limits import (
     read_route,
     route_parts,
 )
+from tidegate.schemas.catalog import Gateway
 
 _ROUTER = "envoy.filters.http.router"
 _CONNECTION_MANAGER = "envoy.filters.network.http_connection_manager"
@@ -35,6 +36,11 @@ class GatewayPlace:
     gateway: str
     namespace: str
     labels: Mapping[str, str]
+
+    @classmethod
+    def of(cls, name: str, gateway: Gateway) -> GatewayPlace:
+        """The place of a gateway of the catalog."""
+        return cls(name, gateway.namespace, gateway.labels or {"istio": name})
 
     @property
     def object_name(self) -> str:

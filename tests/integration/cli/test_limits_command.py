@@ -21,8 +21,8 @@ from tests.contract.test_row_contracts import service_row
 from tests.support.limit_rows import gateway_row, replicas_row
 from tests.support.waiting import until
 from tidegate.adapters.catalog import topic as catalog_topic
+from tidegate.adapters.kafka.writer import write
 from tidegate.adapters.limiting import controls as limit_controls
-from tidegate.adapters.limiting.controls import write
 from tidegate.adapters.limiting.timeline import TimelineReader, newest
 from tidegate.jobs.logic.limits.envoy_limits import TaskKey
 from tidegate.jobs.logic.limits.timeline import Entry, EntryFilter, timeline

@@ -19,9 +19,11 @@ from tests.support.kubernetes_accounts import RESOURCES, VERBS, namespaces
 from tests.support.kubernetes_api import KubernetesApi
 from tests.support.kubernetes_proxy import Fault, KubernetesProxy, proxy_to
 from tests.support.waiting import until
-from tidegate.adapters.kubernetes.objects import ApiFailed, KubernetesObjects
+from tidegate.adapters.kubernetes.envoy_filters import MOST_BYTES, EnvoyFilters
+from tidegate.adapters.kubernetes.errors import ApiFailed, Failure
+from tidegate.adapters.kubernetes.objects import KubernetesObjects
 from tidegate.adapters.limiting.targets.base import Target, TargetFailed
-from tidegate.adapters.limiting.targets.kubernetes import MOST_BYTES, KubernetesTarget
+from tidegate.adapters.limiting.targets.kubernetes import KubernetesTarget
 from tidegate.jobs.logic.istio.objects import ENVOY_FILTER, replacing
 from tidegate.jobs.logic.istio.rate_limits import GatewayPlace, envoy_filter, listener_patch, put
 from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
@@ -96,6 +98,12 @@ def proxy(kubernetes_api: KubernetesApi, tmp_path: Path) -> Iterator[KubernetesP
 def config_patches(live: dict[str, Any]) -> list[dict[str, Any]]:
     patches: list[dict[str, Any]] = live["spec"]["configPatches"]
     return patches
+
+
+def failure_of(error: TargetFailed) -> Failure:
+    """The kind of the API server's failure behind the target's."""
+    assert isinstance(error.__cause__, ApiFailed)
+    return error.__cause__.failure
 
 
 def test_a_gateway_without_an_object_holds_nothing_and_the_first_write_makes_one(world: World) -> None:
@@ -257,9 +265,9 @@ def test_a_token_that_is_not_known_is_told_as_such(world: World, tmp_path: Path)
     config["users"][0]["user"] = {"token": "nobody's"}
     path = tmp_path / "kubeconfig"
     path.write_text(yaml.safe_dump(config))
-    with pytest.raises(ApiFailed, match=r"401.*the account's token isn't valid") as failed:
+    with pytest.raises(TargetFailed, match=r"401.*the account's token isn't valid") as failed:
         world.through(Kubernetes(kubeconfig=path)).read(GATEWAY)
-    assert failed.value.failure == "forbidden"
+    assert failure_of(failed.value) == "forbidden"
     assert "nobody's" not in str(failed.value)
 
 
@@ -269,7 +277,8 @@ def test_an_unknown_gateway_is_told_as_such(world: World) -> None:
 
 
 def test_a_dry_run_is_checked_by_the_server_and_keeps_nothing(world: World, proxy: KubernetesProxy) -> None:
-    written = world.through(proxy.settings).change(GATEWAY, [limit()], dry_run=True)
+    filters = EnvoyFilters(KubernetesObjects(proxy.settings))
+    written = filters.change(world.place, [limit()], dry_run=True)
     assert written.changed == {limit().key}
     assert all("dryRun=All" in path for path in proxy.writes)
     assert len(proxy.writes) == 1
@@ -367,13 +376,13 @@ def test_an_admission_policy_that_refuses_is_told_and_the_last_limit_stays(
         while True:
             try:
                 world.target.write(GATEWAY, [limit("chat", revision)])
-            except ApiFailed as error:
+            except TargetFailed as error:
                 refused = error
                 break
             assert time.monotonic() < deadline, "the policy is never in force"
             revision += 1
             time.sleep(0.1)
-        assert refused.failure == "refused"
+        assert failure_of(refused) == "refused"
         assert "frozen for the night" in str(refused)
         assert world.target.read(GATEWAY) == {limit().key: limit("chat", revision - 1)}
     finally:
@@ -385,7 +394,7 @@ def test_without_istio_the_missing_kind_is_told_and_not_taken_for_no_limit(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = dataclasses.replace(ENVOY_FILTER, group="networking.nowhere.io")
-    monkeypatch.setattr("tidegate.adapters.limiting.targets.kubernetes.ENVOY_FILTER", other)
+    monkeypatch.setattr("tidegate.adapters.kubernetes.envoy_filters.ENVOY_FILTER", other)
     with pytest.raises(TargetFailed, match="Istio's CRDs are missing; install them"):
         world.target.read(GATEWAY)
 
@@ -412,9 +421,9 @@ def test_the_controllers_account_may_patch_its_gateways_envoyfilters_and_nothing
             expected = resource == "envoyfilters" and verb in ("get", "create", "patch")
             assert allowed is expected, (verb, group, resource)
             assert not kubernetes_api.allowed(mine, verb, group, resource, elsewhere), (verb, resource)
-    with pytest.raises(ApiFailed, match="give this account the rights of deploy/kubernetes") as forbidden:
+    with pytest.raises(TargetFailed, match="give this account the rights of deploy/kubernetes") as forbidden:
         target.write("other", [limit()])
-    assert forbidden.value.failure == "forbidden"
+    assert failure_of(forbidden.value) == "forbidden"
     name = f"tidegate-rate-limits-{gateway}"
     with pytest.raises(client.ApiException) as denied:
         client.CustomObjectsApi(mine).delete_namespaced_custom_object(

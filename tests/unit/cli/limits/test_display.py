@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
-import typer
 
 from tests.support.limit_events import GATEWAY, task
 from tests.unit.jobs.logic.limits.test_timeline import at, limit
-from tidegate.cli.limits.controls import age
 from tidegate.cli.limits.display import (
     LIMIT_COLUMNS,
     TASK_COLUMNS,
@@ -105,9 +101,3 @@ def test_a_lag_is_told_step_by_step() -> None:
     )
     assert "still 20 qps: decided -> applied +0.50 s" in entry_line(lag(direction="same", ready_at=None))
     assert "first limit, 20 qps" in entry_line(lag(direction="first", from_qps=None))
-
-
-def test_a_wrong_age_names_its_option() -> None:
-    assert age("--for", "30m") == timedelta(minutes=30)
-    with pytest.raises(typer.BadParameter, match="--for soon: write a number"):
-        age("--for", "soon")

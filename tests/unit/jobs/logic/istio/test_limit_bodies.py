@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tidegate.adapters.manager.bodies import LimitBody, LimitsBody, answer_of, body_of, limit_of
 from tidegate.adapters.manager.tasks import place_of
+from tidegate.jobs.logic.istio.limit_bodies import LimitBody, LimitsBody, answer_of, body_of, limit_of
 from tidegate.jobs.logic.istio.traffic import NotWhole
 from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
 from tidegate.jobs.logic.limits.rate_limits import TokenBucket

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
@@ -10,6 +11,7 @@ from pyflink.common import Row, Types
 from pyflink.datastream import OutputTag, ProcessFunction
 
 from tidegate.jobs.kafka_tables import timestamp_text
+from tidegate.schemas import dead_letters
 from tidegate.schemas.topics import Topic
 
 if TYPE_CHECKING:
@@ -20,7 +22,6 @@ OPTIONS = {
     # Python operators take what has come every so many ms; the default second would be a third of our time.
     "python.fn-execution.bundle.time": "20",
 }
-_EXCERPT_CHARACTERS = 1000
 
 KEYED = Types.ROW([Types.STRING(), Types.STRING()])
 """A task's key, `department/task`, and the row's text."""
@@ -78,8 +79,9 @@ def dead_letter(
     reason: str, topic: str, writer: str, message: bytes | None, partition: int, offset: int, seen_at: str
 ) -> Row:
     """A letter for DEAD. It was seen when Kafka got the message, so a replay gives the same letter."""
-    excerpt = (message or b"").decode("utf-8", "replace")[:_EXCERPT_CHARACTERS]
-    return Row(f"{topic}-{partition}-{offset}|{writer}", topic, partition, offset, reason, excerpt, seen_at)
+    moment = datetime.fromisoformat(seen_at)
+    letter = dead_letters.dead_letter(topic, partition, offset, reason, message or b"", writer, moment)
+    return Row(*letter.model_dump(mode="json").values())
 
 
 def messages(environment: StreamTableEnvironment, table: str) -> DataStream:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tidegate.jobs.kafka_tables import dead_letters_table, properties, sink, text, timestamp_text
 from tidegate.schemas import topics
+from tidegate.schemas.dead_letters import EXCERPT_CHARACTERS
 from tidegate.schemas.rows.service_metrics import OVERFLOW, UNROUTED
 from tidegate.schemas.settings import AccessLog, Kafka, ServiceMetrics, Settings
 
@@ -44,7 +45,6 @@ SPANS = {"1s": Span("SECOND", 1), "1m": Span("MINUTE", 60)}
 _SKIPPED, _DEAD = 1, 2  # AccessLogLine.java: kind
 _OK, _4XX, _5XX, _ABORTED, _RATE_LIMITED = 0, 1, 2, 3, 4  # AccessLogLine.java: outcome
 _COUNTED, _LATE, _DEAD_LETTER, _PERIODIC = 0, 1, 2, 3  # fates
-_EXCERPT_CHARACTERS = 1000
 _NAME = r"^[A-Za-z0-9._-]{1,128}\z"
 
 
@@ -312,7 +312,7 @@ def dead_letters(topic: str) -> str:
           kafka_partition AS `partition`,
           kafka_offset AS `offset`,
           COALESCE(reason, 'start_time: the request would end in the future') AS reason,
-          SUBSTRING(DECODE(line, 'UTF-8') FROM 1 FOR {_EXCERPT_CHARACTERS}) AS excerpt,
+          SUBSTRING(DECODE(line, 'UTF-8') FROM 1 FOR {EXCERPT_CHARACTERS}) AS excerpt,
           {timestamp_text("kafka_time")} AS seen_at
         FROM uncounted WHERE fate = {_DEAD_LETTER}"""
 

@@ -17,8 +17,8 @@ from tidegate.adapters.backoff import Backoff
 from tidegate.adapters.indexing.batch import Batch, Partition
 from tidegate.adapters.indexing.bulk import attempt_bulk
 from tidegate.adapters.indexing.documents import Refusal
-from tidegate.adapters.kafka.client import dead_letter
 from tidegate.adapters.kafka.dead_letters import DeadLetterWriter
+from tidegate.schemas.dead_letters import dead_letter
 from tidegate.schemas.rows.service_metrics import DeadLetter
 
 logger = logging.getLogger(__name__)

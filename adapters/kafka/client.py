@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -17,11 +16,9 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from tidegate.schemas.rows.service_metrics import DeadLetter
 from tidegate.schemas.settings import Kafka
 from tidegate.schemas.topics import Topic
 
-EXCERPT_CHARACTERS = 1000
 _LEADER_WAIT_SECONDS = 0.1
 
 
@@ -108,34 +105,6 @@ def messages(kafka: Kafka, topic: Topic, timeout_seconds: float = 30) -> Iterato
                 yield message
     finally:
         consumer.close()
-
-
-def dead_letter(
-    topic: str,
-    partition: int | None,
-    offset: int | None,
-    reason: str,
-    value: bytes,
-    writer: str,
-    now: datetime,
-    source: str | None = None,
-) -> DeadLetter:
-    """The letter for one refused input.
-
-    topic: with its prefix. writer: who refused it; part of the id, so that two writers' letters are two
-    documents.
-    source: names an input that never was in the topic, instead of partition and offset (`FILE@BYTE`).
-    """
-    place = f"{'' if partition is None else partition}-{'' if offset is None else offset}"
-    return DeadLetter(
-        id=f"{topic}-{place if source is None else source}|{writer}",
-        topic=topic,
-        partition=partition,
-        offset=offset,
-        reason=reason,
-        excerpt=value[: 4 * EXCERPT_CHARACTERS].decode("utf-8", "replace")[:EXCERPT_CHARACTERS],
-        seen_at=now,
-    )
 
 
 def _new_topic(kafka: Kafka, topic: Topic) -> NewTopic:

@@ -21,9 +21,10 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
-from tidegate.adapters.kafka.client import KafkaUnavailable, dead_letter, ensure_topics
+from tidegate.adapters.kafka.client import KafkaUnavailable, ensure_topics
 from tidegate.adapters.shipping.delivery import ANSWER_SECONDS, BY_KEY, Connection, Delivery
 from tidegate.adapters.shipping.lines import lines_of, offset_of
+from tidegate.schemas.dead_letters import dead_letter
 from tidegate.schemas.settings import Kafka, Shipper
 from tidegate.schemas.topics import ACCESS_LOGS, DEAD_LETTERS, Topic
 

@@ -12,12 +12,13 @@ import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from tidegate.adapters.catalog.gateways import GatewayFile
-from tidegate.adapters.kafka.client import dead_letter, ensure_topics
+from tidegate.adapters.kafka.client import ensure_topics
 from tidegate.adapters.kafka.dead_letters import DeadLetterWriter
 from tidegate.adapters.watching.publisher import Told, WatchRow
 from tidegate.jobs.logic.identity import of_service
 from tidegate.jobs.logic.replicas.ready_samples import DEPLOYMENTS, PODS, ReadySamples, Sample, sample_of
 from tidegate.jobs.logic.resources.raw_samples import BadSample
+from tidegate.schemas.dead_letters import dead_letter
 from tidegate.schemas.rows.service_metrics import DeadLetter
 from tidegate.schemas.settings import Settings
 from tidegate.schemas.topics import DEAD_LETTERS, PROMETHEUS_METRICS
@@ -110,7 +111,7 @@ class PrometheusSource:
             letters.append(
                 dead_letter(
                     *(self._topic, message.partition(), message.offset(), str(bad), value, WRITER),
-                    now=datetime.now(UTC),
+                    seen_at=datetime.now(UTC),
                 )
             )
             return None

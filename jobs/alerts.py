@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -31,7 +30,7 @@ from tidegate.schemas import topics
 from tidegate.schemas.alert_rules import RulesFile
 from tidegate.schemas.rows.signals import AlertRow
 from tidegate.schemas.settings import Settings
-from tidegate.schemas.timestamps import to_epoch_ms
+from tidegate.schemas.timestamps import from_text, to_epoch_ms
 from tidegate.schemas.topics import Topic
 
 if TYPE_CHECKING:
@@ -101,7 +100,7 @@ class Evaluate(KeyedProcessFunction):  # type: ignore[misc]
         if message is None:
             return
         one = self._keys.find_or_add(key, lambda: EvaluatedKey(self._begun(key)))
-        seen_ms = to_epoch_ms(datetime.fromisoformat(seen_at))
+        seen_ms = to_epoch_ms(from_text(seen_at))
         try:
             # Whole before anything is kept: a row that can't be read changes nothing.
             rows = list(one.known.hear(self._rules_now, source, orjson.loads(message), seen_ms))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
@@ -12,6 +11,7 @@ from pyflink.datastream import OutputTag, ProcessFunction
 
 from tidegate.jobs.kafka_tables import timestamp_text
 from tidegate.schemas import dead_letters
+from tidegate.schemas.timestamps import from_text
 from tidegate.schemas.topics import Topic
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def dead_letter(
     reason: str, topic: str, writer: str, message: bytes | None, partition: int, offset: int, seen_at: str
 ) -> Row:
     """A letter for DEAD. It was seen when Kafka got the message, so a replay gives the same letter."""
-    moment = datetime.fromisoformat(seen_at)
+    moment = from_text(seen_at)
     letter = dead_letters.dead_letter(topic, partition, offset, reason, message or b"", writer, moment)
     return Row(*letter.model_dump(mode="json").values())
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -40,7 +39,7 @@ from tidegate.schemas.rows.limits import ReplicasRow
 from tidegate.schemas.rows.resources import ResourceMetricsRow
 from tidegate.schemas.settings import AccessLog, Settings
 from tidegate.schemas.settings.signals import ResourceMetrics
-from tidegate.schemas.timestamps import to_epoch_ms
+from tidegate.schemas.timestamps import from_text, to_epoch_ms
 
 if TYPE_CHECKING:
     from pyflink.table import StatementSet, StreamTableEnvironment
@@ -101,7 +100,7 @@ class Read(ProcessFunction):  # type: ignore[misc]
     def process_element(self, value: Any, context: Any) -> Iterator[Any]:
         """value: (message, partition, offset, when Kafka got it)."""
         message, partition, offset, seen_at = value
-        seen_ms = to_epoch_ms(datetime.fromisoformat(seen_at))
+        seen_ms = to_epoch_ms(from_text(seen_at))
         message = message or b""
         if not self._avro and not any(name in message for name in _NAMES):
             return  # most samples are of other metrics

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -37,7 +36,7 @@ from tidegate.schemas.rows.limits import RateLimitRow, ReplicasRow, TaskRow
 from tidegate.schemas.rows.resources import ResourceMetricsRow
 from tidegate.schemas.settings import Kafka, Settings
 from tidegate.schemas.settings.signals import ProfileSettings
-from tidegate.schemas.timestamps import to_epoch_ms
+from tidegate.schemas.timestamps import from_text, to_epoch_ms
 from tidegate.schemas.topics import Topic
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
         """value: (key, input, message, partition, offset, when Kafka got it)."""
         key, source, message, partition, offset, seen_at = value
         service = context.timer_service()
-        seen_ms = to_epoch_ms(datetime.fromisoformat(seen_at))
+        seen_ms = to_epoch_ms(from_text(seen_at))
         now_ms = seen_ms if self._bounded else service.current_processing_time()
         task = self._tasks.find(key)
         is_new = task is None

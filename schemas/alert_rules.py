@@ -35,6 +35,7 @@ from tidegate.schemas import strict_yaml
 from tidegate.schemas.rows.resources import ResourceMetricsRow, TaskProfile
 from tidegate.schemas.rows.service_metrics import LineCount, LineKind, ServiceMetricsRow
 from tidegate.schemas.rows.signals import Severity
+from tidegate.schemas.timestamps import from_text
 from tidegate.schemas.zones import Zone
 
 SHIPPED = Path(__file__).parent / "alert_rules.yaml"
@@ -197,8 +198,8 @@ class Silence(_Entry):
     @field_validator("since", "until")
     @classmethod
     def _has_a_zone(cls, moment: str | None) -> str | None:
-        if moment is not None and datetime.fromisoformat(moment).tzinfo is None:
-            raise ValueError("needs a time zone, such as a trailing Z")
+        if moment is not None:
+            from_text(moment)
         return moment
 
     @model_validator(mode="after")
@@ -215,7 +216,7 @@ class Silence(_Entry):
         if not Select(departments=self.departments, tasks=self.tasks).takes(department, task, None):
             return False
         if self.since is not None and self.until is not None:
-            return datetime.fromisoformat(self.since) <= moment < datetime.fromisoformat(self.until)
+            return from_text(self.since) <= moment < from_text(self.until)
         local = moment.astimezone(ZoneInfo(self.zone))
         begin, end = time.fromisoformat(self.begin or ""), time.fromisoformat(self.end or "")
         now, today = local.time(), _DAYS[local.weekday()]

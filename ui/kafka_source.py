@@ -16,6 +16,7 @@ from tidegate.adapters.kafka.client import KafkaUnavailable
 from tidegate.adapters.kafka.log import Told, TopicsReader
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Kafka
+from tidegate.schemas.timestamps import from_text
 from tidegate.schemas.topics import Topic
 from tidegate.ui.source import Equal, Json, SourceUnavailable, moment_of
 
@@ -65,7 +66,7 @@ class Table:
         """
         row = orjson.loads(value)
         key = str(row["id"])
-        second = int(datetime.fromisoformat(row[self.moment]).timestamp())
+        second = int(from_text(row[self.moment]).timestamp())
         grown = len(value) - self.remove(key)
         self.rows[key] = kept = _Kept(row.get("department"), row.get("task"), second, value)
         self._by_names.setdefault((kept.department, kept.task), set()).add(key)
@@ -168,7 +169,7 @@ class KafkaSource:
         found: list[tuple[datetime, str, Json]] = []
         for one in kept:
             row = orjson.loads(one.value)
-            at = datetime.fromisoformat(row[table.moment])
+            at = from_text(row[table.moment])
             if (since is None or at >= since) and (until is None or at < until) and _matches(row, equal):
                 found.append((at, str(row["id"]), row))
         return [row for _, _, row in sorted(found, key=lambda one: one[:2])]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from datetime import datetime
 from typing import Any
+
+from tidegate.schemas.timestamps import from_text
 
 Json = Mapping[str, Any]
 
@@ -32,7 +33,7 @@ _RESOURCES = (
 
 def start_of(row: Json) -> int:
     """When its window begins, in whole seconds since the epoch."""
-    return int(datetime.fromisoformat(row["window_start"]).timestamp())
+    return int(from_text(row["window_start"]).timestamp())
 
 
 def service_columns(

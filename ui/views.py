@@ -13,6 +13,7 @@ from tidegate.jobs.logic.replicas.sources import BEST_FIRST
 from tidegate.schemas import topics
 from tidegate.schemas.rows.limits import RateLimitRow
 from tidegate.schemas.rows.service_metrics import Level
+from tidegate.schemas.timestamps import from_text
 from tidegate.schemas.topics import service_metrics
 from tidegate.ui.now import Group, Names, groups, names_of
 from tidegate.ui.series import SPAN_SECONDS, resource_columns, service_columns, start_of, steps
@@ -205,7 +206,7 @@ class Views:
             if row["fired_at"] is None:
                 continue  # it ended before it fired, and nobody was told
             at = row["resolved_at"] or row["fired_at"]
-            if since <= datetime.fromisoformat(at) < until:
+            if since <= from_text(at) < until:
                 found.append(
                     {
                         "at": at,
@@ -266,8 +267,7 @@ class Views:
             ]
         changes = self._source.find(topics.REPLICA_CHANGES, equal, since - _EVENTS_BEFORE, until)
         replicas = [
-            (int(datetime.fromisoformat(row["settled_at"]).timestamp()), float(row["replicas_after"]))
-            for row in changes
+            (int(from_text(row["settled_at"]).timestamp()), float(row["replicas_after"])) for row in changes
         ]
         before: float | None = changes[0]["replicas_before"] if changes else None
         if not changes and (known := self._replica_row(scope)) is not None:

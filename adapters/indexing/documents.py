@@ -13,7 +13,7 @@ from tidegate.jobs.logic.identity import of_cluster
 from tidegate.schemas.elasticsearch import IDENTITY, RAW_TIME, IndexContract
 from tidegate.schemas.rows.service_metrics import UNROUTED
 from tidegate.schemas.settings import AccessLog
-from tidegate.schemas.timestamps import from_epoch_ms, to_text
+from tidegate.schemas.timestamps import from_epoch_ms, from_text, to_text
 
 MAX_ID_BYTES = 512
 """Elasticsearch refuses a whole bulk request for one longer `_id`."""
@@ -150,10 +150,7 @@ def read_time(value: object) -> datetime | None:
     if not isinstance(value, str):
         return None
     try:
-        moment = datetime.fromisoformat(value)
-        if moment.tzinfo is None:
-            return None
-        moment = moment.astimezone(UTC)
+        moment = from_text(value).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
     return moment if moment.year >= _EARLIEST_YEAR else None

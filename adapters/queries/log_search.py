@@ -14,7 +14,7 @@ from tidegate.jobs.logic.logs.fields import Severity
 from tidegate.schemas import topics
 from tidegate.schemas.elasticsearch import RAW_TIME, contract_of
 from tidegate.schemas.settings import Elasticsearch
-from tidegate.schemas.timestamps import to_text
+from tidegate.schemas.timestamps import from_text, to_text
 
 MAX_SCANNED = 10_000
 """Elasticsearch's own limit of one answer (index.max_result_window)."""
@@ -144,5 +144,5 @@ def _newest(
 
 def _line(kind: Kind, hit: Mapping[str, Any]) -> LogLine:
     fields = dict(hit["_source"])
-    at = datetime.fromisoformat(fields.pop(RAW_TIME))
+    at = from_text(fields.pop(RAW_TIME))
     return LogLine(kind, at, fields, (hit["_index"], hit["_id"]))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 
-_FORM = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", re.ASCII)
+from tidegate.schemas.timestamps import line_epoch_ms
+
 _KEY = re.compile(rb'"start_time"[ \t]*:[ \t]*"([^"\\]*)"')
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
 _SECONDS_CHARACTERS = len("2026-11-24T10:00:00")
@@ -32,7 +33,7 @@ def time_of(line: bytes) -> LineTime | None:
         return None
     if not isinstance(record, dict) or not isinstance(text := record.get("start_time"), str):
         return None
-    start_ms = _epoch_ms(text)
+    start_ms = line_epoch_ms(text)
     if start_ms is None:
         return None
     return LineTime(text, start_ms, start_ms + _duration_ms(record.get("duration")))
@@ -67,19 +68,6 @@ def _place(line: bytes, time: LineTime) -> int | None:
         elif depth == 1 and (match := _KEY.match(line, token.start())):
             place = match.start(1)
     return place
-
-
-def _epoch_ms(text: str) -> int | None:
-    match = _FORM.fullmatch(text)
-    if match is None:
-        return None
-    zone = "+00:00" if match[3] == "Z" else match[3]
-    try:
-        moment = datetime.fromisoformat(match[1] + zone)
-        delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    except (ValueError, OverflowError):
-        return None
-    return (delta.days * 86_400 + delta.seconds) * 1000 + int((match[2] or "0").ljust(3, "0")[:3])
 
 
 def _duration_ms(value: Any) -> int:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from tidegate.jobs.logic.alerts.states import FORGOTTEN_MS, AlertState, Durations, Step, expire, step
 from tidegate.schemas.alert_rules import BurnRate, Rule, RulesFile, Silence, Source
 from tidegate.schemas.rows.signals import AlertRow
-from tidegate.schemas.timestamps import from_epoch_ms, to_epoch_ms
+from tidegate.schemas.timestamps import from_epoch_ms, from_text, to_epoch_ms
 
 _MINUTE_MS = 60_000
 _REMEMBERED_MS = 24 * 60 * _MINUTE_MS
@@ -73,7 +72,7 @@ class Evaluation:
         Raises KeyError, TypeError or ValueError for what is no such row.
         """
         moment = row[_TIME_FIELDS.get(source, "window_end")]
-        at_ms = to_epoch_ms(datetime.fromisoformat(moment))
+        at_ms = to_epoch_ms(from_text(moment))
         yield from self._without_rule(rules, at_ms)
         self.heard_ms = max(self.heard_ms, at_ms)
         self.arrived_ms = max(self.arrived_ms, now_ms)

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import orjson
 
+from tidegate.schemas.timestamps import from_log_text
+
 Severity = Literal["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"]
 
 _SEVERITIES: Mapping[str, Severity] = {
@@ -41,10 +43,6 @@ _SEVERITY = re.compile(
 )
 _KLOG = re.compile(r"([IWEF])(\d\d)(\d\d) (\d\d:\d\d:\d\d\.\d+)\b")
 _KLOG_SEVERITIES: Mapping[str, Severity] = {"I": "INFO", "W": "WARN", "E": "ERROR", "F": "FATAL"}
-_TIME = re.compile(
-    r"[\[\s\"(]{0,3}(\d{4})[-/](\d\d)[-/](\d\d)[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?"
-    r"\s?(Z|UTC|[+-]\d\d:?\d\d)?(?![\d:])"
-)
 _TIME_WITHIN = 64
 """Some write the severity or a logger's name before the time."""
 _TRACEPARENT = re.compile(r"\b[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}\b")
@@ -118,12 +116,7 @@ def _of_text(text: str, now: datetime) -> LogFields:
     klog = _KLOG.match(text)
     if klog is not None:
         return replace(found, time=_klog_time(klog, now), severity=_KLOG_SEVERITIES[klog[1]])
-    time = _TIME.search(text[: _TIME_WITHIN + 40])
-    return replace(
-        found,
-        time=_parsed(time) if time is not None and time.start() <= _TIME_WITHIN else None,
-        severity=_severity_of(text),
-    )
+    return replace(found, time=from_log_text(text, _TIME_WITHIN), severity=_severity_of(text))
 
 
 def _ids(text: str) -> LogFields:
@@ -162,23 +155,7 @@ def _time_of(value: Any) -> datetime | None:
             return datetime.fromtimestamp(seconds, UTC)
         except (ValueError, OverflowError, OSError):
             return None
-    found = _TIME.match(value) if isinstance(value, str) else None
-    return None if found is None else _parsed(found)
-
-
-def _parsed(found: re.Match[str]) -> datetime | None:
-    fraction = (found[7] or "").ljust(6, "0")[:6]
-    zone = found[8]
-    try:
-        year, month, day, hour, minute, second = (int(found[group]) for group in range(1, 7))
-        moment = datetime(year, month, day, hour, minute, second, int(fraction), UTC)
-        if zone is not None and zone[0] in "+-":
-            digits = zone[1:].replace(":", "")
-            offset = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
-            moment -= offset if zone[0] == "+" else -offset
-    except (ValueError, OverflowError):
-        return None
-    return moment
+    return from_log_text(value) if isinstance(value, str) else None
 
 
 def _klog_time(found: re.Match[str], now: datetime) -> datetime | None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from tidegate.jobs.logic.profile.slowest_replica import slowest
@@ -32,7 +31,7 @@ from tidegate.schemas.rows.resources import (
     VersionProfile,
 )
 from tidegate.schemas.settings.signals import ProfileSettings
-from tidegate.schemas.timestamps import from_epoch_ms, to_epoch_ms
+from tidegate.schemas.timestamps import from_epoch_ms, from_text, to_epoch_ms
 
 _KEPT_MS = 180_000
 """A resource window comes half a minute late, and is set beside the requests of the same seconds."""
@@ -304,7 +303,7 @@ class TaskKnown:
 
 
 def _end_ms(row: Mapping[str, Any]) -> int:
-    return to_epoch_ms(datetime.fromisoformat(row["window_end"]))
+    return to_epoch_ms(from_text(row["window_end"]))
 
 
 def _first_slot(end_ms: int, settings: ProfileSettings) -> int:

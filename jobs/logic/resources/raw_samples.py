@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
-from tidegate.schemas.timestamps import to_epoch_ms
+from tidegate.schemas.timestamps import from_text, to_epoch_ms
 
 
 class BadSample(ValueError):
@@ -31,9 +30,6 @@ def value_of(raw: Mapping[Any, Any]) -> float:
 def at_ms_of(raw: Mapping[Any, Any]) -> int:
     """The moment (epoch, ms). Raises BadSample."""
     try:
-        at = datetime.fromisoformat(raw["timestamp"])
-        if at.tzinfo is None:
-            raise ValueError("no time zone")
-        return to_epoch_ms(at)
+        return to_epoch_ms(from_text(raw["timestamp"]))
     except (KeyError, TypeError, ValueError) as error:
         raise BadSample(f"timestamp {raw.get('timestamp')!r} is none") from error

@@ -14,9 +14,10 @@ import sys
 import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
+
+import h11
 
 from tidegate.demo.load_report import LoadReport, Outcome, Phase, TaskReport
 from tidegate.demo.scenario import Scenario
@@ -27,7 +28,6 @@ _CLOSING_QPS = 12.0
 _DRAIN_SECONDS = 40.0
 _INTERRUPTED_DRAIN_SECONDS = 3.0
 _REPORT_SECONDS = 0.5
-_HEAD_END = b"\r\n\r\n"
 
 
 class Connection(asyncio.Protocol):
@@ -35,7 +35,8 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
-        self._buffer = bytearray()
+        self._http = h11.Connection(h11.CLIENT)
+        self._status = 0
         self._answer: asyncio.Future[int] | None = None
 
     @property
@@ -47,16 +48,14 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        if self._answer and not self._answer.done():
-            self._answer.set_exception(exc or ConnectionResetError("the gateway closed the connection"))
+        self._fail(exc or ConnectionResetError("the gateway closed the connection"))
 
-    def send(self, request: bytes) -> asyncio.Future[int]:
+    def send(self, request: Request) -> asyncio.Future[int]:
         """Send one request; the future is its status code, once the whole answer has come."""
         if self._transport is None:
             raise ConnectionResetError("the connection is closed")
-        self._buffer.clear()
         self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
+        self._transport.write(request.encode(self._http))
         return self._answer
 
     def leave(self) -> None:
@@ -66,39 +65,31 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        end = self._buffer.find(_HEAD_END)
-        if end < 0 or self._answer is None or self._answer.done():
+        if self._answer is None or self._answer.done():
             return
-        head = read_head(bytes(self._buffer[:end]))
-        if len(self._buffer) < end + len(_HEAD_END) + head.body_bytes:
-            return
-        if head.closes and self._transport:
+        try:
+            self._http.receive_data(data)
+            while (event := self._http.next_event()) is not h11.NEED_DATA:
+                if isinstance(event, h11.Response):
+                    self._status = event.status_code
+                elif isinstance(event, h11.EndOfMessage):
+                    self._end(self._answer)
+                    return
+        except h11.RemoteProtocolError as error:
+            self._fail(ConnectionAbortedError(f"the gateway's answer is not HTTP/1.1: {error}"))
+            self.leave()
+
+    def _end(self, answer: asyncio.Future[int]) -> None:
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+        elif self._transport:
             # Envoy hangs up after an answer that it gave before it had read the request's body (429, 404).
             self._transport.close()
-        self._answer.set_result(head.status)
+        answer.set_result(self._status)
 
-
-@dataclass(frozen=True)
-class Head:
-    """What the head of an answer says. `closes`: the gateway takes no further request on this connection."""
-
-    status: int
-    body_bytes: int
-    closes: bool
-
-
-def read_head(head: bytes) -> Head:
-    """Read the head of an HTTP/1.1 answer. Raises ValueError for anything else."""
-    first, *lines = head.split(b"\r\n")
-    fields = {
-        name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)
-    }
-    return Head(
-        status=int(first.split(b" ", 2)[1]),
-        body_bytes=int(fields.get(b"content-length", b"0")),
-        closes=fields.get(b"connection", b"").lower() == b"close",
-    )
+    def _fail(self, error: Exception) -> None:
+        if self._answer and not self._answer.done():
+            self._answer.set_exception(error)
 
 
 def outcome_of(status: int) -> Outcome:
@@ -222,7 +213,7 @@ class Load:
     async def _send(self, request: Request, counted: bool) -> None:
         try:
             connection = await self._connection()
-            answer = connection.send(request.encode())
+            answer = connection.send(request)
         except OSError:
             return  # never reached the gateway, so it is no request
         if counted:

@@ -7,7 +7,7 @@ whose client left. Each record but the first has the request id and the trace id
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,12 +28,9 @@ class Ids:
     trace: str
 
     @staticmethod
-    def of_head(head: bytes) -> Ids:
-        """Of `x-request-id` and `traceparent` in the head of an HTTP/1.1 request."""
-        found = {}
-        for line in head.split(b"\r\n")[1:]:
-            name, _, value = line.partition(b":")
-            found[name.strip().lower()] = value.strip().decode("latin-1")
+    def of_headers(headers: Iterable[tuple[bytes, bytes]]) -> Ids:
+        """The ids in a request's `x-request-id` and `traceparent`; names are lower-case."""
+        found = {name: value.decode("latin-1") for name, value in headers}
         parent = found.get(b"traceparent", "").split("-")
         trace = parent[1] if len(parent) == _TRACEPARENT_PARTS else "-"
         return Ids(found.get(b"x-request-id", "-"), trace)

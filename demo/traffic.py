@@ -6,6 +6,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import h11
+
 from tidegate.demo.envoy_config import PATH_PREFIX
 from tidegate.demo.scenario import Scenario, Task, day_shape
 from tidegate.schemas.rows.service_metrics import UNROUTED
@@ -29,14 +31,23 @@ class Request:
     body_bytes: int
     patience_ms: float | None = None
 
-    def encode(self) -> bytes:
-        """The request as HTTP/1.1."""
-        return (
-            f"POST {self.path} HTTP/1.1\r\nhost: inference.internal\r\nuser-agent: tidegate-demo\r\n"
-            f"taskid: {self.header_task}\r\nx-client-id: {self.client}\r\n"
-            f"traceparent: 00-{self.trace}-{self.trace[:16]}-01\r\n"
-            f"content-type: application/octet-stream\r\ncontent-length: {self.body_bytes}\r\n\r\n"
-        ).encode() + b"." * self.body_bytes
+    def encode(self, http: h11.Connection) -> bytes:
+        """The request as HTTP/1.1, as the next one of this connection."""
+        headers = [
+            ("host", "inference.internal"),
+            ("user-agent", "tidegate-demo"),
+            ("taskid", self.header_task),
+            ("x-client-id", self.client),
+            ("traceparent", f"00-{self.trace}-{self.trace[:16]}-01"),
+            ("content-type", "application/octet-stream"),
+            ("content-length", str(self.body_bytes)),
+        ]
+        events = (
+            h11.Request(method="POST", target=self.path, headers=headers),
+            h11.Data(data=b"." * self.body_bytes),
+            h11.EndOfMessage(),
+        )
+        return b"".join(http.send(event) or b"" for event in events)
 
 
 class Traffic:

@@ -21,13 +21,14 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
+import h11
+
 from tidegate.demo.envoy_config import READY_PATH
 from tidegate.demo.model_log import SLOW_TIMES, Ids, ModelLog
 from tidegate.demo.scenario import Replica, Scenario, Task
 from tidegate.demo.usage import Usage, Use
 
 _MAX_HEAD_BYTES = 65_536
-_HEAD_END = b"\r\n\r\n"
 
 
 @dataclass(frozen=True)
@@ -91,12 +92,13 @@ class Model:
 
 
 class ReplicaProtocol(asyncio.Protocol):
-    """HTTP/1.1 as far as Envoy speaks it to an upstream: one request at a time, bodies with a length."""
+    """HTTP/1.1 as Envoy speaks it to an upstream: one request at a time."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._head = b""
-        self._buffer = bytearray()
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES)
+        self._request: h11.Request | None = None
+        self._received_bytes = 0
         self._transport: asyncio.Transport | None = None
         self._pending: asyncio.TimerHandle | None = None
         self._began = 0.0
@@ -109,37 +111,38 @@ class ReplicaProtocol(asyncio.Protocol):
             self._pending.cancel()
             seconds = time.monotonic() - self._began
             self._model.use.ends(seconds, 0)
-            self._model.log.client_left(Ids.of_head(self._head), seconds * 1000)
+            self._model.log.client_left(self._ids(), seconds * 1000)
         self._transport = None
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
+        self._received_bytes += len(data)
+        self._http.receive_data(data)
         self._take_request()
 
     def _take_request(self) -> None:
-        if self._pending or not self._transport:
-            return
-        end = self._buffer.find(_HEAD_END)
-        if end < 0:
-            if len(self._buffer) > _MAX_HEAD_BYTES:
+        while self._transport and not self._pending:
+            try:
+                event = self._http.next_event()
+            except h11.RemoteProtocolError:
                 self._transport.abort()
-            return
-        head = bytes(self._buffer[:end])
-        length = body_length(head)
-        if length is None:
-            self._transport.abort()
-            return
-        whole = end + len(_HEAD_END) + length
-        if len(self._buffer) < whole:
-            return
-        del self._buffer[:whole]
-        if head.split(b" ", 2)[1] == READY_PATH.encode():
+                self._transport = None
+                return
+            if isinstance(event, h11.Request):
+                self._request = event
+            elif isinstance(event, h11.EndOfMessage):
+                self._take(len(self._http.trailing_data[0]))
+            elif not isinstance(event, h11.Data):
+                return
+
+    def _take(self, following_bytes: int) -> None:
+        """Answer the request that is whole now. following_bytes: of the next one, which have come with it."""
+        whole_bytes, self._received_bytes = self._received_bytes - following_bytes, following_bytes
+        if self._request and self._request.target == READY_PATH.encode():
             self._send(Answer(0, 200 if self._model.ready() else 503, 0))
             return
-        self._head = head
         self._began = time.monotonic()
         answer = self._model.behaviour.answer(self._began)
-        self._model.use.begins(whole)
+        self._model.use.begins(whole_bytes)
         loop = asyncio.get_running_loop()
         self._pending = loop.call_later(answer.delay_ms / 1000, self._answer, answer)
 
@@ -148,36 +151,34 @@ class ReplicaProtocol(asyncio.Protocol):
         seconds = time.monotonic() - self._began
         self._model.use.ends(seconds, answer.body_bytes)
         if answer.status != 200:
-            self._model.log.failed(Ids.of_head(self._head), seconds * 1000)
+            self._model.log.failed(self._ids(), seconds * 1000)
         elif answer.slow:
-            self._model.log.slow(Ids.of_head(self._head), seconds * 1000)
+            self._model.log.slow(self._ids(), seconds * 1000)
         self._send(answer)
+        self._take_request()  # the next one may have come already
 
     def _send(self, answer: Answer) -> None:
         if not self._transport:
             return
-        reason = "OK" if answer.status == 200 else "Service Unavailable"
-        head = (
-            f"HTTP/1.1 {answer.status} {reason}\r\ncontent-type: application/octet-stream\r\n"
-            f"content-length: {answer.body_bytes}\r\n\r\n"
+        headers = [
+            ("content-type", "application/octet-stream"),
+            ("content-length", str(answer.body_bytes)),
+        ]
+        reason = b"OK" if answer.status == 200 else b"Service Unavailable"
+        events = (
+            h11.Response(status_code=answer.status, headers=headers, reason=reason),
+            h11.Data(data=b"." * answer.body_bytes),
+            h11.EndOfMessage(),
         )
-        self._transport.write(head.encode() + b"." * answer.body_bytes)
-        self._take_request()
+        self._transport.write(b"".join(self._http.send(event) or b"" for event in events))
+        if self._http.our_state is h11.MUST_CLOSE:
+            self._transport.close()
+            self._transport = None
+        else:
+            self._http.start_next_cycle()
 
-
-def body_length(head: bytes) -> int | None:
-    """The body's length that a head announces; None when it can't be told (chunked, not a number)."""
-    length = 0
-    for line in head.split(b"\r\n")[1:]:
-        name, _, value = line.partition(b":")
-        match name.strip().lower():
-            case b"content-length":
-                if not value.strip().isdigit():
-                    return None
-                length = int(value)
-            case b"transfer-encoding":
-                return None
-    return length
+    def _ids(self) -> Ids:
+        return Ids.of_headers(self._request.headers if self._request else ())
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+import h11
 import pytest
 
 from tidegate.adapters.shipping.services import LogFiles, message_of
@@ -72,9 +73,11 @@ def test_a_failed_request_has_its_stack_trace_in_one_record(tmp_path: Path, styl
 
 
 def test_ids_are_those_of_the_requests_head() -> None:
-    head = (
-        b"POST /v1/infer HTTP/1.1\r\nhost: a\r\nX-Request-Id: " + IDS.request.encode() + b"\r\n"
-        b"traceparent: 00-" + IDS.trace.encode() + b"-00f067aa0ba902b7-01"
+    parent = f"00-{IDS.trace}-00f067aa0ba902b7-01"
+    head = h11.Request(
+        method="POST",
+        target="/v1/infer",
+        headers=[("host", "a"), ("X-Request-Id", IDS.request), ("traceparent", parent)],
     )
-    assert Ids.of_head(head) == IDS
-    assert Ids.of_head(b"GET / HTTP/1.1\r\ntraceparent: odd") == Ids("-", "-")
+    assert Ids.of_headers(head.headers) == IDS
+    assert Ids.of_headers([(b"traceparent", b"odd")]) == Ids("-", "-")

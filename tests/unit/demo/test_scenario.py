@@ -20,7 +20,7 @@ from tidegate.demo.scenario import (
     day_shape,
 )
 from tidegate.demo.traffic import Traffic
-from tidegate.demo.upstreams import Behaviour, body_length
+from tidegate.demo.upstreams import Behaviour
 from tidegate.schemas.rows.service_metrics import UNROUTED
 
 DAY_SECONDS = 60.0
@@ -153,16 +153,3 @@ def test_closing_requests_go_to_every_task_and_wait_for_the_answer() -> None:
     requests = [next(closing) for _ in DEMO.tasks]
     assert {request.task for request in requests} == {task.name for task in DEMO.tasks}
     assert all(request.patience_ms is None for request in requests)
-
-
-@pytest.mark.parametrize(
-    ("head", "length"),
-    [
-        (b"POST / HTTP/1.1\r\nContent-Length: 12", 12),
-        (b"GET / HTTP/1.1\r\nhost: a", 0),
-        (b"POST / HTTP/1.1\r\ncontent-length: x", None),
-        (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked", None),
-    ],
-)
-def test_a_bodys_length_is_read_or_refused(head: bytes, length: int | None) -> None:
-    assert body_length(head) == length

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
@@ -114,5 +115,5 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = do_HEAD = _handle  # noqa: N815 (http.server's names)
 
 
-def _kept(headers: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str]:
+def _kept(headers: Message, names: tuple[str, ...]) -> dict[str, str]:
     return {name: value for name in names if (value := headers.get(name))}

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import urllib.request
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -28,7 +29,7 @@ from tests.support.run_folder import RunFolder, SharedStack
 from tests.support.waiting import until
 from tidegate.artifacts.maven import ArtifactUnavailable
 from tidegate.schemas.settings import Elasticsearch, Kafka, Settings
-from tidegate.stack import debian_programs
+from tidegate.stack import debian_programs, kubernetes_programs
 from tidegate.stack.errors import PartMissing
 from tidegate.stack.kubernetes_api import API_SERVER, ETCD, EtcdServer, KubernetesApiServer
 from tidegate.stack.local import LocalStack
@@ -45,6 +46,9 @@ CONTAINERS_VARIABLE = "TIDEGATE_TEST_CONTAINERS"
 
 GRAFANA_VARIABLE = "TIDEGATE_GRAFANA_URL"
 GRAFANA_TOKEN_VARIABLE = "TIDEGATE_GRAFANA_TOKEN"  # noqa: S105 - a variable's name
+
+# The JVMs of the tests live for seconds. Compiled by the quick compiler alone, one starts with a third less of a core.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 _KEPT = {CONTAINERS_VARIABLE, GRAFANA_VARIABLE, GRAFANA_TOKEN_VARIABLE, *debian_programs.VARIABLES}
 for _name in [name for name in os.environ if name.startswith("TIDEGATE_") and name not in _KEPT]:
@@ -126,7 +130,7 @@ def kafka(kafka_server: Kafka) -> Iterator[Kafka]:
     """Kafka with a topic prefix that no other test has. Its topics are removed after the test."""
     mine = with_own_prefix(kafka_server)
     yield mine
-    _delete_topics(mine)
+    delete_topics(mine)
 
 
 @pytest.fixture(scope="session")
@@ -201,6 +205,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(1800))
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """How long the tests of each folder have taken, over all workers: their set-up and tear-down included."""
+    seconds: Counter[str] = Counter()
+    tests: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                folder = str(Path(report.nodeid.partition("::")[0]).parent)
+                seconds[folder] += report.duration
+                tests[folder] += report.when == "call"
+    if seconds:
+        terminalreporter.section("seconds by folder")
+    for folder, taken in seconds.most_common():
+        terminalreporter.write_line(f"{taken:8.1f}s {tests[folder]:5} tests  {folder}")
+
+
 @contextmanager
 def _state_folder() -> Iterator[Path]:
     """A folder that other users may enter (pytest's own may be shut), as Elasticsearch's under root."""
@@ -238,6 +258,11 @@ def cannot_run(reason: str) -> NoReturn:
 
 def _kubeconfig(stack: LocalStack | SharedStack) -> Path:
     """The administrator's kubeconfig of this stack's API server, which runs afterwards."""
+    try:  # the first build takes minutes, and must not lock the stack against the other workers meanwhile
+        kubernetes_programs.etcd()
+        kubernetes_programs.kube_apiserver()
+    except PartMissing as error:
+        cannot_run(f"needs {ETCD}, {API_SERVER}: {error}")
     stack.add(EtcdServer())
     stack.add(KubernetesApiServer())
     found = up(stack, ETCD, API_SERVER).kubernetes.kubeconfig
@@ -275,7 +300,7 @@ def _healthy(url: str) -> bool:
     return True
 
 
-def _delete_topics(kafka: Kafka) -> None:
+def delete_topics(kafka: Kafka) -> None:
     from confluent_kafka.admin import AdminClient
 
     client = AdminClient({**kafka.client_config()})

@@ -394,6 +394,21 @@ def test_an_account_without_the_role_is_silent_until_it_has_it(
         watched.until(lambda: watched.counts(slices.namespace) == [(1, 0, 0)])
 
 
+@pytest.fixture(scope="module")
+def labelled(kubernetes_api: KubernetesApi) -> tuple[str, dict[str, dict[str, str]]]:
+    """A namespace with objects, and the labels of each."""
+    core = client.CoreV1Api(kubernetes_api.client())
+    namespace = kubernetes_api.new_namespace()
+    some: list[dict[str, str]] = [
+        *({}, {"a": "1"}, {"a": "2"}, {"a": ""}),
+        *({"a": "1", "b": "x"}, {"a": "2", "b": "x"}, {"b": "y"}, {"c.io/d": "e"}),
+    ]
+    found = {f"m{number}": labels for number, labels in enumerate(some)}
+    for name, labels in found.items():
+        core.create_namespaced_config_map(namespace, {"metadata": {"name": name, "labels": labels}})
+    return namespace, found
+
+
 @pytest.mark.parametrize(
     "selector",
     [
@@ -409,19 +424,15 @@ def test_an_account_without_the_role_is_silent_until_it_has_it(
         "c.io/d=e",
     ],
 )
-def test_a_selector_means_here_what_it_means_to_the_api(kubernetes_api: KubernetesApi, selector: str) -> None:
+def test_a_selector_means_here_what_it_means_to_the_api(
+    kubernetes_api: KubernetesApi, labelled: tuple[str, dict[str, dict[str, str]]], selector: str
+) -> None:
+    namespace, labels = labelled
     core = client.CoreV1Api(kubernetes_api.client())
-    namespace = kubernetes_api.new_namespace()
-    labelled: list[dict[str, str]] = [
-        *({}, {"a": "1"}, {"a": "2"}, {"a": ""}),
-        *({"a": "1", "b": "x"}, {"a": "2", "b": "x"}, {"b": "y"}, {"c.io/d": "e"}),
-    ]
-    for number, labels in enumerate(labelled):
-        core.create_namespaced_config_map(namespace, {"metadata": {"name": f"m{number}", "labels": labels}})
     found = core.list_namespaced_config_map(namespace, label_selector=selector).items
     parsed = LabelSelector.parse(selector)
     assert {one.metadata.name for one in found} == {
-        f"m{number}" for number, labels in enumerate(labelled) if parsed.matches(labels)
+        name for name, its in labels.items() if parsed.matches(its)
     }
 
 

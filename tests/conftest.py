@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import urllib.request
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -207,7 +207,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """How long the tests of each folder have taken, over all workers: their set-up and tear-down included."""
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     tests: Counter[str] = Counter()
     for reports in terminalreporter.stats.values():
         for report in reports:
@@ -217,7 +217,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
                 tests[folder] += report.when == "call"
     if seconds:
         terminalreporter.section("seconds by folder")
-    for folder, taken in seconds.most_common():
+    for folder, taken in sorted(seconds.items(), key=lambda one: -one[1]):
         terminalreporter.write_line(f"{taken:8.1f}s {tests[folder]:5} tests  {folder}")
 
 

@@ -172,7 +172,7 @@ def test_a_silent_source_holds_the_limit_and_when_it_speaks_again_it_goes_on(
         until(lambda: states(world)[-1] == ("held", 1), "the silence is told")
         held = world.rows()[-1]
         assert held.limit_qps == 40
-        assert "is silent since" in held.reason
+        assert "has been silent since" in held.reason
         world.change(8)
         time.sleep(3)
         assert world.qps_in_file() == 40, "nothing rises in silence"

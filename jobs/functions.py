@@ -1,7 +1,7 @@
 """The Flink functions that run once per request: compiled from `jobs/java` into one jar, kept in the user's cache.
 
-They are Java since a request must not leave the JVM (docs/decisions/0002). The compiler is Eclipse's, so that a
-machine with a Java runtime and no JDK will do.
+They are Java since a request must not leave the JVM (docs/decisions/0002-per-request-functions-are-java.md). The
+compiler is Eclipse's, so that a machine with a Java runtime and no JDK will do.
 """
 
 from __future__ import annotations

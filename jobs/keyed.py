@@ -1,8 +1,8 @@
 """The objects of a keyed function: in memory, restored from Flink's state, written to it when a restart must find them.
 
 An update of a Python function's state waits for the JVM's answer, 0.3 to 0.8 ms, at the end of the bundle
-(docs/decisions/python-state-in-memory.md). So functions change their objects in memory, and mark those that have to
-be stored. However often an object is marked within a bundle, it is encoded once, when PyFlink commits the bundle.
+(docs/decisions/0011-python-state-in-memory.md). So functions change their objects in memory, and mark those that have
+to be stored. However often an object is marked within a bundle, it is encoded once, when PyFlink commits the bundle.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Whose word counts when several sources tell of one task's replicas: the best one that still speaks.
 
 Best is the Kubernetes API, then Envoy's own health checks, then kube-state-metrics through Prometheus
-(docs/decisions/who-says-which-replicas-are-ready.md). A worse source counts only once the one in charge was silent for
-longer than `stale_ms`; a better one counts with its first word. Times are epoch milliseconds, and given.
+(docs/decisions/0005-which-source-counts-ready-replicas.md). A worse source counts only once the one in charge was
+silent for longer than `stale_ms`; a better one counts with its first word. Times are epoch milliseconds, and given.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from tidegate.ui.source import Equal, Json
 from tidegate.ui.views import Scope, Views
 
 BEST_FIRST: tuple[Source, ...] = ("kubernetes", "envoy", "prometheus")
-"""As docs/decisions/who-says-which-replicas-are-ready.md has it."""
+"""As docs/decisions/0005-which-source-counts-ready-replicas.md has it."""
 
 
 class Told:

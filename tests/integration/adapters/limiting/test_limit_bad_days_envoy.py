@@ -91,7 +91,7 @@ def test_two_envoys_share_the_limit_and_a_hung_one_holds_up_nothing(kafka: Kafka
 
 
 def test_a_change_of_one_route_fills_the_buckets_of_all(gateway: tuple[World, Envoys]) -> None:
-    """Why raises go together (docs/decisions/every-push-refills-the-buckets.md)."""
+    """Why raises go together (docs/decisions/0006-every-push-refills-the-buckets.md)."""
     world, running = gateway
     started(world)
     world.until_applied(40, "ocr")

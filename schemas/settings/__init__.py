@@ -21,6 +21,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -34,6 +35,7 @@ from pydantic_settings import (
     SettingsError as SourceError,
 )
 
+from tidegate.schemas import topics
 from tidegate.schemas.settings.limits import Catalog, Kubernetes, Limits, Manager, ReplicaChanges, Watcher
 from tidegate.schemas.settings.signals import (
     Alerts,
@@ -43,7 +45,7 @@ from tidegate.schemas.settings.signals import (
     RemoteWrite,
     ResourceMetrics,
 )
-from tidegate.schemas.topics import ACCESS_LOGS, ALL_TOPICS, INFERENCE_LOGS, LATE, Topic
+from tidegate.schemas.topics import ACCESS_LOGS, INFERENCE_LOGS, LATE, Topic
 
 CONFIG_FILE = "tidegate.toml"
 STACK_FILE = "stack.json"
@@ -179,12 +181,10 @@ class Elasticsearch(_Group):
         description="retention by topic, in days beside today, instead of the topic's default",
     )
 
-    @field_validator("topic_shards", "best_compression")
+    @field_validator("topic_shards", "best_compression", "keep_days")
     @classmethod
-    def _topics_that_there_are(cls, named: _Named) -> _Named:
-        known = [topic.name for topic in ALL_TOPICS]
-        if unknown := set(named) - set(known):
-            raise ValueError(f"{min(unknown)!r} is no topic that is indexed; there are {', '.join(known)}")
+    def _known_topics(cls, named: _Named, info: ValidationInfo) -> _Named:
+        topics.require_indexed(named, by_day=info.field_name == "keep_days")
         return named
 
     def basic_auth(self) -> tuple[str, str] | None:

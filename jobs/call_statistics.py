@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from pyflink.table import StatementSet, StreamTableEnvironment
 
 NAME = "call-statistics"
+OPTIONS: dict[str, str] = {}
+"""It has no Python functions."""
 _CLIENT = r"^[A-Za-z0-9._@:/-]{1,128}\z"
 
 

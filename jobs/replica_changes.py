@@ -22,7 +22,7 @@ from tidegate.jobs.keyed import KeyedMemory
 from tidegate.jobs.logic.replicas.changes import State, Windows, next_due_ms
 from tidegate.jobs.logic.replicas.task_replicas import TaskReplicas
 from tidegate.jobs.logic.replicas.task_replicas_state import FORMAT, SettlingTask
-from tidegate.jobs.messages import DEAD, MESSAGE, rows
+from tidegate.jobs.messages import DEAD, MESSAGE, OPTIONS, rows
 from tidegate.schemas import topics
 from tidegate.schemas.rows.limits import ReplicaChange, ReplicasRow
 from tidegate.schemas.settings import Settings
@@ -31,6 +31,8 @@ from tidegate.schemas.settings.limits import ReplicaChanges
 if TYPE_CHECKING:
     from pyflink.table import StatementSet, StreamTableEnvironment
 
+
+__all__ = ["NAME", "OPTIONS", "Settle", "build", "main", "windows_of"]
 
 NAME = "replica-changes"
 _LOOK_BACK_SECONDS = 60

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from pyflink.table import StatementSet, StreamTableEnvironment
 
 NAME = "service-metrics"
-WRITER = "service-metrics"
+WRITER = NAME
+OPTIONS: dict[str, str] = {}
+"""It has no Python functions."""
 
 
 class Span(NamedTuple):

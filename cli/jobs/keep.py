@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidegate.cli.app_context import Options
-from tidegate.cli.jobs.launch import JOBS
 from tidegate.cli.stopping import stopping
+from tidegate.jobs.specs import JOBS
 
 if TYPE_CHECKING:
     from tidegate.jobs.cluster import Job
@@ -41,7 +41,7 @@ def keep(
     settings = options.load()
     names = list(dict.fromkeys(job or JOBS))
     if unknown := [name for name in names if name not in JOBS]:
-        raise typer.BadParameter(f"{unknown[0]!r} is no job; the jobs are: {', '.join(JOBS)}")
+        raise typer.BadParameter(f"{unknown[0]!r} is not a job; the jobs are: {', '.join(JOBS)}")
     with stopping() as received:
         Keeper(settings.flink.rest_address, names, Submitting(options), time.monotonic).run(received.stop)
     return received.exit_code

@@ -26,11 +26,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from tidegate.jobs import service_metrics
-from tidegate.jobs.kafka_tables import sink, text, timestamp_text
+from tidegate.jobs.kafka_tables import column_list, columns_of, sink, text, timestamp_text
 from tidegate.jobs.service_metrics import SUMS
 from tidegate.schemas import topics
 from tidegate.schemas.rows.service_metrics import OVERFLOW
-from tidegate.schemas.rows.signals import UNKNOWN_CLIENT
+from tidegate.schemas.rows.signals import UNKNOWN_CLIENT, CallStatisticsRow
 from tidegate.schemas.settings import Kafka, Settings
 from tidegate.schemas.settings.signals import CallStatistics
 
@@ -163,7 +163,7 @@ def folded(clients: str, last: str) -> str:
 
 
 def rows(span: str) -> str:
-    """The rows of one span, in the contract's columns (schemas.signal_rows.CallStatisticsRow).
+    """The rows of one span, in the contract's columns (schemas.rows.signals.CallStatisticsRow).
 
     A client that has a name in an open window may have none in the end, and its row would stay: so clients wait.
     """
@@ -188,42 +188,16 @@ def rows(span: str) -> str:
         ) WHERE level <> 'client' OR {_complete(span)}"""
 
 
-ROW_TYPES = {
-    "id": "STRING",
-    "span": "STRING",
-    "level": "STRING",
-    "window_start": "STRING",
-    "window_end": "STRING",
-    "complete": "BOOLEAN",
-    "department": "STRING",
-    "task": "STRING",
-    "client": "STRING",
-    "clients_seen": "BIGINT",
-    "requests": "BIGINT",
-    "errors_4xx": "BIGINT",
-    "errors_5xx": "BIGINT",
-    "aborted": "BIGINT",
-    "rate_limited": "BIGINT",
-    "error_rate": "DOUBLE",
-    "bytes_received": "BIGINT",
-    "bytes_sent": "BIGINT",
-    "latency_count": "BIGINT",
-    "latency_avg_ms": "DOUBLE",
-    "latency_max_ms": "DOUBLE",
-    "latency_p50_ms": "DOUBLE",
-    "latency_p99_ms": "DOUBLE",
-    "histogram": service_metrics.ROW_TYPES["histogram"],
-}
-"""The sink's columns: names and order are those of schemas.signal_rows.CallStatisticsRow (a test holds that)."""
+ROW_TYPES = columns_of(CallStatisticsRow)
+"""The sink's columns, in the contract's order."""
 
 
 def rows_table(name: str, kafka: Kafka) -> str:
     """The topic as a sink."""
-    columns = ",\n          ".join(f"`{column}` {sql_type}" for column, sql_type in ROW_TYPES.items())
     return f"""
         CREATE TEMPORARY TABLE {name} (
           message_key STRING,
-          {columns}
+          {column_list(ROW_TYPES)}
         ) WITH (
           {sink(kafka, topics.CALL_STATISTICS)},
           'key.format' = 'raw',

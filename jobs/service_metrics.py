@@ -19,9 +19,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from tidegate.jobs.kafka_tables import dead_letters_table, properties, sink, text, timestamp_text
+from tidegate.jobs.kafka_tables import (
+    column_list,
+    columns_of,
+    dead_letters_table,
+    properties,
+    sink,
+    text,
+    timestamp_text,
+)
 from tidegate.schemas import topics
-from tidegate.schemas.rows.service_metrics import OVERFLOW, UNROUTED
+from tidegate.schemas.rows.service_metrics import OVERFLOW, UNROUTED, LineCount, ServiceMetricsRow
 from tidegate.schemas.settings import AccessLog, Kafka, ServiceMetrics, Settings
 
 if TYPE_CHECKING:
@@ -279,7 +287,7 @@ def cells_1m() -> str:
 
 
 def rows(span: str) -> str:
-    """The service-metrics rows of one span, in the contract's columns (schemas.rows.ServiceMetricsRow)."""
+    """The service-metrics rows of one span, in the columns of ServiceMetricsRow."""
     return f"""
         SELECT {", ".join(f"{expression} AS `{column}`" for column, expression in _row_columns(span).items())}
         FROM (
@@ -407,11 +415,10 @@ def access_lines_table(
 
 def rows_table(name: str, kafka: Kafka, topic: topics.Topic) -> str:
     """A topic of service-metrics rows as a sink."""
-    columns = ",\n          ".join(f"`{column}` {sql_type}" for column, sql_type in ROW_TYPES.items())
     return f"""
         CREATE TEMPORARY TABLE {name} (
           message_key STRING,
-          {columns}
+          {column_list(ROW_TYPES)}
         ) WITH (
           {sink(kafka, topic)},
           'key.format' = 'raw',
@@ -434,8 +441,8 @@ def line_counts_table(name: str, kafka: Kafka) -> str:
     """The compacted topic of line counts as a sink."""
     return f"""
         CREATE TEMPORARY TABLE {name} (
-          id STRING, topic STRING, kind STRING, lines BIGINT, updated_at STRING,
-          PRIMARY KEY (kind) NOT ENFORCED
+          {column_list(columns_of(LineCount))},
+          PRIMARY KEY ({", ".join(topics.LINE_COUNTS.key)}) NOT ENFORCED
         ) WITH (
           'connector' = 'upsert-kafka',
           'topic' = {text(kafka.topic(topics.LINE_COUNTS))},
@@ -445,43 +452,8 @@ def line_counts_table(name: str, kafka: Kafka) -> str:
         )"""
 
 
-ROW_TYPES = {
-    "id": "STRING",
-    "span": "STRING",
-    "level": "STRING",
-    "window_start": "STRING",
-    "window_end": "STRING",
-    "department": "STRING",
-    "task": "STRING",
-    "version": "STRING",
-    "replica": "STRING",
-    "requests": "BIGINT",
-    "qps": "DOUBLE",
-    "latency_count": "BIGINT",
-    "latency_avg_ms": "DOUBLE",
-    "latency_min_ms": "DOUBLE",
-    "latency_max_ms": "DOUBLE",
-    "latency_p50_ms": "DOUBLE",
-    "latency_p90_ms": "DOUBLE",
-    "latency_p95_ms": "DOUBLE",
-    "latency_p99_ms": "DOUBLE",
-    "upstream_service_time_avg_ms": "DOUBLE",
-    "upstream_service_time_max_ms": "DOUBLE",
-    "errors_4xx": "BIGINT",
-    "errors_5xx": "BIGINT",
-    "aborted": "BIGINT",
-    "rate_limited": "BIGINT",
-    "error_rate": "DOUBLE",
-    "rate_limited_ratio": "DOUBLE",
-    "response_flags": "MAP<STRING, BIGINT>",
-    "bytes_received": "BIGINT",
-    "bytes_sent": "BIGINT",
-    "apdex": "DOUBLE",
-    "replicas_seen": "BIGINT",
-    "qps_per_replica": "DOUBLE",
-    "histogram": "ROW<`scale` INT, `zero` BIGINT, `buckets` MAP<STRING, BIGINT>>",
-}
-"""The sink's columns: names and order are those of schemas.rows.ServiceMetricsRow (a test holds that)."""
+ROW_TYPES = columns_of(ServiceMetricsRow)
+"""The sink's columns, in the contract's order."""
 
 
 SUMS = {
@@ -572,7 +544,7 @@ def _row_columns(span: str) -> dict[str, str]:
         f"THEN requests / CAST({seconds} * replicas_seen AS DOUBLE) END",
         "histogram": f"CAST(ROW(5, histogram.`zero`, histogram.`buckets`) AS {ROW_TYPES['histogram']})",
     }
-    return columns
+    return {name: columns[name] for name in ("message_key", *ROW_TYPES)}
 
 
 def _average_ms(name: str) -> str:

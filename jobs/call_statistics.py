@@ -22,7 +22,6 @@ metrics' hot path stays as it is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from tidegate.jobs import service_metrics
@@ -57,18 +56,10 @@ SPANS = {
 }
 
 
-@dataclass(frozen=True)
-class Tables:
-    """Names of the registered tables that the job reads and writes: a test registers others."""
-
-    access_lines: str = "access_lines"
-    rows: str = "call_statistics"
-
-
-def build(environment: StreamTableEnvironment, settings: Settings, tables: Tables) -> StatementSet:
+def build(environment: StreamTableEnvironment, settings: Settings) -> StatementSet:
     """The whole job over registered tables, ready to execute."""
     for name, query in (
-        ("fates", service_metrics.fates(tables.access_lines, settings.service_metrics)),
+        ("fates", service_metrics.fates(settings.service_metrics)),
         ("counted", service_metrics.counted(settings.service_metrics)),
         ("client_lines", client_lines()),
         ("cells", service_metrics.cells("client_lines", "caller", "MINUTE")),
@@ -80,7 +71,7 @@ def build(environment: StreamTableEnvironment, settings: Settings, tables: Table
         environment.create_temporary_view(name, environment.sql_query(query))
     statements = environment.create_statement_set()
     for span in SPANS:
-        statements.add_insert_sql(f"INSERT INTO {tables.rows} SELECT * FROM rows_{span}")
+        statements.add_insert_sql(f"INSERT INTO call_statistics SELECT * FROM rows_{span}")
     return statements
 
 
@@ -89,17 +80,14 @@ def main(environment: StreamTableEnvironment, settings: Settings, *, bounded: bo
 
     bounded: read what is in the topic now, close every window, end.
     """
-    tables = Tables()
     own = settings.service_metrics.model_copy(
         update={"consumer_group": settings.call_statistics.consumer_group}
     )
     environment.execute_sql(
-        service_metrics.access_lines_table(
-            tables.access_lines, settings.kafka, own, bounded=bounded, client=True
-        )
+        service_metrics.access_lines_table("access_lines", settings.kafka, own, bounded=bounded, client=True)
     )
-    environment.execute_sql(rows_table(tables.rows, settings.kafka))
-    return build(environment, settings, tables)
+    environment.execute_sql(rows_table("call_statistics", settings.kafka))
+    return build(environment, settings)
 
 
 def client_lines() -> str:

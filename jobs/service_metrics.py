@@ -16,7 +16,6 @@ minute is exactly the sum of its seconds, in whatever order lines come.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from tidegate.jobs.kafka_tables import (
@@ -58,23 +57,11 @@ _EXCERPT_CHARACTERS = 1000
 _NAME = r"^[A-Za-z0-9._-]{1,128}\z"
 
 
-@dataclass(frozen=True)
-class Tables:
-    """Names of the registered tables that the job reads and writes: a test registers others."""
-
-    access_lines: str = "access_lines"
-    rows_1s: str = "service_metrics_1s"
-    rows_1m: str = "service_metrics_1m"
-    late: str = "late_lines"
-    dead_letters: str = "dead_letters"
-    line_counts: str = "line_counts"
-
-
-def build(environment: StreamTableEnvironment, settings: Settings, tables: Tables) -> StatementSet:
+def build(environment: StreamTableEnvironment, settings: Settings) -> StatementSet:
     """The whole job over registered tables, ready to execute."""
     topic = settings.kafka.topic(topics.ACCESS_LOGS)
     for name, query in (
-        ("fates", fates(tables.access_lines, settings.service_metrics)),
+        ("fates", fates(settings.service_metrics)),
         ("counted", counted(settings.service_metrics)),
         ("uncounted", f"SELECT * FROM fates WHERE fate <> {_COUNTED}"),
         ("cells", cells()),
@@ -88,11 +75,11 @@ def build(environment: StreamTableEnvironment, settings: Settings, tables: Table
         environment.create_temporary_view(name, environment.sql_query(query))
     statements = environment.create_statement_set()
     for statement in (
-        f"INSERT INTO {tables.rows_1s} SELECT * FROM rows_1s",
-        f"INSERT INTO {tables.rows_1m} SELECT * FROM rows_1m",
-        f"INSERT INTO {tables.late} {late(topic)}",
-        f"INSERT INTO {tables.dead_letters} {dead_letters(topic)}",
-        f"INSERT INTO {tables.line_counts} {line_counts(topic)}",
+        "INSERT INTO service_metrics_1s SELECT * FROM rows_1s",
+        "INSERT INTO service_metrics_1m SELECT * FROM rows_1m",
+        f"INSERT INTO late_lines {late(topic)}",
+        f"INSERT INTO dead_letters {dead_letters(topic)}",
+        f"INSERT INTO line_counts {line_counts(topic)}",
     ):
         statements.add_insert_sql(statement)
     return statements
@@ -103,24 +90,23 @@ def main(environment: StreamTableEnvironment, settings: Settings, *, bounded: bo
 
     bounded: read what is in the topic now, close every window, end.
     """
-    tables = Tables()
     kafka = settings.kafka
     for statement in (
-        access_lines_table(tables.access_lines, kafka, settings.service_metrics, bounded=bounded),
-        rows_table(tables.rows_1s, kafka, topics.SERVICE_METRICS_1S),
-        rows_table(tables.rows_1m, kafka, topics.SERVICE_METRICS_1M),
-        late_table(tables.late, kafka),
-        dead_letters_table(tables.dead_letters, kafka),
-        line_counts_table(tables.line_counts, kafka),
+        access_lines_table("access_lines", kafka, settings.service_metrics, bounded=bounded),
+        rows_table("service_metrics_1s", kafka, topics.SERVICE_METRICS_1S),
+        rows_table("service_metrics_1m", kafka, topics.SERVICE_METRICS_1M),
+        late_table("late_lines", kafka),
+        dead_letters_table("dead_letters", kafka),
+        line_counts_table("line_counts", kafka),
     ):
         environment.execute_sql(statement)
-    return build(environment, settings, tables)
+    return build(environment, settings)
 
 
 # Steps
 
 
-def fates(access_lines: str, settings: ServiceMetrics) -> str:
+def fates(settings: ServiceMetrics) -> str:
     """Each line with its fate. A line is late once the watermark has closed its second."""
     return f"""
         SELECT
@@ -131,7 +117,7 @@ def fates(access_lines: str, settings: ServiceMetrics) -> str:
             WHEN closes_at <= CURRENT_WATERMARK(event_time) THEN {_LATE}
             ELSE {_COUNTED}
           END AS fate
-        FROM {access_lines}"""
+        FROM access_lines"""
 
 
 def counted(settings: ServiceMetrics) -> str:

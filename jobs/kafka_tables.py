@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tidegate.schemas import topics
-from tidegate.schemas.rows.service_metrics import DeadLetter
+from tidegate.schemas.rows.accounting import DeadLetter
 from tidegate.schemas.settings import Kafka
 
 

@@ -28,7 +28,8 @@ from tidegate.jobs.kafka_tables import (
     timestamp_text,
 )
 from tidegate.schemas import topics
-from tidegate.schemas.rows.service_metrics import OVERFLOW, UNROUTED, LineCount, ServiceMetricsRow
+from tidegate.schemas.rows.accounting import LineCount
+from tidegate.schemas.rows.service_metrics import OVERFLOW, UNROUTED, ServiceMetricsRow
 from tidegate.schemas.settings import AccessLog, Kafka, ServiceMetrics, Settings
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from tidegate.schemas.rows.accounting import DeadLetter, LineCount
 from tidegate.schemas.rows.limits import (
     ChangeRow,
     GatewayRow,
@@ -27,7 +28,7 @@ from tidegate.schemas.rows.lines import (
     InferenceLogLine,
 )
 from tidegate.schemas.rows.resources import ResourceMetricsRow, TaskProfile
-from tidegate.schemas.rows.service_metrics import DeadLetter, LineCount, ServiceMetricsRow
+from tidegate.schemas.rows.service_metrics import ServiceMetricsRow
 from tidegate.schemas.rows.signals import AlertRow, AutoscalingSignals, CallStatisticsRow
 
 Cleanup = Literal["delete", "compact"]

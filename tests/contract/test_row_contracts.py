@@ -26,8 +26,9 @@ from tidegate.schemas.elasticsearch import (
     mappings,
 )
 from tidegate.schemas.json_schema import DIALECT, file_name, schema_id, topic_schema
+from tidegate.schemas.rows.accounting import DeadLetter, LineCount
 from tidegate.schemas.rows.resources import TaskProfile
-from tidegate.schemas.rows.service_metrics import DeadLetter, LineCount, ServiceMetricsRow
+from tidegate.schemas.rows.service_metrics import ServiceMetricsRow
 from tidegate.schemas.timestamps import from_epoch_ms, to_text
 from tidegate.schemas.topics import ALL_TOPICS, RowTopic
 

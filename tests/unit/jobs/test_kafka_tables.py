@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from tidegate.jobs import call_statistics, service_metrics
 from tidegate.jobs.kafka_tables import columns_of, dead_letters_table
 from tidegate.schemas import topics
-from tidegate.schemas.rows.service_metrics import LineCount, ServiceMetricsRow
+from tidegate.schemas.rows.accounting import LineCount
+from tidegate.schemas.rows.service_metrics import ServiceMetricsRow
 from tidegate.schemas.rows.signals import CallStatisticsRow
 from tidegate.schemas.settings import Kafka
 

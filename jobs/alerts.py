@@ -3,7 +3,7 @@
     input_query the messages of the topics that the rules look at, with their keys
     Evaluate    by message key: keeps each alert's state (jobs/logic/alerts/evaluation.py)
 
-As in task-profile the state is in memory. Flink's is written when an alert is told of, with each minute that a burn
+As in task-profile the state is in memory. Flink's is written when an alert is published, with each minute that a burn
 rate counts, and else once a minute: after a restart, what was well for less than that has to be well a little longer.
 
 The rules are read when the job is submitted, and are part of it: other rules are another submission, which goes on with

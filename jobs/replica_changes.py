@@ -1,4 +1,4 @@
-"""The job replica-changes: who is ready, as the sources say, in; settled changes out.
+"""The job replica-changes: who is ready, as the sources observe, in; settled changes out.
 
     replica_rows      the messages of kubernetes.replicas, as they are
     rows              by their model, or dead letters (jobs/messages.py)

@@ -2,10 +2,10 @@
 
     samples     the messages of prometheus.metrics, and who is ready (kubernetes.replicas), as they are
     Read        the samples that matter, by pod; or dead letters
-    Pods        by pod: its samples into windows (jobs/logic/resources/windows.py), and whose pod it is
+    Pods        by pod: its samples into windows (jobs/logic/resources/windows.py), and the pod's task
     Tasks       by task: its pods' windows, and the task's (jobs/logic/resources/task_resources.py)
 
-Whose pod it is says the watcher's table, else the pod's own name: a deployment's or a stateful set's, read as a service
+A pod's task is in the watcher's rows, else in the pod's own name: a deployment's or a stateful set's, read as a service
 of its name would be.
 """
 
@@ -118,7 +118,7 @@ class Read(ProcessFunction):  # type: ignore[misc]
 
 
 class ReadPods(ProcessFunction):  # type: ignore[misc]
-    """Who is ready, as whose pod each is."""
+    """Who is ready, as the task of each pod."""
 
     def __init__(self, topic: str) -> None:
         self._topic = topic
@@ -187,7 +187,7 @@ class Pods(KeyedProcessFunction):  # type: ignore[misc]
     def on_timer(self, timestamp: int, context: Any) -> Iterator[Any]:
         """Where nothing has come since it was set, the pod is gone: what is open is closed, and it is forgotten.
 
-        So is one of which there are no samples; where it lives, the watcher says again whose it is.
+        So is one of which there are no samples; where it lives, the watcher publishes its task again.
         """
         key = context.get_current_key()
         one = self._pods.find_or_add(key, ObservedPod)
@@ -236,7 +236,7 @@ class Tasks(KeyedProcessFunction):  # type: ignore[misc]
         one = self._tasks.find_or_add(key, _new_task)
         if what == "desired":
             number = float(text)
-            one.known.desired = int(number) if number >= 0 else None  # NaN: nobody says it any more
+            one.known.desired = int(number) if number >= 0 else None  # NaN: nobody publishes it any more
             self._tasks.store(key)
             return
         row = ResourceMetricsRow.model_validate_json(text)

@@ -47,7 +47,7 @@ OPTIONS = MESSAGE_OPTIONS
 _STORED_EVERY_MS = 60_000
 """What is not worth a write of its own is written this often: learned capacity, an autoscaler's past."""
 _LAST = (1 << 63) - 1
-"""A bounded run says each task's profile once, when everything has been read."""
+"""A bounded run publishes each task's profile once, when everything has been read."""
 
 
 SIGNALS = OutputTag("signals", MESSAGE)
@@ -75,7 +75,7 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
     """The profiles of this instance's tasks. A task that has state has a timer."""
 
     def __init__(self, settings: Settings, *, bounded: bool) -> None:
-        """bounded: say each profile once, at the end."""
+        """bounded: publish each profile once, at the end."""
         self._settings: ProfileSettings = settings.task_profile
         self._valid_ms = round(1000 * settings.autoscaling.valid_seconds)
         self._prefix = settings.kafka.topic_prefix
@@ -117,7 +117,7 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
             self._tasks.store(key, now_ms)
 
     def on_timer(self, timestamp: int, context: Any) -> Iterator[Any]:
-        """It is time to say it again."""
+        """Publish the profile anew, or forget a task that is gone."""
         key = context.get_current_key()
         task = self._tasks.find(key)
         if task is None:
@@ -141,7 +141,7 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
         return SecondsHeard(0 if self._bounded else SETTLE_MS)
 
     def _hear(self, known: TaskKnown, source: str, message: bytes | None, now_ms: int) -> bool:
-        """Returns whether it has to be said, and kept, at once."""
+        """Returns whether it has to be published, and stored, at once."""
         if source == "tasks":
             known.hear_task(None if message is None else TaskRow.model_validate_json(message), now_ms)
             return True
@@ -243,7 +243,7 @@ def register_inputs(environment: StreamTableEnvironment, settings: Settings, *, 
 def main(environment: StreamTableEnvironment, settings: Settings, *, bounded: bool) -> StatementSet:
     """The job on Kafka: registers the topics as tables, then builds.
 
-    bounded: read what is in the topics now, say each profile once, end.
+    bounded: read what is in the topics now, publish each profile once, end.
     """
     kafka: Kafka = settings.kafka
     register_inputs(environment, settings, bounded=bounded)

@@ -17,7 +17,7 @@ from tidegate.schemas.settings import Elasticsearch
 from tidegate.schemas.topics import Index, RowTopic
 
 TEMPLATE_VERSION = 6
-"""Grows with every change of what the templates say; a test holds the templates' digest to it."""
+"""Grows with every change of the templates; a test holds the templates' digest to it."""
 
 TEMPLATE_PRIORITY = 500
 """Above Elasticsearch's own templates for names such as `metrics-*-*` (100)."""
@@ -51,7 +51,7 @@ class IndexContract(Index):
 
     @property
     def moment(self) -> str | None:
-        """The field of a row that says when it is about."""
+        """The field of a row that holds the time it is about."""
         return self.moment_field or self.time_field
 
     @property
@@ -197,7 +197,7 @@ def _of_annotation(where: str, annotation: Any, features: Features) -> dict[str,
         return _of_annotation(where, inner[0], features)
     if isinstance(annotation, type):
         return _of_class(where, annotation, features)
-    raise TypeError(f"{where}: no Elasticsearch type for {annotation}; say one with IndexAs")
+    raise TypeError(f"{where}: no Elasticsearch type for {annotation}; give one with IndexAs")
 
 
 def _inner_types(origin: Any, arguments: tuple[Any, ...]) -> list[Any]:
@@ -215,7 +215,7 @@ def _of_class(where: str, annotation: type, features: Features) -> dict[str, Any
     for python_type, field_type in _TYPES.items():
         if issubclass(annotation, python_type):
             return _of_type(field_type)
-    raise TypeError(f"{where}: no Elasticsearch type for {annotation.__name__}; say one with IndexAs")
+    raise TypeError(f"{where}: no Elasticsearch type for {annotation.__name__}; give one with IndexAs")
 
 
 _STORED: dict[str, Any] = {"type": "object", "enabled": False}

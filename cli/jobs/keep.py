@@ -64,7 +64,7 @@ class Submitting:
         )
 
     def __call__(self, name: str, stop: threading.Event) -> bool:
-        """Whether the cluster took the job. When told to stop, it is left undone."""
+        """Whether the cluster took the job. When it is stopped meanwhile, it is left undone."""
         process = subprocess.Popen((*self._command, name))
         while process.poll() is None and not stop.wait(0.2):
             pass
@@ -98,10 +98,10 @@ class Keeper:
         self._backoff = Backoff(2, 60)
         self._failures = dict.fromkeys(names, 0)
         self._not_before = dict.fromkeys(names, 0.0)
-        self._told_away = False
+        self._reported_away = False
 
     def run(self, stop: threading.Event) -> None:
-        """Until told to stop."""
+        """Look and submit until stopped."""
         from tidegate.jobs import cluster
 
         while not stop.is_set():
@@ -113,11 +113,11 @@ class Keeper:
         from tidegate.jobs import cluster
 
         if found is None:
-            if not self._told_away:
+            if not self._reported_away:
                 log.warning("no Flink answers at %s; waiting for it", self._rest_address)
-            self._told_away = True
+            self._reported_away = True
             return
-        self._told_away = False
+        self._reported_away = False
         for name in [job.name for job in found if job.runs and job.name in self._failures]:
             self._failures[name] = 0
         for name in cluster.absent(self._names, found):

@@ -151,7 +151,7 @@ def _wait(result: Any, job: str) -> None:
     def wait() -> None:
         try:
             result.wait()
-        except Exception as error:  # whatever it is, the command must hear of it
+        except Exception as error:  # whatever it is, the command must report it
             ended.put(error)
         else:
             ended.put(None)

@@ -81,16 +81,16 @@ def read_only(settings: Settings, count: int) -> Run:
     columns = """
         message_key STRING, input STRING, message BYTES, kafka_partition INT, kafka_offset BIGINT, seen_at STRING"""
     tables.execute_sql(f"CREATE TEMPORARY TABLE nothing ({columns}) WITH ('connector' = 'blackhole')")
-    told = task_profile.told(task_profile.Tables())
-    return measured(count, lambda: tables.execute_sql(f"INSERT INTO nothing {told}"))
+    everything = task_profile.input_query()
+    return measured(count, lambda: tables.execute_sql(f"INSERT INTO nothing {everything}"))
 
 
 def through_python(settings: Settings, count: int) -> Run:
     """Read, filter, hand to Python, forget."""
     tables = _reading(settings, "through-python")
     tables.execute_sql("CREATE TEMPORARY TABLE nothing (f0 STRING) WITH ('connector' = 'blackhole')")
-    told = tables.to_data_stream(tables.sql_query(task_profile.told(task_profile.Tables())))
-    keys = told.map(lambda row: Row(row[0]), Types.ROW([Types.STRING()]))
+    everything = tables.to_data_stream(tables.sql_query(task_profile.input_query()))
+    keys = everything.map(lambda row: Row(row[0]), Types.ROW([Types.STRING()]))
     statements = tables.create_statement_set()
     statements.add_insert("nothing", tables.from_data_stream(keys))
     return measured(count, statements.execute)
@@ -111,7 +111,7 @@ def alerting(settings: Settings, count: int) -> Run:
 
 def _reading(settings: Settings, name: str) -> StreamTableEnvironment:
     tables = environment.create(settings, _BOUNDED, name, task_profile.OPTIONS)
-    task_profile.register_inputs(tables, settings, task_profile.Tables(), bounded=True)
+    task_profile.register_inputs(tables, settings, bounded=True)
     return tables
 
 

@@ -14,9 +14,10 @@ from types import TracebackType
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from tidegate.schemas.elasticsearch import contract_of
+from tidegate.schemas.rows.accounting import LineCount, LineKind
 from tidegate.schemas.rows.limits import RateLimitRow, ReplicaChange, ReplicasRow
 from tidegate.schemas.rows.resources import TaskProfile
-from tidegate.schemas.rows.service_metrics import LineCount, LineKind, ServiceMetricsRow
+from tidegate.schemas.rows.service_metrics import ServiceMetricsRow
 from tidegate.schemas.rows.signals import AlertRow
 from tidegate.schemas.settings import Elasticsearch, Kafka
 from tidegate.schemas.topics import (

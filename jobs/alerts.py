@@ -1,9 +1,9 @@
 """The job alerts: rows of every kind in; alerts that begin, go on and end out.
 
-    told        the messages of the topics that the rules look at, with their keys
+    input_query the messages of the topics that the rules look at, with their keys
     Evaluate    by message key: keeps each alert's state (jobs/logic/alerts/evaluation.py)
 
-As in task-profile the state is in memory. Flink's is written when an alert is told of, with each minute that a burn
+As in task-profile the state is in memory. Flink's is written when an alert is published, with each minute that a burn
 rate counts, and else once a minute: after a restart, what was well for less than that has to be well a little longer.
 
 The rules are read when the job is submitted, and are part of it: other rules are another submission, which goes on with
@@ -13,7 +13,6 @@ the alerts that are in the topic.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -59,19 +58,6 @@ INPUTS: Mapping[str, Input] = {
     "task-profile": Input(topics.TASK_PROFILE, 120),
     "line-counts": Input(topics.LINE_COUNTS, 120),
 }
-
-
-@dataclass(frozen=True)
-class Tables:
-    """Names of the registered tables: each source's begins with `inputs`."""
-
-    inputs: str = "alert_input_"
-    alerts: str = "alerts"
-    dead_letters: str = "dead_letters"
-
-    def of(self, source: str) -> str:
-        """The table of a source's messages."""
-        return self.inputs + source.replace("-", "_").replace(".", "_")
 
 
 class Evaluate(KeyedProcessFunction):  # type: ignore[misc]
@@ -158,14 +144,14 @@ def sources_of(rules: RulesFile) -> list[str]:
     return sorted(needed)
 
 
-def told(tables: Tables, rules: RulesFile) -> str:
+def input_query(rules: RulesFile) -> str:
     """All sources as one: key, source, message, and where it stood."""
     return " UNION ALL ".join(
         f"""
         SELECT
           message_key, {text(source)} AS source, message, kafka_partition, kafka_offset,
           {timestamp_text("kafka_time")} AS seen_at
-        FROM {tables.of(source)} WHERE message_key IS NOT NULL{_only(source, rules)}"""
+        FROM {_table_of(source)} WHERE message_key IS NOT NULL{_only(source, rules)}"""
         for source in sources_of(rules)
     )
 
@@ -187,20 +173,19 @@ def _only(source: str, rules: RulesFile) -> str:
 def build(
     environment: StreamTableEnvironment,
     settings: Settings,
-    tables: Tables,
     rules: RulesFile,
     history: Mapping[str, Sequence[AlertRow]],
     *,
     bounded: bool,
 ) -> StatementSet:
     """The whole job over registered tables, ready to execute."""
-    everything = environment.to_data_stream(environment.sql_query(told(tables, rules)))
+    everything = environment.to_data_stream(environment.sql_query(input_query(rules)))
     function = Evaluate(rules, settings.kafka.topic_prefix, history, bounded=bounded)
     alerts = everything.key_by(lambda row: row[0], Types.STRING()).process(function, MESSAGE)
     alerts.uid(f"{NAME}-evaluate").name("Evaluate")
     statements = environment.create_statement_set()
-    statements.add_insert(tables.alerts, environment.from_data_stream(alerts))
-    statements.add_insert(tables.dead_letters, environment.from_data_stream(alerts.get_side_output(DEAD)))
+    statements.add_insert("alerts", environment.from_data_stream(alerts))
+    statements.add_insert("dead_letters", environment.from_data_stream(alerts.get_side_output(DEAD)))
     return statements
 
 
@@ -216,11 +201,10 @@ def main(
 
     history: by message key the alerts that haven't ended. bounded: read what is in the topics now, end.
     """
-    tables = Tables()
     for source in sources_of(rules):
         environment.execute_sql(
             messages_table(
-                tables.of(source),
+                _table_of(source),
                 settings.kafka,
                 INPUTS[source].topic,
                 settings.alerts.consumer_group,
@@ -229,9 +213,14 @@ def main(
                 keyed=True,
             )
         )
-    environment.execute_sql(messages_sink(tables.alerts, settings.kafka, topics.ALERTS))
-    environment.execute_sql(dead_letters_table(tables.dead_letters, settings.kafka))
-    return build(environment, settings, tables, rules, history, bounded=bounded)
+    environment.execute_sql(messages_sink("alerts", settings.kafka, topics.ALERTS))
+    environment.execute_sql(dead_letters_table("dead_letters", settings.kafka))
+    return build(environment, settings, rules, history, bounded=bounded)
+
+
+def _table_of(source: str) -> str:
+    """The table of a source's messages."""
+    return "input_" + source.replace("-", "_").replace(".", "_")
 
 
 def _message(row: AlertRow) -> Row:

@@ -22,15 +22,14 @@ metrics' hot path stays as it is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from tidegate.jobs import service_metrics
-from tidegate.jobs.kafka_tables import sink, text, timestamp_text
+from tidegate.jobs.kafka_tables import column_list, columns_of, sink, text, timestamp_text
 from tidegate.jobs.service_metrics import SUMS
 from tidegate.schemas import topics
 from tidegate.schemas.rows.service_metrics import OVERFLOW
-from tidegate.schemas.rows.signals import UNKNOWN_CLIENT
+from tidegate.schemas.rows.signals import UNKNOWN_CLIENT, CallStatisticsRow
 from tidegate.schemas.settings import Kafka, Settings
 from tidegate.schemas.settings.signals import CallStatistics
 
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
     from pyflink.table import StatementSet, StreamTableEnvironment
 
 NAME = "call-statistics"
+OPTIONS: dict[str, str] = {}
+"""It has no Python functions."""
 _CLIENT = r"^[A-Za-z0-9._@:/-]{1,128}\z"
 
 
@@ -55,18 +56,10 @@ SPANS = {
 }
 
 
-@dataclass(frozen=True)
-class Tables:
-    """Names of the registered tables that the job reads and writes: a test registers others."""
-
-    access_lines: str = "access_lines"
-    rows: str = "call_statistics"
-
-
-def build(environment: StreamTableEnvironment, settings: Settings, tables: Tables) -> StatementSet:
+def build(environment: StreamTableEnvironment, settings: Settings) -> StatementSet:
     """The whole job over registered tables, ready to execute."""
     for name, query in (
-        ("fates", service_metrics.fates(tables.access_lines, settings.service_metrics)),
+        ("fates", service_metrics.fates(settings.service_metrics)),
         ("counted", service_metrics.counted(settings.service_metrics)),
         ("client_lines", client_lines()),
         ("cells", service_metrics.cells("client_lines", "caller", "MINUTE")),
@@ -78,7 +71,7 @@ def build(environment: StreamTableEnvironment, settings: Settings, tables: Table
         environment.create_temporary_view(name, environment.sql_query(query))
     statements = environment.create_statement_set()
     for span in SPANS:
-        statements.add_insert_sql(f"INSERT INTO {tables.rows} SELECT * FROM rows_{span}")
+        statements.add_insert_sql(f"INSERT INTO call_statistics SELECT * FROM rows_{span}")
     return statements
 
 
@@ -87,17 +80,14 @@ def main(environment: StreamTableEnvironment, settings: Settings, *, bounded: bo
 
     bounded: read what is in the topic now, close every window, end.
     """
-    tables = Tables()
     own = settings.service_metrics.model_copy(
         update={"consumer_group": settings.call_statistics.consumer_group}
     )
     environment.execute_sql(
-        service_metrics.access_lines_table(
-            tables.access_lines, settings.kafka, own, bounded=bounded, client=True
-        )
+        service_metrics.access_lines_table("access_lines", settings.kafka, own, bounded=bounded, client=True)
     )
-    environment.execute_sql(rows_table(tables.rows, settings.kafka))
-    return build(environment, settings, tables)
+    environment.execute_sql(rows_table("call_statistics", settings.kafka))
+    return build(environment, settings)
 
 
 def client_lines() -> str:
@@ -161,7 +151,7 @@ def folded(clients: str, last: str) -> str:
 
 
 def rows(span: str) -> str:
-    """The rows of one span, in the contract's columns (schemas.signal_rows.CallStatisticsRow).
+    """The rows of one span, in the contract's columns (schemas.rows.signals.CallStatisticsRow).
 
     A client that has a name in an open window may have none in the end, and its row would stay: so clients wait.
     """
@@ -186,42 +176,16 @@ def rows(span: str) -> str:
         ) WHERE level <> 'client' OR {_complete(span)}"""
 
 
-ROW_TYPES = {
-    "id": "STRING",
-    "span": "STRING",
-    "level": "STRING",
-    "window_start": "STRING",
-    "window_end": "STRING",
-    "complete": "BOOLEAN",
-    "department": "STRING",
-    "task": "STRING",
-    "client": "STRING",
-    "clients_seen": "BIGINT",
-    "requests": "BIGINT",
-    "errors_4xx": "BIGINT",
-    "errors_5xx": "BIGINT",
-    "aborted": "BIGINT",
-    "rate_limited": "BIGINT",
-    "error_rate": "DOUBLE",
-    "bytes_received": "BIGINT",
-    "bytes_sent": "BIGINT",
-    "latency_count": "BIGINT",
-    "latency_avg_ms": "DOUBLE",
-    "latency_max_ms": "DOUBLE",
-    "latency_p50_ms": "DOUBLE",
-    "latency_p99_ms": "DOUBLE",
-    "histogram": service_metrics.ROW_TYPES["histogram"],
-}
-"""The sink's columns: names and order are those of schemas.signal_rows.CallStatisticsRow (a test holds that)."""
+ROW_TYPES = columns_of(CallStatisticsRow)
+"""The sink's columns, in the contract's order."""
 
 
 def rows_table(name: str, kafka: Kafka) -> str:
     """The topic as a sink."""
-    columns = ",\n          ".join(f"`{column}` {sql_type}" for column, sql_type in ROW_TYPES.items())
     return f"""
         CREATE TEMPORARY TABLE {name} (
           message_key STRING,
-          {columns}
+          {column_list(ROW_TYPES)}
         ) WITH (
           {sink(kafka, topics.CALL_STATISTICS)},
           'key.format' = 'raw',

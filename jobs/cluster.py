@@ -60,14 +60,14 @@ def problem(rest_address: str) -> str | None:
 
 
 def why(rest_address: str, job: Job) -> str:
-    """What Flink says to have ended this run."""
-    told = _get(rest_address, f"/jobs/{job.identifier}/exceptions?maxExceptions=1") or {}
-    entries = told.get("exceptionHistory", {}).get("entries", [])
+    """The cause that Flink reports for the end of this run."""
+    answer = _get(rest_address, f"/jobs/{job.identifier}/exceptions?maxExceptions=1") or {}
+    entries = answer.get("exceptionHistory", {}).get("entries", [])
     return causes(entries[0]["stacktrace"]) if entries else "Flink gives no reason"
 
 
 def causes(stack_trace: str) -> str:
-    """What a Java stack trace says without where: its first line, and each cause's."""
+    """A Java stack trace without its places: its first line, and each cause's."""
     first, *rest = stack_trace.strip().splitlines()
     return "\n".join([first, *(line for line in rest if line.startswith("Caused by: "))])
 

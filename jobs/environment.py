@@ -95,7 +95,7 @@ def create(
     from pyflink.table import EnvironmentSettings, StreamTableEnvironment
 
     if where.cluster:
-        # PyFlink takes this process for a place to run Python functions in, unless it is told that they go elsewhere.
+        # PyFlink takes this process for a place to run Python functions in, unless this sends them elsewhere.
         os.environ["_python_worker_execution_mode"] = "process"  # noqa: SIM112 (PyFlink reads this name)
     elif of_the_job:
         python_worker.end_with_the_runner()

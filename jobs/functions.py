@@ -28,7 +28,7 @@ FUNCTIONS = {
     "FLAG_COUNTS": "io.tidegate.flink.FlagCounts",
     "FLAG_COUNTS_MERGE": "io.tidegate.flink.FlagCountsMerge",
 }
-"""SQL name to class; each class says in its comment what it takes and gives."""
+"""SQL name to class; each class' comment has what it takes and gives."""
 
 
 class FunctionsNotBuilt(Exception):

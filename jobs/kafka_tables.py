@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel
 
 from tidegate.schemas import topics
+from tidegate.schemas.rows.accounting import DeadLetter
 from tidegate.schemas.settings import Kafka
 
 
@@ -23,6 +28,44 @@ def properties(kafka: Kafka) -> str:
     )
 
 
+def columns_of(model: type[BaseModel]) -> dict[str, str]:
+    """A row's columns and their SQL types, in the model's order, for Flink's format json.
+
+    Raises TypeError for a field whose values have no SQL type.
+    """
+    schema = model.model_json_schema(mode="serialization")
+    return _columns(schema, schema.get("$defs", {}))
+
+
+def _columns(schema: Mapping[str, Any], models: Mapping[str, Any]) -> dict[str, str]:
+    return {name: _sql_type(name, field, models) for name, field in schema["properties"].items()}
+
+
+def _sql_type(name: str, field: Mapping[str, Any], models: Mapping[str, Any]) -> str:
+    if "anyOf" in field:
+        kinds = [one for one in field["anyOf"] if one.get("type") != "null"]
+        if len(kinds) == 1:
+            return _sql_type(name, kinds[0], models)
+    elif "$ref" in field:
+        parts = _columns(models[field["$ref"].rpartition("/")[2]], models)
+        return f"ROW<{', '.join(f'`{part}` {sql_type}' for part, sql_type in parts.items())}>"
+    elif field["type"] == "object" and isinstance(field.get("additionalProperties"), dict):
+        return f"MAP<STRING, {_sql_type(name, field['additionalProperties'], models)}>"
+    elif field["type"] == "integer" and "const" in field:
+        return "INT"
+    elif found := _SQL_TYPES.get(field["type"]):
+        return found
+    raise TypeError(f"{name}: no SQL type for {field}; add one to columns_of")
+
+
+_SQL_TYPES = {"string": "STRING", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
+
+
+def column_list(columns: Mapping[str, str]) -> str:
+    """The columns of a CREATE TABLE; names are quoted, since some are SQL's own words."""
+    return ",\n          ".join(f"`{name}` {sql_type}" for name, sql_type in columns.items())
+
+
 def text(value: str) -> str:
     """A SQL text literal."""
     return "'" + value.replace("'", "''") + "'"
@@ -32,8 +75,11 @@ def dead_letters_table(name: str, kafka: Kafka) -> str:
     """The topic of dead letters as a sink."""
     return f"""
         CREATE TEMPORARY TABLE {name} (
-          id STRING, topic STRING, `partition` INT, `offset` BIGINT, reason STRING, excerpt STRING, seen_at STRING
+          {column_list(_LETTER_TYPES)}
         ) WITH ({sink(kafka, topics.DEAD_LETTERS)}, 'format' = 'json')"""
+
+
+_LETTER_TYPES = columns_of(DeadLetter) | {"partition": "INT"}  # as Kafka's metadata have it
 
 
 def timestamp_text(column: str) -> str:

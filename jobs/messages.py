@@ -44,7 +44,7 @@ DEAD = OutputTag("dead", _LETTER)
 
 
 class Read(ProcessFunction):  # type: ignore[misc]
-    """A message as KEYED, checked by its row's model; what is no row goes to DEAD, whole."""
+    """A message as KEYED, checked by its row's model; what is not a valid row goes to DEAD, whole."""
 
     def __init__(self, model: type[BaseModel], topic: str, writer: str) -> None:
         """model: it has `department` and `task`. topic: with its prefix. writer: the job, part of a letter's id."""

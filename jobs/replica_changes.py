@@ -1,4 +1,4 @@
-"""The job replica-changes: who is ready, as the sources say, in; settled changes out.
+"""The job replica-changes: who is ready, as the sources observe, in; settled changes out.
 
     replica_rows      the messages of kubernetes.replicas, as they are
     rows              by their model, or dead letters (jobs/messages.py)
@@ -11,7 +11,6 @@ that differs nor a backlog that is read late makes a blip look like a change.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pyflink.common import Row, Types
@@ -22,7 +21,7 @@ from tidegate.jobs.keyed import KeyedMemory
 from tidegate.jobs.logic.replicas.changes import State, Windows, next_due_ms
 from tidegate.jobs.logic.replicas.task_replicas import TaskReplicas
 from tidegate.jobs.logic.replicas.task_replicas_state import FORMAT, SettlingTask
-from tidegate.jobs.messages import DEAD, MESSAGE, rows
+from tidegate.jobs.messages import DEAD, MESSAGE, OPTIONS, rows
 from tidegate.schemas import topics
 from tidegate.schemas.rows.limits import ReplicaChange, ReplicasRow
 from tidegate.schemas.settings import Settings
@@ -32,18 +31,11 @@ if TYPE_CHECKING:
     from pyflink.table import StatementSet, StreamTableEnvironment
 
 
+__all__ = ["NAME", "OPTIONS", "Settle", "build", "main", "windows_of"]
+
 NAME = "replica-changes"
 _LOOK_BACK_SECONDS = 60
 """A start without a checkpoint reads so far back: every task has a row of the last half minute."""
-
-
-@dataclass(frozen=True)
-class Tables:
-    """Names of the registered tables that the job reads and writes: a test registers others."""
-
-    replica_rows: str = "replica_rows"
-    replica_changes: str = "replica_changes"
-    dead_letters: str = "dead_letters"
 
 
 class Settle(KeyedProcessFunction):  # type: ignore[misc]
@@ -123,7 +115,6 @@ class Settle(KeyedProcessFunction):  # type: ignore[misc]
 def build(
     environment: StreamTableEnvironment,
     settings: Settings,
-    tables: Tables,
     history: Mapping[str, ReplicaChange],
     *,
     bounded: bool,
@@ -131,14 +122,14 @@ def build(
     """The whole job over registered tables, ready to execute."""
     changes = settings.replica_changes
     prefix = settings.kafka.topic_prefix
-    told = rows(environment, tables.replica_rows, topics.REPLICAS, prefix, ReplicasRow, NAME)
-    settled = told.key_by(lambda row: row[0], Types.STRING()).process(
+    observed = rows(environment, "replica_rows", topics.REPLICAS, prefix, ReplicasRow, NAME)
+    settled = observed.key_by(lambda row: row[0], Types.STRING()).process(
         Settle(windows_of(changes), round(changes.stale_seconds * 1000), history, bounded=bounded), MESSAGE
     )
     settled.uid(f"{NAME}-settle").name("Settle")
     statements = environment.create_statement_set()
-    statements.add_insert(tables.replica_changes, environment.from_data_stream(settled))
-    statements.add_insert(tables.dead_letters, environment.from_data_stream(told.get_side_output(DEAD)))
+    statements.add_insert("replica_changes", environment.from_data_stream(settled))
+    statements.add_insert("dead_letters", environment.from_data_stream(observed.get_side_output(DEAD)))
     return statements
 
 
@@ -154,22 +145,21 @@ def main(
     history: each task's newest change, by `department/task`: revisions go on from there.
     bounded: read what is in the topic now, settle what is pending, end.
     """
-    tables = Tables()
     kafka = settings.kafka
     for statement in (
         messages_table(
-            tables.replica_rows,
+            "replica_rows",
             kafka,
             topics.REPLICAS,
             settings.replica_changes.consumer_group,
             bounded=bounded,
             look_back_seconds=_LOOK_BACK_SECONDS,
         ),
-        messages_sink(tables.replica_changes, kafka, topics.REPLICA_CHANGES),
-        dead_letters_table(tables.dead_letters, kafka),
+        messages_sink("replica_changes", kafka, topics.REPLICA_CHANGES),
+        dead_letters_table("dead_letters", kafka),
     ):
         environment.execute_sql(statement)
-    return build(environment, settings, tables, history, bounded=bounded)
+    return build(environment, settings, history, bounded=bounded)
 
 
 def windows_of(settings: ReplicaChanges) -> Windows:

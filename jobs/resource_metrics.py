@@ -2,10 +2,10 @@
 
     samples     the messages of prometheus.metrics, and who is ready (kubernetes.replicas), as they are
     Read        the samples that matter, by pod; or dead letters
-    Pods        by pod: its samples into windows (jobs/logic/resources/windows.py), and whose pod it is
+    Pods        by pod: its samples into windows (jobs/logic/resources/windows.py), and the pod's task
     Tasks       by task: its pods' windows, and the task's (jobs/logic/resources/task_resources.py)
 
-Whose pod it is says the watcher's table, else the pod's own name: a deployment's or a stateful set's, read as a service
+A pod's task is in the watcher's rows, else in the pod's own name: a deployment's or a stateful set's, read as a service
 of its name would be.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -44,7 +43,7 @@ from tidegate.schemas.timestamps import from_text, to_epoch_ms
 if TYPE_CHECKING:
     from pyflink.table import StatementSet, StreamTableEnvironment
 
-__all__ = ["NAME", "OPTIONS", "Pods", "Read", "Tables", "Tasks", "build", "main"]
+__all__ = ["NAME", "OPTIONS", "Pods", "Read", "Tasks", "build", "main"]
 
 NAME = "resource-metrics"
 OPTIONS = {
@@ -63,7 +62,7 @@ _SAMPLE = Types.ROW(
 """Pod's key, metric's name, part, moment in ms, value, when Kafka got it in ms."""
 _IDENTITY = "@task"
 """In place of a metric's name: `part` is the pod's task."""
-_TOLD = Types.ROW([Types.STRING(), Types.STRING(), Types.STRING()])
+_WINDOW = Types.ROW([Types.STRING(), Types.STRING(), Types.STRING()])
 """Task's key, what it is (a span, or `desired`), a row's text or a number's."""
 _MINUTES = OutputTag("minutes", MESSAGE)
 _AVRO_SCHEMA: dict[str, Any] = {
@@ -76,17 +75,6 @@ _AVRO_SCHEMA: dict[str, Any] = {
         {"name": "labels", "type": {"type": "map", "values": "string"}},
     ],
 }
-
-
-@dataclass(frozen=True)
-class Tables:
-    """Names of the registered tables that the job reads and writes: a test registers others."""
-
-    samples: str = "prometheus_samples"
-    replicas: str = "told_replicas"
-    rows_10s: str = "resource_metrics_10s"
-    rows_1m: str = "resource_metrics_1m"
-    dead_letters: str = "dead_letters"
 
 
 class Read(ProcessFunction):  # type: ignore[misc]
@@ -129,7 +117,7 @@ class Read(ProcessFunction):  # type: ignore[misc]
 
 
 class ReadPods(ProcessFunction):  # type: ignore[misc]
-    """Who is ready, as whose pod each is."""
+    """Who is ready, as the task of each pod."""
 
     def __init__(self, topic: str) -> None:
         self._topic = topic
@@ -198,7 +186,7 @@ class Pods(KeyedProcessFunction):  # type: ignore[misc]
     def on_timer(self, timestamp: int, context: Any) -> Iterator[Any]:
         """Where nothing has come since it was set, the pod is gone: what is open is closed, and it is forgotten.
 
-        So is one of which there are no samples; where it lives, the watcher says again whose it is.
+        So is one of which there are no samples; where it lives, the watcher publishes its task again.
         """
         key = context.get_current_key()
         one = self._pods.find_or_add(key, ObservedPod)
@@ -247,7 +235,7 @@ class Tasks(KeyedProcessFunction):  # type: ignore[misc]
         one = self._tasks.find_or_add(key, _new_task)
         if what == "desired":
             number = float(text)
-            one.known.desired = int(number) if number >= 0 else None  # NaN: nobody says it any more
+            one.known.desired = int(number) if number >= 0 else None  # NaN: nobody publishes it any more
             self._tasks.store(key)
             return
         row = ResourceMetricsRow.model_validate_json(text)
@@ -277,9 +265,7 @@ class Tasks(KeyedProcessFunction):  # type: ignore[misc]
         self._tasks.store(key)
 
 
-def build(
-    environment: StreamTableEnvironment, settings: Settings, tables: Tables, *, bounded: bool
-) -> StatementSet:
+def build(environment: StreamTableEnvironment, settings: Settings, *, bounded: bool) -> StatementSet:
     """The whole job over registered tables, ready to execute."""
     kafka, own = settings.kafka, settings.resource_metrics
     columns = f"message, kafka_partition, kafka_offset, {timestamp_text('kafka_time')}"
@@ -289,24 +275,24 @@ def build(
         .uid(f"{NAME}-{uid}")
         .name(type(function).__name__)
         for table, function, uid in (
-            (tables.samples, Read(own, kafka.topic(topics.PROMETHEUS_METRICS)), "read-samples"),
-            (tables.replicas, ReadPods(kafka.topic(topics.REPLICAS)), "read-replicas"),
+            ("prometheus_samples", Read(own, kafka.topic(topics.PROMETHEUS_METRICS)), "read-samples"),
+            ("input_replicas", ReadPods(kafka.topic(topics.REPLICAS)), "read-replicas"),
         )
     )
-    told = (
+    windows = (
         samples.union(pods)
         .key_by(lambda row: row[0], Types.STRING())
-        .process(Pods(own, settings.access_log, bounded=bounded), _TOLD)
+        .process(Pods(own, settings.access_log, bounded=bounded), _WINDOW)
         .uid(f"{NAME}-pods")
         .name("Pods")
     )
-    rows = told.key_by(lambda row: row[0], Types.STRING()).process(Tasks(own, bounded=bounded), MESSAGE)
+    rows = windows.key_by(lambda row: row[0], Types.STRING()).process(Tasks(own, bounded=bounded), MESSAGE)
     rows.uid(f"{NAME}-tasks").name("Tasks")
     dead = samples.get_side_output(DEAD).union(pods.get_side_output(DEAD))
     statements = environment.create_statement_set()
-    statements.add_insert(tables.rows_10s, environment.from_data_stream(rows))
-    statements.add_insert(tables.rows_1m, environment.from_data_stream(rows.get_side_output(_MINUTES)))
-    statements.add_insert(tables.dead_letters, environment.from_data_stream(dead))
+    statements.add_insert("resource_metrics_10s", environment.from_data_stream(rows))
+    statements.add_insert("resource_metrics_1m", environment.from_data_stream(rows.get_side_output(_MINUTES)))
+    statements.add_insert("dead_letters", environment.from_data_stream(dead))
     return statements
 
 
@@ -315,16 +301,18 @@ def main(environment: StreamTableEnvironment, settings: Settings, *, bounded: bo
 
     bounded: read what is in the topics now, close every window, end.
     """
-    tables = Tables()
     kafka, group = settings.kafka, settings.resource_metrics.consumer_group
-    for name, topic in ((tables.samples, topics.PROMETHEUS_METRICS), (tables.replicas, topics.REPLICAS)):
+    for name, topic in (
+        ("prometheus_samples", topics.PROMETHEUS_METRICS),
+        ("input_replicas", topics.REPLICAS),
+    ):
         environment.execute_sql(
             messages_table(name, kafka, topic, group, bounded=bounded, look_back_seconds=_LOOK_BACK_SECONDS)
         )
-    environment.execute_sql(messages_sink(tables.rows_10s, kafka, topics.RESOURCE_METRICS_10S))
-    environment.execute_sql(messages_sink(tables.rows_1m, kafka, topics.RESOURCE_METRICS_1M))
-    environment.execute_sql(dead_letters_table(tables.dead_letters, kafka))
-    return build(environment, settings, tables, bounded=bounded)
+    environment.execute_sql(messages_sink("resource_metrics_10s", kafka, topics.RESOURCE_METRICS_10S))
+    environment.execute_sql(messages_sink("resource_metrics_1m", kafka, topics.RESOURCE_METRICS_1M))
+    environment.execute_sql(dead_letters_table("dead_letters", kafka))
+    return build(environment, settings, bounded=bounded)
 
 
 def _new_task() -> WaitingTask:

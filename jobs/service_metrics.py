@@ -16,20 +16,30 @@ minute is exactly the sum of its seconds, in whatever order lines come.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from tidegate.jobs.kafka_tables import dead_letters_table, properties, sink, text, timestamp_text
+from tidegate.jobs.kafka_tables import (
+    column_list,
+    columns_of,
+    dead_letters_table,
+    properties,
+    sink,
+    text,
+    timestamp_text,
+)
 from tidegate.schemas import topics
 from tidegate.schemas.dead_letters import EXCERPT_CHARACTERS
-from tidegate.schemas.rows.service_metrics import OVERFLOW, UNROUTED
+from tidegate.schemas.rows.accounting import LineCount
+from tidegate.schemas.rows.service_metrics import OVERFLOW, UNROUTED, ServiceMetricsRow
 from tidegate.schemas.settings import AccessLog, Kafka, ServiceMetrics, Settings
 
 if TYPE_CHECKING:
     from pyflink.table import StatementSet, StreamTableEnvironment
 
 NAME = "service-metrics"
-WRITER = "service-metrics"
+WRITER = NAME
+OPTIONS: dict[str, str] = {}
+"""It has no Python functions."""
 
 
 class Span(NamedTuple):
@@ -48,23 +58,11 @@ _COUNTED, _LATE, _DEAD_LETTER, _PERIODIC = 0, 1, 2, 3  # fates
 _NAME = r"^[A-Za-z0-9._-]{1,128}\z"
 
 
-@dataclass(frozen=True)
-class Tables:
-    """Names of the registered tables that the job reads and writes: a test registers others."""
-
-    access_lines: str = "access_lines"
-    rows_1s: str = "service_metrics_1s"
-    rows_1m: str = "service_metrics_1m"
-    late: str = "late_lines"
-    dead_letters: str = "dead_letters"
-    line_counts: str = "line_counts"
-
-
-def build(environment: StreamTableEnvironment, settings: Settings, tables: Tables) -> StatementSet:
+def build(environment: StreamTableEnvironment, settings: Settings) -> StatementSet:
     """The whole job over registered tables, ready to execute."""
     topic = settings.kafka.topic(topics.ACCESS_LOGS)
     for name, query in (
-        ("fates", fates(tables.access_lines, settings.service_metrics)),
+        ("fates", fates(settings.service_metrics)),
         ("counted", counted(settings.service_metrics)),
         ("uncounted", f"SELECT * FROM fates WHERE fate <> {_COUNTED}"),
         ("cells", cells()),
@@ -78,11 +76,11 @@ def build(environment: StreamTableEnvironment, settings: Settings, tables: Table
         environment.create_temporary_view(name, environment.sql_query(query))
     statements = environment.create_statement_set()
     for statement in (
-        f"INSERT INTO {tables.rows_1s} SELECT * FROM rows_1s",
-        f"INSERT INTO {tables.rows_1m} SELECT * FROM rows_1m",
-        f"INSERT INTO {tables.late} {late(topic)}",
-        f"INSERT INTO {tables.dead_letters} {dead_letters(topic)}",
-        f"INSERT INTO {tables.line_counts} {line_counts(topic)}",
+        "INSERT INTO service_metrics_1s SELECT * FROM rows_1s",
+        "INSERT INTO service_metrics_1m SELECT * FROM rows_1m",
+        f"INSERT INTO late_lines {late(topic)}",
+        f"INSERT INTO dead_letters {dead_letters(topic)}",
+        f"INSERT INTO line_counts {line_counts(topic)}",
     ):
         statements.add_insert_sql(statement)
     return statements
@@ -93,24 +91,23 @@ def main(environment: StreamTableEnvironment, settings: Settings, *, bounded: bo
 
     bounded: read what is in the topic now, close every window, end.
     """
-    tables = Tables()
     kafka = settings.kafka
     for statement in (
-        access_lines_table(tables.access_lines, kafka, settings.service_metrics, bounded=bounded),
-        rows_table(tables.rows_1s, kafka, topics.SERVICE_METRICS_1S),
-        rows_table(tables.rows_1m, kafka, topics.SERVICE_METRICS_1M),
-        late_table(tables.late, kafka),
-        dead_letters_table(tables.dead_letters, kafka),
-        line_counts_table(tables.line_counts, kafka),
+        access_lines_table("access_lines", kafka, settings.service_metrics, bounded=bounded),
+        rows_table("service_metrics_1s", kafka, topics.SERVICE_METRICS_1S),
+        rows_table("service_metrics_1m", kafka, topics.SERVICE_METRICS_1M),
+        late_table("late_lines", kafka),
+        dead_letters_table("dead_letters", kafka),
+        line_counts_table("line_counts", kafka),
     ):
         environment.execute_sql(statement)
-    return build(environment, settings, tables)
+    return build(environment, settings)
 
 
 # Steps
 
 
-def fates(access_lines: str, settings: ServiceMetrics) -> str:
+def fates(settings: ServiceMetrics) -> str:
     """Each line with its fate. A line is late once the watermark has closed its second."""
     return f"""
         SELECT
@@ -121,7 +118,7 @@ def fates(access_lines: str, settings: ServiceMetrics) -> str:
             WHEN closes_at <= CURRENT_WATERMARK(event_time) THEN {_LATE}
             ELSE {_COUNTED}
           END AS fate
-        FROM {access_lines}"""
+        FROM access_lines"""
 
 
 def counted(settings: ServiceMetrics) -> str:
@@ -277,7 +274,7 @@ def cells_1m() -> str:
 
 
 def rows(span: str) -> str:
-    """The service-metrics rows of one span, in the contract's columns (schemas.rows.ServiceMetricsRow)."""
+    """The service-metrics rows of one span, in the columns of ServiceMetricsRow."""
     return f"""
         SELECT {", ".join(f"{expression} AS `{column}`" for column, expression in _row_columns(span).items())}
         FROM (
@@ -405,11 +402,10 @@ def access_lines_table(
 
 def rows_table(name: str, kafka: Kafka, topic: topics.Topic) -> str:
     """A topic of service-metrics rows as a sink."""
-    columns = ",\n          ".join(f"`{column}` {sql_type}" for column, sql_type in ROW_TYPES.items())
     return f"""
         CREATE TEMPORARY TABLE {name} (
           message_key STRING,
-          {columns}
+          {column_list(ROW_TYPES)}
         ) WITH (
           {sink(kafka, topic)},
           'key.format' = 'raw',
@@ -432,8 +428,8 @@ def line_counts_table(name: str, kafka: Kafka) -> str:
     """The compacted topic of line counts as a sink."""
     return f"""
         CREATE TEMPORARY TABLE {name} (
-          id STRING, topic STRING, kind STRING, lines BIGINT, updated_at STRING,
-          PRIMARY KEY (kind) NOT ENFORCED
+          {column_list(columns_of(LineCount))},
+          PRIMARY KEY ({", ".join(topics.LINE_COUNTS.key)}) NOT ENFORCED
         ) WITH (
           'connector' = 'upsert-kafka',
           'topic' = {text(kafka.topic(topics.LINE_COUNTS))},
@@ -443,43 +439,8 @@ def line_counts_table(name: str, kafka: Kafka) -> str:
         )"""
 
 
-ROW_TYPES = {
-    "id": "STRING",
-    "span": "STRING",
-    "level": "STRING",
-    "window_start": "STRING",
-    "window_end": "STRING",
-    "department": "STRING",
-    "task": "STRING",
-    "version": "STRING",
-    "replica": "STRING",
-    "requests": "BIGINT",
-    "qps": "DOUBLE",
-    "latency_count": "BIGINT",
-    "latency_avg_ms": "DOUBLE",
-    "latency_min_ms": "DOUBLE",
-    "latency_max_ms": "DOUBLE",
-    "latency_p50_ms": "DOUBLE",
-    "latency_p90_ms": "DOUBLE",
-    "latency_p95_ms": "DOUBLE",
-    "latency_p99_ms": "DOUBLE",
-    "upstream_service_time_avg_ms": "DOUBLE",
-    "upstream_service_time_max_ms": "DOUBLE",
-    "errors_4xx": "BIGINT",
-    "errors_5xx": "BIGINT",
-    "aborted": "BIGINT",
-    "rate_limited": "BIGINT",
-    "error_rate": "DOUBLE",
-    "rate_limited_ratio": "DOUBLE",
-    "response_flags": "MAP<STRING, BIGINT>",
-    "bytes_received": "BIGINT",
-    "bytes_sent": "BIGINT",
-    "apdex": "DOUBLE",
-    "replicas_seen": "BIGINT",
-    "qps_per_replica": "DOUBLE",
-    "histogram": "ROW<`scale` INT, `zero` BIGINT, `buckets` MAP<STRING, BIGINT>>",
-}
-"""The sink's columns: names and order are those of schemas.rows.ServiceMetricsRow (a test holds that)."""
+ROW_TYPES = columns_of(ServiceMetricsRow)
+"""The sink's columns, in the contract's order."""
 
 
 SUMS = {
@@ -570,7 +531,7 @@ def _row_columns(span: str) -> dict[str, str]:
         f"THEN requests / CAST({seconds} * replicas_seen AS DOUBLE) END",
         "histogram": f"CAST(ROW(5, histogram.`zero`, histogram.`buckets`) AS {ROW_TYPES['histogram']})",
     }
-    return columns
+    return {name: columns[name] for name in ("message_key", *ROW_TYPES)}
 
 
 def _average_ms(name: str) -> str:

@@ -1,6 +1,6 @@
 """The job task-profile: every window, replica, limit and catalog row in; what is known of each task now out.
 
-    told        the messages of all inputs with their keys, each named after its topic
+    input_query the messages of all inputs with their keys, each named after its topic
     Profile     by task: keeps what is known (jobs/logic/profile/task_profile.py), published at once when
                 replicas or limit change, and every few seconds; the signals beside it are of
                 jobs/logic/profile/autoscaling.py
@@ -15,7 +15,6 @@ when that changes, not with each row.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -47,7 +46,7 @@ OPTIONS = MESSAGE_OPTIONS
 _STORED_EVERY_MS = 60_000
 """What is not worth a write of its own is written this often: learned capacity, an autoscaler's past."""
 _LAST = (1 << 63) - 1
-"""A bounded run says each task's profile once, when everything has been read."""
+"""A bounded run publishes each task's profile once, when everything has been read."""
 
 
 SIGNALS = OutputTag("signals", MESSAGE)
@@ -71,26 +70,11 @@ INPUTS: dict[str, Input] = {
 }
 
 
-@dataclass(frozen=True)
-class Tables:
-    """Names of the registered tables that the job reads and writes: a test registers others."""
-
-    seconds: str = "told_seconds"
-    minutes: str = "told_minutes"
-    resources: str = "told_resources"
-    replicas: str = "told_replicas"
-    limits: str = "told_limits"
-    tasks: str = "told_tasks"
-    profiles: str = "task_profiles"
-    signals: str = "autoscaling_signals"
-    dead_letters: str = "dead_letters"
-
-
 class Profile(KeyedProcessFunction):  # type: ignore[misc]
     """The profiles of this instance's tasks. A task that has state has a timer."""
 
     def __init__(self, settings: Settings, *, bounded: bool) -> None:
-        """bounded: say each profile once, at the end."""
+        """bounded: publish each profile once, at the end."""
         self._settings: ProfileSettings = settings.task_profile
         self._valid_ms = round(1000 * settings.autoscaling.valid_seconds)
         self._prefix = settings.kafka.topic_prefix
@@ -132,7 +116,7 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
             self._tasks.store(key, now_ms)
 
     def on_timer(self, timestamp: int, context: Any) -> Iterator[Any]:
-        """It is time to say it again."""
+        """Publish the profile anew, or forget a task that is gone."""
         key = context.get_current_key()
         task = self._tasks.find(key)
         if task is None:
@@ -156,7 +140,7 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
         return SecondsHeard(0 if self._bounded else SETTLE_MS)
 
     def _hear(self, known: TaskKnown, source: str, message: bytes | None, now_ms: int) -> bool:
-        """Returns whether it has to be said, and kept, at once."""
+        """Returns whether it has to be published, and stored, at once."""
         if source == "tasks":
             known.hear_task(None if message is None else TaskRow.model_validate_json(message), now_ms)
             return True
@@ -202,15 +186,14 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
         service.register_processing_time_timer(fires_ms)
 
 
-def told(tables: Tables) -> str:
+def input_query() -> str:
     """All inputs as one: key, input, message, and where it stood."""
-    names = {field.name: getattr(tables, field.name) for field in fields(tables)}
     return " UNION ALL ".join(
         f"""
         SELECT
           message_key, {text(name)} AS input, message, kafka_partition, kafka_offset,
           {timestamp_text("kafka_time")} AS seen_at
-        FROM {names[name]} WHERE message_key IS NOT NULL{_only(name)}"""
+        FROM input_{name} WHERE message_key IS NOT NULL{_only(name)}"""
         for name in INPUTS
     )
 
@@ -225,29 +208,27 @@ def _only(name: str) -> str:
     return ""
 
 
-def build(
-    environment: StreamTableEnvironment, settings: Settings, tables: Tables, *, bounded: bool
-) -> StatementSet:
+def build(environment: StreamTableEnvironment, settings: Settings, *, bounded: bool) -> StatementSet:
     """The whole job over registered tables, ready to execute."""
-    everything = environment.to_data_stream(environment.sql_query(told(tables)))
+    everything = environment.to_data_stream(environment.sql_query(input_query()))
     function = Profile(settings, bounded=bounded)
     profiles = everything.key_by(lambda row: row[0], Types.STRING()).process(function, MESSAGE)
     profiles.uid(f"{NAME}-profile").name("Profile")
     statements = environment.create_statement_set()
-    statements.add_insert(tables.profiles, environment.from_data_stream(profiles))
-    statements.add_insert(tables.signals, environment.from_data_stream(profiles.get_side_output(SIGNALS)))
-    statements.add_insert(tables.dead_letters, environment.from_data_stream(profiles.get_side_output(DEAD)))
+    statements.add_insert("task_profiles", environment.from_data_stream(profiles))
+    statements.add_insert(
+        "autoscaling_signals", environment.from_data_stream(profiles.get_side_output(SIGNALS))
+    )
+    statements.add_insert("dead_letters", environment.from_data_stream(profiles.get_side_output(DEAD)))
     return statements
 
 
-def register_inputs(
-    environment: StreamTableEnvironment, settings: Settings, tables: Tables, *, bounded: bool
-) -> None:
+def register_inputs(environment: StreamTableEnvironment, settings: Settings, *, bounded: bool) -> None:
     """The topics that are read as tables. bounded: what is in them now."""
     for name, source in INPUTS.items():
         environment.execute_sql(
             messages_table(
-                getattr(tables, name),
+                f"input_{name}",
                 settings.kafka,
                 source.topic,
                 settings.task_profile.consumer_group,
@@ -261,12 +242,11 @@ def register_inputs(
 def main(environment: StreamTableEnvironment, settings: Settings, *, bounded: bool) -> StatementSet:
     """The job on Kafka: registers the topics as tables, then builds.
 
-    bounded: read what is in the topics now, say each profile once, end.
+    bounded: read what is in the topics now, publish each profile once, end.
     """
-    tables = Tables()
     kafka: Kafka = settings.kafka
-    register_inputs(environment, settings, tables, bounded=bounded)
-    environment.execute_sql(messages_sink(tables.profiles, kafka, topics.TASK_PROFILE))
-    environment.execute_sql(messages_sink(tables.signals, kafka, topics.AUTOSCALING_SIGNALS))
-    environment.execute_sql(dead_letters_table(tables.dead_letters, kafka))
-    return build(environment, settings, tables, bounded=bounded)
+    register_inputs(environment, settings, bounded=bounded)
+    environment.execute_sql(messages_sink("task_profiles", kafka, topics.TASK_PROFILE))
+    environment.execute_sql(messages_sink("autoscaling_signals", kafka, topics.AUTOSCALING_SIGNALS))
+    environment.execute_sql(dead_letters_table("dead_letters", kafka))
+    return build(environment, settings, bounded=bounded)

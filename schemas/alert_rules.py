@@ -32,8 +32,9 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tidegate.schemas import strict_yaml
+from tidegate.schemas.rows.accounting import LineCount, LineKind
 from tidegate.schemas.rows.resources import ResourceMetricsRow, TaskProfile
-from tidegate.schemas.rows.service_metrics import LineCount, LineKind, ServiceMetricsRow
+from tidegate.schemas.rows.service_metrics import ServiceMetricsRow
 from tidegate.schemas.rows.signals import Severity
 from tidegate.schemas.timestamps import from_text
 from tidegate.schemas.zones import Zone

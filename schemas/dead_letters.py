@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from tidegate.schemas.rows.service_metrics import DeadLetter
+from tidegate.schemas.rows.accounting import DeadLetter
 
 EXCERPT_CHARACTERS = 1000
 _MOST_BYTES = 4 * EXCERPT_CHARACTERS

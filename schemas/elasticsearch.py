@@ -13,13 +13,11 @@ from pydantic.fields import FieldInfo
 
 from tidegate.schemas import topics
 from tidegate.schemas.index_hints import IndexAs
-from tidegate.schemas.rows.lines import ACCESS_LOG_NUMBERS, ACCESS_LOG_TIME
 from tidegate.schemas.settings import Elasticsearch
-from tidegate.schemas.topic_rows import TOPIC_ROWS
-from tidegate.schemas.topics import Topic
+from tidegate.schemas.topics import Index, RowTopic
 
 TEMPLATE_VERSION = 6
-"""Grows with every change of what the templates say; a test holds the templates' digest to it."""
+"""Grows with every change of the templates; a test holds the templates' digest to it."""
 
 TEMPLATE_PRIORITY = 500
 """Above Elasticsearch's own templates for names such as `metrics-*-*` (100)."""
@@ -46,37 +44,20 @@ class Features:
 
 
 @dataclass(frozen=True)
-class IndexContract:
-    """How one topic's messages become documents.
+class IndexContract(Index):
+    """How one topic's messages become documents: its `Index`, with the names that follow from the topic."""
 
-    time_field: the field whose UTC day names the index. None: one index without a day, for topics that hold
-    what is true now, whose rows replace each other.
-    moment_field: the field that `@timestamp` is another name of, where it isn't the time field.
-    raw: a line that somebody else wrote. It has no `id` of its own (the document's `_id` is topic, partition
-    and offset), `@timestamp` is added, and `numbers` that say nothing (`"-"`) are left out.
-    gateway: it is a gateway's, so IDENTITY is added too.
-    keep_days: so many days are kept beside today, unless `elasticsearch.keep_days` says else.
-    sort: the fields by which documents lie on disk; a minus before one: the largest first.
-    """
-
-    topic: Topic
-    time_field: str | None
-    raw: bool = False
-    numbers: tuple[str, ...] = ()
-    moment_field: str | None = None
-    gateway: bool = False
-    keep_days: int = 30
-    sort: tuple[str, ...] = ()
+    topic: RowTopic
 
     @property
     def moment(self) -> str | None:
-        """The field of a row that says when it is about."""
+        """The field of a row that holds the time it is about."""
         return self.moment_field or self.time_field
 
     @property
     def row(self) -> type[BaseModel]:
         """The model of one message."""
-        return TOPIC_ROWS[self.topic]
+        return self.topic.row
 
     def alias(self, prefix: str) -> str:
         """The name to search under: the topic's, with dashes, below the configured prefix."""
@@ -95,62 +76,18 @@ class IndexContract:
         return self.alias(prefix) if self.time_field is None else f"{self.alias(prefix)}-*.*.*"
 
 
-_BY_SERIES = ("level", "task", "replica", "window_start")
-_BY_TASK_NEWEST = ("task", f"-{RAW_TIME}")
-"""What is alike lies together, so that it takes less room and a search for a task reads few blocks."""
-
-INDEX_CONTRACTS: tuple[IndexContract, ...] = (
-    IndexContract(
-        topics.ACCESS_LOGS,
-        time_field=ACCESS_LOG_TIME,
-        raw=True,
-        numbers=ACCESS_LOG_NUMBERS,
-        gateway=True,
-        keep_days=3,
-        sort=_BY_TASK_NEWEST,
-    ),
-    IndexContract(topics.INFERENCE_LOGS, time_field="timestamp", raw=True, keep_days=7, sort=_BY_TASK_NEWEST),
-    IndexContract(topics.SERVICE_METRICS_1S, time_field="window_start", keep_days=2, sort=_BY_SERIES),
-    IndexContract(topics.SERVICE_METRICS_1M, time_field="window_start", keep_days=90, sort=_BY_SERIES),
-    IndexContract(topics.LINE_COUNTS, time_field=None, moment_field="updated_at"),
-    IndexContract(
-        topics.LATE,
-        time_field=ACCESS_LOG_TIME,
-        raw=True,
-        numbers=ACCESS_LOG_NUMBERS,
-        gateway=True,
-        keep_days=7,
-    ),
-    IndexContract(topics.DEAD_LETTERS, time_field="seen_at", keep_days=30),
-    IndexContract(topics.REPLICAS, time_field=None, moment_field="observed_at"),
-    IndexContract(topics.GATEWAYS, time_field=None, moment_field="observed_at"),
-    IndexContract(topics.REPLICA_CHANGES, time_field="settled_at", keep_days=365),
-    IndexContract(topics.RATE_LIMITS, time_field="decided_at", keep_days=90),
-    IndexContract(topics.RATE_LIMITS_CURRENT, time_field=None, moment_field="decided_at"),
-    IndexContract(topics.LIMIT_CONTROLS, time_field=None, moment_field="set_at"),
-    IndexContract(topics.TASKS, time_field=None, moment_field="published_at"),
-    IndexContract(topics.CHANGES, time_field="at", keep_days=365),
-    IndexContract(topics.RESOURCE_METRICS_10S, time_field="window_start", keep_days=2, sort=_BY_SERIES),
-    IndexContract(topics.RESOURCE_METRICS_1M, time_field="window_start", keep_days=90, sort=_BY_SERIES),
-    IndexContract(topics.TASK_PROFILE, time_field=None, moment_field="computed_at"),
-    IndexContract(topics.ALERTS, time_field="started_at", moment_field="observed_at", keep_days=365),
-    IndexContract(topics.AUTOSCALING_SIGNALS, time_field=None, moment_field="computed_at"),
-    IndexContract(topics.CALL_STATISTICS, time_field="window_start", keep_days=400),
+INDEX_CONTRACTS: tuple[IndexContract, ...] = tuple(
+    IndexContract(topic, **vars(topic.index)) for topic in topics.ALL_TOPICS
 )
-"""Every topic that can be indexed. One of `topics.ALL_TOPICS` that is missing fails the contract tests."""
+"""Every topic's, in the registry's order."""
 
 
 def kept_days(configured: Mapping[str, int]) -> dict[str, int]:
     """By topic that is indexed by day: how many days are kept beside today.
 
-    configured: `elasticsearch.keep_days`. Raises ValueError where it names another topic.
+    configured: `elasticsearch.keep_days`, whose topics the settings have checked.
     """
     known = {one.topic.name: one.keep_days for one in INDEX_CONTRACTS if one.time_field is not None}
-    if unknown := set(configured) - set(known):
-        raise ValueError(
-            f"elasticsearch.keep_days: {min(unknown)!r} is no topic that is indexed by day; "
-            f"there are {', '.join(known)}"
-        )
     return known | dict(configured)
 
 
@@ -260,7 +197,7 @@ def _of_annotation(where: str, annotation: Any, features: Features) -> dict[str,
         return _of_annotation(where, inner[0], features)
     if isinstance(annotation, type):
         return _of_class(where, annotation, features)
-    raise TypeError(f"{where}: no Elasticsearch type for {annotation}; say one with IndexAs")
+    raise TypeError(f"{where}: no Elasticsearch type for {annotation}; give one with IndexAs")
 
 
 def _inner_types(origin: Any, arguments: tuple[Any, ...]) -> list[Any]:
@@ -278,7 +215,7 @@ def _of_class(where: str, annotation: type, features: Features) -> dict[str, Any
     for python_type, field_type in _TYPES.items():
         if issubclass(annotation, python_type):
             return _of_type(field_type)
-    raise TypeError(f"{where}: no Elasticsearch type for {annotation.__name__}; say one with IndexAs")
+    raise TypeError(f"{where}: no Elasticsearch type for {annotation.__name__}; give one with IndexAs")
 
 
 _STORED: dict[str, Any] = {"type": "object", "enabled": False}

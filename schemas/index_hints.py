@@ -1,4 +1,4 @@
-"""What a row's field says about its index, where its Python type doesn't say it."""
+"""Hints of a row's field for its index, where its Python type isn't enough."""
 
 from __future__ import annotations
 

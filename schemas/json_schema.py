@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tidegate.schemas.topic_rows import TOPIC_ROWS
-from tidegate.schemas.topics import Topic
+from tidegate.schemas.topics import RowTopic, Topic
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MAJOR_VERSION = 1
@@ -22,13 +21,12 @@ def file_name(topic: Topic) -> str:
     return f"{topic.name}.schema.json"
 
 
-def topic_schema(topic: Topic) -> dict[str, Any]:
+def topic_schema(topic: RowTopic) -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of one message of this topic.
 
     It lets unknown fields pass: a newer tidegate may add some, and consumers must live with that.
-    Raises KeyError for a topic without a row model.
     """
-    schema = TOPIC_ROWS[topic].model_json_schema(mode="serialization")
+    schema = topic.row.model_json_schema(mode="serialization")
     _open(schema)
     return {"$schema": DIALECT, "$id": schema_id(topic)} | schema
 

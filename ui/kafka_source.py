@@ -116,7 +116,7 @@ class KafkaSource:
         self._kafka = kafka
         self._back = seconds_back
         self._most_bytes = most_bytes
-        self._tables = {topic: Table(moment_of(topic)) for topic in _TOPICS}
+        self._tables: dict[Topic, Table] = {topic: Table(moment_of(topic)) for topic in _TOPICS}
         self._order: deque[tuple[Topic, str]] = deque()
         self._bytes = 0
         self._dropped = 0

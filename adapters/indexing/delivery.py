@@ -19,7 +19,7 @@ from tidegate.adapters.indexing.bulk import attempt_bulk
 from tidegate.adapters.indexing.documents import Refusal
 from tidegate.adapters.kafka.dead_letters import DeadLetterWriter
 from tidegate.schemas.dead_letters import dead_letter
-from tidegate.schemas.rows.service_metrics import DeadLetter
+from tidegate.schemas.rows.accounting import DeadLetter
 
 logger = logging.getLogger(__name__)
 

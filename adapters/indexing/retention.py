@@ -78,7 +78,7 @@ class Requests:
 def day_indices(client: Client, elasticsearch: Elasticsearch) -> list[DayIndex]:
     """All daily indices that tidegate made, oldest first: by their name, and that they have its alias.
 
-    Raises ValueError for a topic in `elasticsearch.keep_days` that isn't indexed by day; ApiError, TransportError.
+    Raises ApiError, TransportError.
     """
     days = kept_days(elasticsearch.keep_days)
     found: list[DayIndex] = []
@@ -97,7 +97,7 @@ def remove(client: Client, index: DayIndex) -> None:
 def room(client: Client, elasticsearch: Elasticsearch, requests: Requests) -> list[Room]:
     """What every topic's indices take, also beside the requests of the same days.
 
-    Raises ValueError as `day_indices` does; ApiError, TransportError.
+    Raises ApiError, TransportError.
     """
     days = kept_days(elasticsearch.keep_days)
     found: list[Room] = []

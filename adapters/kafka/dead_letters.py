@@ -8,7 +8,7 @@ from functools import partial
 from confluent_kafka import KafkaError, Message, Producer
 
 from tidegate.schemas import topics
-from tidegate.schemas.rows.service_metrics import DeadLetter
+from tidegate.schemas.rows.accounting import DeadLetter
 from tidegate.schemas.settings import Kafka
 
 _MESSAGE_TIMEOUT_MS = 20_000

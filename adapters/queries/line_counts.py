@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tidegate.adapters.kafka.client import messages
 from tidegate.schemas import topics
-from tidegate.schemas.rows.service_metrics import LineCount
+from tidegate.schemas.rows.accounting import LineCount
 from tidegate.schemas.settings import Kafka
 
 

@@ -19,7 +19,7 @@ from tidegate.jobs.logic.identity import of_service
 from tidegate.jobs.logic.replicas.ready_samples import DEPLOYMENTS, PODS, ReadySamples, Sample, sample_of
 from tidegate.jobs.logic.resources.raw_samples import BadSample
 from tidegate.schemas.dead_letters import dead_letter
-from tidegate.schemas.rows.service_metrics import DeadLetter
+from tidegate.schemas.rows.accounting import DeadLetter
 from tidegate.schemas.settings import Settings
 from tidegate.schemas.topics import DEAD_LETTERS, PROMETHEUS_METRICS
 

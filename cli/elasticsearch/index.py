@@ -26,13 +26,12 @@ def index(
     Installs the index templates, then runs until it gets SIGTERM or Ctrl-C. Start several to share the load.
     """
     from tidegate.adapters.indexing.indexer import TemplatesRefused, run_indexer
-    from tidegate.schemas.elasticsearch import INDEX_CONTRACTS, contract_of, kept_days
+    from tidegate.schemas.elasticsearch import INDEX_CONTRACTS, contract_of
 
     options: Options = context.obj
     settings = options.load()
     try:
         contracts = [contract_of(name) for name in dict.fromkeys(topic)] if topic else list(INDEX_CONTRACTS)
-        kept_days(settings.elasticsearch.keep_days)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     try:

@@ -44,13 +44,12 @@ def reindex(
     """
     from tidegate.adapters.indexing.reindexing.place import TakenOver
     from tidegate.adapters.indexing.reindexing.reindexer import CannotReindex, WouldLose, reindex
-    from tidegate.schemas.elasticsearch import contract_of, kept_days
+    from tidegate.schemas.elasticsearch import contract_of
 
     options: Options = context.obj
     settings = options.load()
     try:
         contract = contract_of(topic)
-        kept_days(settings.elasticsearch.keep_days)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     try:

@@ -11,7 +11,6 @@ from tidegate.cli.ages import age
 from tidegate.cli.app_context import DONE, Options
 from tidegate.cli.elasticsearch_connection import asking
 from tidegate.cli.stopping import stopping
-from tidegate.schemas.settings import SettingsError
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch as Client
@@ -63,10 +62,7 @@ def retention(
 def _delete(client: Client, settings: Settings, *, dry_run: bool) -> None:
     from tidegate.adapters.indexing.retention import day_indices, remove
 
-    try:
-        found = day_indices(client, settings.elasticsearch)
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
+    found = day_indices(client, settings.elasticsearch)
     today = datetime.now(UTC).date()
     expired = [index for index in found if index.is_expired(today)]
     for index in expired:
@@ -86,10 +82,7 @@ def _print_sizes(client: Client, settings: Settings, requests_per_day: float | N
 
     counted = requests(client, settings.elasticsearch)
     per_day = counted.per_day if requests_per_day is None else requests_per_day
-    try:
-        rooms = room(client, settings.elasticsearch, counted)
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
+    rooms = room(client, settings.elasticsearch, counted)
     typer.echo(
         f"{'topic':34} {'indices':>7} {'documents':>13} {'size':>10} {'a document':>11} {'a million requests':>19} "
         f"{'days kept':>9} {'comes to':>10}"

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tidegate.cli.app_context import Options
-from tidegate.cli.jobs.launch import JOBS
 from tidegate.cli.stopping import stopping
+from tidegate.jobs.specs import JOBS
 
 if TYPE_CHECKING:
     from tidegate.jobs.cluster import Job
@@ -41,7 +41,7 @@ def keep(
     settings = options.load()
     names = list(dict.fromkeys(job or JOBS))
     if unknown := [name for name in names if name not in JOBS]:
-        raise typer.BadParameter(f"{unknown[0]!r} is no job; the jobs are: {', '.join(JOBS)}")
+        raise typer.BadParameter(f"{unknown[0]!r} is not a job; the jobs are: {', '.join(JOBS)}")
     with stopping() as received:
         Keeper(settings.flink.rest_address, names, Submitting(options), time.monotonic).run(received.stop)
     return received.exit_code
@@ -64,7 +64,7 @@ class Submitting:
         )
 
     def __call__(self, name: str, stop: threading.Event) -> bool:
-        """Whether the cluster took the job. When told to stop, it is left undone."""
+        """Whether the cluster took the job. When it is stopped meanwhile, it is left undone."""
         process = subprocess.Popen((*self._command, name))
         while process.poll() is None and not stop.wait(0.2):
             pass
@@ -98,10 +98,10 @@ class Keeper:
         self._backoff = Backoff(2, 60)
         self._failures = dict.fromkeys(names, 0)
         self._not_before = dict.fromkeys(names, 0.0)
-        self._told_away = False
+        self._reported_away = False
 
     def run(self, stop: threading.Event) -> None:
-        """Until told to stop."""
+        """Look and submit until stopped."""
         from tidegate.jobs import cluster
 
         while not stop.is_set():
@@ -113,11 +113,11 @@ class Keeper:
         from tidegate.jobs import cluster
 
         if found is None:
-            if not self._told_away:
+            if not self._reported_away:
                 log.warning("no Flink answers at %s; waiting for it", self._rest_address)
-            self._told_away = True
+            self._reported_away = True
             return
-        self._told_away = False
+        self._reported_away = False
         for name in [job.name for job in found if job.runs and job.name in self._failures]:
             self._failures[name] = 0
         for name in cluster.absent(self._names, found):

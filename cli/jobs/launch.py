@@ -7,28 +7,19 @@ import queue
 import signal
 import threading
 import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tidegate.adapters.heartbeat import Alive
 from tidegate.cli.app_context import CommandFailed, Options
-from tidegate.schemas import topics
+from tidegate.jobs import specs
+from tidegate.jobs.specs import JOBS, JobSpec
 from tidegate.schemas.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from tidegate.jobs.environment import Where
-
-_OUT = {
-    "service-metrics": (topics.SERVICE_METRICS_1S, topics.SERVICE_METRICS_1M),
-    "replica-changes": (topics.REPLICA_CHANGES,),
-    "resource-metrics": (topics.RESOURCE_METRICS_10S, topics.RESOURCE_METRICS_1M),
-    "task-profile": (topics.TASK_PROFILE, topics.AUTOSCALING_SIGNALS),
-    "alerts": (topics.ALERTS,),
-    "call-statistics": (topics.CALL_STATISTICS,),
-}
-"""Each job, and the topics that it is for."""
-JOBS = tuple(_OUT)
 
 Job = Annotated[str, typer.Argument(metavar="JOB", help=f"one of: {', '.join(JOBS)}")]
 
@@ -41,18 +32,16 @@ def run(
     ] = False,
 ) -> None:
     """Run a job in this process, on Flink's local cluster, until Ctrl-C or, bounded, until it has read all."""
-    settings = _prepare(context, job)
+    spec, settings = _prepare(context, job)
     from tidegate.jobs.environment import Where
 
-    result = _start(settings, job, Where(bounded=bounded))
-    typer.echo(
-        f"{job} runs here; its rows go to {', '.join(settings.kafka.topic(topic) for topic in _OUT[job])}"
-    )
+    result = _start(settings, spec, Where(bounded=bounded))
+    typer.echo(f"{job} runs here; its rows go to {', '.join(map(settings.kafka.topic, spec.publishes))}")
     started = time.monotonic()
     _wait(result, job)
     if bounded:
         typer.echo(f"{job} has read all there was, in {time.monotonic() - started:.0f} s")
-    if bounded and job == "service-metrics":
+    if bounded and spec is specs.SERVICE_METRICS:
         for kind, lines in _line_counts(settings).items():
             typer.echo(f"  {kind:8} {lines:>12,} lines")
 
@@ -71,36 +60,36 @@ def submit(
     from tidegate.jobs import cluster
     from tidegate.jobs.environment import Where
 
-    settings = _prepare(context, job)
+    spec, settings = _prepare(context, job)
     checkpoint = cluster.newest_checkpoint(settings.checkpoint_dir() / job) if from_checkpoint else None
     if from_checkpoint:
         typer.echo(
             f"{job} goes on from {checkpoint}" if checkpoint else f"{job} has no checkpoint: it begins anew"
         )
-    result = _start(settings, job, Where(settings.flink.rest_address, checkpoint=checkpoint))
+    result = _start(settings, spec, Where(settings.flink.rest_address, checkpoint=checkpoint))
     identifier = result.get_job_client().get_job_id()
     typer.echo(
         f"{job} is job {identifier} at http://{settings.flink.rest_address}/#/job/running/{identifier}"
     )
 
 
-def _prepare(context: typer.Context, job: str) -> Settings:
+def _prepare(context: typer.Context, job: str) -> tuple[JobSpec, Settings]:
     from confluent_kafka import KafkaException
 
     from tidegate.adapters.kafka.client import KafkaUnavailable, ensure_topics
 
     if job not in JOBS:
-        raise typer.BadParameter(f"{job!r} is no job; the jobs are: {', '.join(JOBS)}")
+        raise typer.BadParameter(f"{job!r} is not a job; the jobs are: {', '.join(JOBS)}")
     options: Options = context.obj
     settings = options.load()
     try:
-        ensure_topics(settings.kafka, (*topics.ALL_TOPICS, topics.PROMETHEUS_METRICS))
+        ensure_topics(settings.kafka, specs.needed_topics())
     except (KafkaUnavailable, KafkaException) as error:
         raise CommandFailed(str(error)) from error
-    return settings
+    return JOBS[job], settings
 
 
-def _start(settings: Settings, job: str, where: Where) -> Any:
+def _start(settings: Settings, spec: JobSpec, where: Where) -> Any:
     from py4j.protocol import Py4JError
     from pyflink.util.exceptions import JavaException
 
@@ -108,61 +97,31 @@ def _start(settings: Settings, job: str, where: Where) -> Any:
     from tidegate.jobs.functions import FunctionsNotBuilt
 
     try:
-        return _statements(settings, where, job).execute()
+        history = HISTORIES[spec](settings, where) if spec.with_history else ()
+        return spec.statements(settings, where, history).execute()
     except (ArtifactUnavailable, FunctionsNotBuilt) as error:
         raise CommandFailed(str(error)) from error
     except (Py4JError, JavaException) as error:
         raise CommandFailed(
-            f"{job} could not start{f' at {where.cluster}' if where.cluster else ''}: {_cause(error)}"
+            f"{spec.name} could not start{f' at {where.cluster}' if where.cluster else ''}: {_cause(error)}"
         ) from error
 
 
-def _statements(settings: Settings, where: Where, job: str) -> Any:
-    from tidegate.jobs import environment
-
-    if job == "replica-changes":
-        return _replica_changes(settings, where)
-    if job == "alerts":
-        return _alerts(settings, where)
-    if job == "call-statistics":
-        from tidegate.jobs import call_statistics
-
-        return call_statistics.main(environment.create(settings, where, job), settings, bounded=where.bounded)
-    if job == "resource-metrics":
-        from tidegate.jobs import resource_metrics
-
-        tables = environment.create(settings, where, job, resource_metrics.OPTIONS)
-        return resource_metrics.main(tables, settings, bounded=where.bounded)
-    if job == "task-profile":
-        from tidegate.jobs import task_profile
-
-        tables = environment.create(settings, where, job, task_profile.OPTIONS)
-        return task_profile.main(tables, settings, bounded=where.bounded)
-    from tidegate.jobs import service_metrics
-
-    tables = environment.create(settings, where, job)
-    return service_metrics.main(tables, settings, bounded=where.bounded)
-
-
-def _replica_changes(settings: Settings, where: Where) -> Any:
+def _replica_history(settings: Settings, where: Where) -> tuple[Any, ...]:
     from confluent_kafka import KafkaException
 
     from tidegate.adapters.queries import replica_history
-    from tidegate.jobs import environment, messages, replica_changes
 
     try:
-        history = {} if where.bounded else replica_history.newest(settings.kafka)
+        return ({} if where.bounded else replica_history.newest(settings.kafka),)
     except KafkaException as error:
-        raise CommandFailed(f"what {replica_changes.NAME} said before can't be read: {error}") from error
-    tables = environment.create(settings, where, replica_changes.NAME, messages.OPTIONS)
-    return replica_changes.main(tables, settings, history, bounded=where.bounded)
+        raise CommandFailed(f"the newest change of each task can't be read: {error}") from error
 
 
-def _alerts(settings: Settings, where: Where) -> Any:
+def _alert_history(settings: Settings, where: Where) -> tuple[Any, ...]:
     from confluent_kafka import KafkaException
 
     from tidegate.adapters.alerting import history as alert_history
-    from tidegate.jobs import alerts, environment
     from tidegate.schemas import alert_rules
 
     try:
@@ -170,11 +129,16 @@ def _alerts(settings: Settings, where: Where) -> Any:
     except alert_rules.RulesError as error:
         raise SettingsError(str(error)) from error
     try:
-        history = {} if where.bounded else alert_history.open_alerts(settings.kafka, rules)
+        return rules, {} if where.bounded else alert_history.open_alerts(settings.kafka, rules)
     except KafkaException as error:
         raise CommandFailed(f"the alerts that haven't ended can't be read: {error}") from error
-    tables = environment.create(settings, where, alerts.NAME, alerts.OPTIONS)
-    return alerts.main(tables, settings, rules, history, bounded=where.bounded)
+
+
+HISTORIES: Mapping[JobSpec, Callable[[Settings, Where], tuple[Any, ...]]] = {
+    specs.REPLICA_CHANGES: _replica_history,
+    specs.ALERTS: _alert_history,
+}
+"""Who reads what a job goes on from. Here and not in the specs: it comes from adapters, which jobs don't know."""
 
 
 def _wait(result: Any, job: str) -> None:
@@ -187,7 +151,7 @@ def _wait(result: Any, job: str) -> None:
     def wait() -> None:
         try:
             result.wait()
-        except Exception as error:  # whatever it is, the command must hear of it
+        except Exception as error:  # whatever it is, the command must report it
             ended.put(error)
         else:
             ended.put(None)

@@ -11,7 +11,7 @@ import typer
 from tidegate.cli.app_context import CommandFailed, Options
 from tidegate.cli.failures import failures
 from tidegate.cli.stopping import stopping
-from tidegate.schemas import topics
+from tidegate.jobs.specs import needed_topics
 from tidegate.schemas.settings import Settings
 
 _TRY_SECONDS = 2.0
@@ -47,9 +47,7 @@ def _topics(settings: Settings, wait: float, stop: threading.Event) -> bool:
     deadline = time.monotonic() + wait
     while not stop.is_set():
         try:
-            ensure_topics(
-                settings.kafka, (*topics.ALL_TOPICS, topics.PROMETHEUS_METRICS), timeout_seconds=_TRY_SECONDS
-            )
+            ensure_topics(settings.kafka, needed_topics(), timeout_seconds=_TRY_SECONDS)
         except KafkaUnavailable:
             if time.monotonic() > deadline:
                 raise

@@ -16,11 +16,11 @@ def schemas(
 ) -> None:
     """Write the JSON Schema of every topic's messages, one file a topic."""
     from tidegate.schemas.json_schema import file_name, topic_schema
-    from tidegate.schemas.topic_rows import TOPIC_ROWS
+    from tidegate.schemas.topics import ALL_TOPICS
 
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for topic in TOPIC_ROWS:
+        for topic in ALL_TOPICS:
             path = out / file_name(topic)
             path.write_text(json.dumps(topic_schema(topic), indent=2, sort_keys=True) + "\n")
             typer.echo(str(path))

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from tidegate.schemas.autoscaling_policy import AutoscalingPolicy
 from tidegate.schemas.catalog import ClientLimits, Name, Rate, Slo, Text
 from tidegate.schemas.index_hints import IndexAs
-from tidegate.schemas.rows.service_metrics import Count, Row
+from tidegate.schemas.rows.base import Count, Row
 from tidegate.schemas.timestamps import Timestamp
 
 Source = Literal["kubernetes", "prometheus", "envoy"]

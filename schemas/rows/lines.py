@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from tidegate.schemas.access_log import ACCESS_LOG_FORMAT, ACCESS_LOG_TYPE
 from tidegate.schemas.index_hints import FieldType, IndexAs
-from tidegate.schemas.rows.service_metrics import Row
+from tidegate.schemas.rows.base import Row
 from tidegate.schemas.timestamps import Timestamp
 
 ACCESS_LOG_NUMBERS = (

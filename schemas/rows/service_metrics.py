@@ -1,47 +1,21 @@
-"""One pydantic model for each topic's row. The docstring of a field is its contract; the name holds its unit."""
+"""The rows of service metrics: how each department, task, version and replica answered, in windows."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from tidegate.schemas.index_hints import IndexAs
+from tidegate.schemas.rows.base import Count, Histogram, Ms, Ratio, Row
 from tidegate.schemas.timestamps import Timestamp, to_epoch_ms
 
 Span = Literal["1s", "1m"]
 Level = Literal["department", "task", "version", "replica"]
-LineKind = Literal["counted", "late", "dead", "skipped", "folded"]
 
 UNROUTED = "__unrouted__"
 """Department and task of a request that the gateway routed nowhere."""
 OVERFLOW = "__overflow__"
 """Where names outside the allowed form, and tasks past the configured number, fold together."""
-
-Count = Annotated[int, Field(ge=0)]
-Ratio = Annotated[float, Field(ge=0, le=1)]
-Ms = Annotated[float, Field(ge=0)]
-
-
-class Row(BaseModel):
-    """Base of every row: immutable, and no field that the contract doesn't know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_serialization_defaults_required=True)
-
-
-class Histogram(Row):
-    """OpenTelemetry's base-2 exponential histogram of latencies, in ms.
-
-    At scale 5 the base is 2^(1/32), and bucket `i` holds values in (base^i, base^(i+1)].
-    `zero` counts the requests of 0 ms.
-    """
-
-    scale: Literal[5] = 5
-    zero: Count = 0
-    # Not searchable: as `flattened` it costs a quarter of the indexing speed, and its values can't be summed.
-    buckets: Annotated[dict[str, Annotated[int, Field(gt=0)]], IndexAs("stored")] = Field(
-        default_factory=dict
-    )
 
 
 class ServiceMetricsRow(Row):
@@ -107,34 +81,3 @@ class ServiceMetricsRow(Row):
             self.replica,
             to_epoch_ms(self.window_start),
         )
-
-
-class DeadLetter(Row):
-    """An input that could not be read (topic `tidegate.dead-letters`).
-
-    A line that never reached Kafka (the shipper's) has the topic it was meant for, and no partition and offset.
-    """
-
-    id: str = Field(description="topic-partition-offset|writer: a second writer's refusal is another letter")
-    topic: str
-    partition: int | None
-    offset: int | None
-    reason: Annotated[str, IndexAs("text")] = Field(
-        description="what was wrong, starting with the field or the part"
-    )
-    excerpt: Annotated[str, IndexAs("text")] = Field(description="the first characters of the input")
-    seen_at: Timestamp
-
-
-class LineCount(Row):
-    """How many lines met one fate, since the job's state began (compacted, keyed by kind).
-
-    The first four kinds add up to the lines that the job has read from the topic, less those of seconds that are
-    open. `folded` is a part of `counted`: the lines whose department or task went into `__overflow__`.
-    """
-
-    id: str = Field(description="topic|kind")
-    topic: str
-    kind: LineKind
-    lines: Count
-    updated_at: Timestamp

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tidegate.schemas.index_hints import IndexAs
-from tidegate.schemas.rows.service_metrics import Count, Histogram, Ms, Ratio, Row
+from tidegate.schemas.rows.base import Count, Histogram, Ms, Ratio, Row
 from tidegate.schemas.timestamps import Timestamp
 
 AlertState = Literal["pending", "firing", "resolved"]

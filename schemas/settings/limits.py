@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
-Seconds = Annotated[float, Field(gt=0)]
-
-
-class _Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from tidegate.schemas.settings.base import Group, Port, Seconds
 
 
-class Kubernetes(_Group):
+class Kubernetes(Group):
     """How to reach the Kubernetes API. Inside a cluster nothing needs to be set."""
 
     kubeconfig: Path | None = Field(
@@ -27,7 +23,7 @@ class Kubernetes(_Group):
     )
 
 
-class Watcher(_Group):
+class Watcher(Group):
     """`tidegate watch`: ready replicas and gateways, into `kubernetes.replicas` and `kubernetes.gateways`."""
 
     source: Literal["kubernetes", "prometheus", "envoy"] = Field(
@@ -50,7 +46,7 @@ class Watcher(_Group):
     )
 
 
-class ReplicaChanges(_Group):
+class ReplicaChanges(Group):
     """The job replica-changes: de-jitter."""
 
     down_window_seconds: Seconds = Field(
@@ -67,14 +63,14 @@ class ReplicaChanges(_Group):
     )
 
 
-class Catalog(_Group):
+class Catalog(Group):
     """The task catalog: a YAML file, or else the topic `tidegate.tasks`."""
 
     file: Path | None = Field(None, description="YAML file of the catalog; default: the topic tidegate.tasks")
     poll_seconds: Seconds = Field(1, description="interval at which the file is checked for changes")
 
 
-class Limits(_Group):
+class Limits(Group):
     """`tidegate limit`: the rate-limit controller."""
 
     target: Literal["envoy-file", "kubernetes", "http"] = Field(
@@ -136,11 +132,11 @@ class Limits(_Group):
         return self
 
 
-class Manager(_Group):
+class Manager(Group):
     """`tidegate manager`: the HTTP service in front of Kubernetes and Istio."""
 
     host: str = Field("127.0.0.1", description="address to listen on")
-    port: int = Field(8090, ge=0, le=65535, description="port to listen on; 0: any free one")
+    port: Port = Field(8090, description="port to listen on; 0: any free one")
     tokens_file: Path | None = Field(
         None, description="YAML file of accounts: a list of {name, token_sha256, roles: [read, limit, route]}"
     )

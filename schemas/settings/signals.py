@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Seconds = Annotated[float, Field(gt=0)]
-Url = Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
-
-
-def _is_pattern(text: str) -> str:
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise ValueError(f"{text!r} is no regular expression: {error}") from error
-    return text
-
-
-Pattern = Annotated[str, AfterValidator(_is_pattern)]
-
-
-class _Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+from tidegate.schemas.settings.base import Group, Pattern, Port, Seconds, Url
 
 USED_NAMES = (
     "container_cpu_usage_seconds_total",
@@ -48,11 +30,11 @@ USED_NAMES = (
 """The metrics that tidegate itself reads."""
 
 
-class RemoteWrite(_Group):
+class RemoteWrite(Group):
     """`tidegate remote-write`: Prometheus' remote write, into `prometheus.metrics`."""
 
     host: str = Field("127.0.0.1", description="address to listen on")
-    port: int = Field(9201, ge=0, le=65535, description="port to listen on; 0: any free one")
+    port: Port = Field(9201, description="port to listen on; 0: any free one")
     names: tuple[str, ...] = Field(
         USED_NAMES,
         description="globs of the metrics that are written; default: those that tidegate reads; * for all",
@@ -84,7 +66,7 @@ class RemoteWrite(_Group):
     max_unpacked_bytes: int = Field(67_108_864, ge=1024, description="largest request after decompression")
 
 
-class ResourceMetrics(_Group):
+class ResourceMetrics(Group):
     """The job resource-metrics."""
 
     consumer_group: str = Field(
@@ -101,7 +83,7 @@ class ResourceMetrics(_Group):
     )
 
 
-class ProfileSettings(_Group):
+class ProfileSettings(Group):
     """The job task-profile."""
 
     consumer_group: str = Field(
@@ -127,7 +109,7 @@ class ProfileSettings(_Group):
     )
 
 
-class Alerts(_Group):
+class Alerts(Group):
     """The job alerts, and `tidegate alerts send`."""
 
     consumer_group: str = Field(
@@ -148,18 +130,16 @@ class Alerts(_Group):
     max_backoff_seconds: Seconds = Field(30, description="longest delay between attempts to reach a receiver")
 
 
-class Autoscaling(_Group):
+class Autoscaling(Group):
     """Autoscaling signals, their KEDA scaler and their /metrics."""
 
     valid_seconds: Seconds = Field(60, description="how long a signal is valid")
     host: str = Field("127.0.0.1", description="address to listen on")
-    grpc_port: int = Field(
-        9202, ge=0, le=65535, description="port of KEDA's external scaler; 0: any free one"
-    )
-    metrics_port: int = Field(9203, ge=0, le=65535, description="port of /metrics; 0: any free one")
+    grpc_port: Port = Field(9202, description="port of KEDA's external scaler; 0: any free one")
+    metrics_port: Port = Field(9203, description="port of /metrics; 0: any free one")
 
 
-class CallStatistics(_Group):
+class CallStatistics(Group):
     """The job call-statistics."""
 
     consumer_group: str = Field(

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from tests.support import compose
 from tidegate.artifacts import coordinates
-from tidegate.cli.jobs.launch import JOBS
 from tidegate.demo import pod
+from tidegate.jobs.specs import JOBS
 from tidegate.schemas.settings import Settings, Stack, load
 
 SERVERS = {"kafka", "elasticsearch", "envoy", "prometheus", "alertmanager", "grafana"}

@@ -26,22 +26,22 @@ from tidegate.schemas.elasticsearch import (
     mappings,
 )
 from tidegate.schemas.json_schema import DIALECT, file_name, schema_id, topic_schema
+from tidegate.schemas.rows.accounting import DeadLetter, LineCount
 from tidegate.schemas.rows.resources import TaskProfile
-from tidegate.schemas.rows.service_metrics import DeadLetter, LineCount, ServiceMetricsRow
+from tidegate.schemas.rows.service_metrics import ServiceMetricsRow
 from tidegate.schemas.timestamps import from_epoch_ms, to_text
-from tidegate.schemas.topic_rows import TOPIC_ROWS
-from tidegate.schemas.topics import ALL_TOPICS, Topic
+from tidegate.schemas.topics import ALL_TOPICS, RowTopic
 
 START_MS = 1_795_514_400_000
 
 
-def validator(topic: Topic) -> jsonschema.Draft202012Validator:
+def validator(topic: RowTopic) -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(
         topic_schema(topic), format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
     )
 
 
-def errors(topic: Topic, message: object) -> list[str]:
+def errors(topic: RowTopic, message: object) -> list[str]:
     return [error.message for error in validator(topic).iter_errors(message)]
 
 
@@ -125,7 +125,7 @@ def resource_row(span: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-ROWS: dict[Topic, dict[str, Any]] = {
+ROWS: dict[RowTopic, dict[str, Any]] = {
     topics.SERVICE_METRICS_1S: service_row(),
     topics.SERVICE_METRICS_1M: service_row(span="1m"),
     topics.LINE_COUNTS: LineCount(
@@ -214,14 +214,20 @@ ROWS: dict[Topic, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def test_every_topic_has_a_row_a_schema_and_an_index() -> None:
-    assert set(TOPIC_ROWS) == set(ALL_TOPICS)
-    assert {contract.topic for contract in INDEX_CONTRACTS} == set(ALL_TOPICS)
+def test_every_topic_is_registered_once_and_has_an_example_here() -> None:
+    assert len({topic.name for topic in ALL_TOPICS}) == len(ALL_TOPICS)
+    assert [contract.topic for contract in INDEX_CONTRACTS] == list(ALL_TOPICS)
     assert set(ROWS) == set(ALL_TOPICS)
 
 
 @pytest.mark.parametrize("topic", ALL_TOPICS, ids=lambda topic: topic.name)
-def test_a_topics_schema_is_sound_and_named_for_good(topic: Topic) -> None:
+def test_a_key_is_made_of_the_rows_fields_and_no_compacted_topic_lacks_one(topic: RowTopic) -> None:
+    assert set(topic.key) <= set(topic.row.model_fields)
+    assert topic.key or topic.cleanup == "delete"
+
+
+@pytest.mark.parametrize("topic", ALL_TOPICS, ids=lambda topic: topic.name)
+def test_a_topics_schema_is_sound_and_named_for_good(topic: RowTopic) -> None:
     schema = topic_schema(topic)
     jsonschema.Draft202012Validator.check_schema(schema)
     assert schema["$schema"] == DIALECT
@@ -229,14 +235,14 @@ def test_a_topics_schema_is_sound_and_named_for_good(topic: Topic) -> None:
 
 
 @pytest.mark.parametrize("topic", ALL_TOPICS, ids=lambda topic: topic.name)
-def test_model_and_schema_take_the_same_row(topic: Topic) -> None:
+def test_model_and_schema_take_the_same_row(topic: RowTopic) -> None:
     assert errors(topic, ROWS[topic]) == []
-    assert TOPIC_ROWS[topic].model_validate(ROWS[topic])
+    assert topic.row.model_validate(ROWS[topic])
 
 
 @pytest.mark.parametrize("topic", [topic for topic in ALL_TOPICS if topic.name.startswith("tidegate.")])
-def test_what_the_model_writes_the_schema_takes(topic: Topic) -> None:
-    written = TOPIC_ROWS[topic].model_validate(ROWS[topic]).model_dump_json()
+def test_what_the_model_writes_the_schema_takes(topic: RowTopic) -> None:
+    written = topic.row.model_validate(ROWS[topic]).model_dump_json()
     assert errors(topic, json.loads(written)) == []
 
 
@@ -313,7 +319,7 @@ def test_what_names_the_document_is_a_field_of_the_model(contract: IndexContract
 
 
 def test_the_histogram_is_an_object_in_every_form() -> None:
-    assert issubclass(TOPIC_ROWS[topics.SERVICE_METRICS_1M], BaseModel)
+    assert issubclass(topics.SERVICE_METRICS_1M.row, BaseModel)
     histogram = mappings(contract_of("tidegate.service-metrics.1m"), Features())["properties"]["histogram"]
     assert set(histogram["properties"]) == {"scale", "zero", "buckets"}
 

@@ -15,10 +15,11 @@ from tests.support.call_rows import calls_row
 from tests.support.limit_rows import gateway_row, replicas_row
 from tests.support.lines import aborted, cluster, line, rate_limited, unrouted
 from tests.support.signal_rows import alert, profile
+from tidegate.schemas.rows.accounting import DeadLetter, LineCount
 from tidegate.schemas.rows.limits import LimitControl, RateLimitRow, ReplicaChange
 from tidegate.schemas.rows.lines import InferenceLogLine
 from tidegate.schemas.rows.resources import ResourceMetricsRow, SlowReplica
-from tidegate.schemas.rows.service_metrics import DeadLetter, LineCount, ServiceMetricsRow
+from tidegate.schemas.rows.service_metrics import ServiceMetricsRow
 from tidegate.schemas.rows.signals import AutoscalingSignals, Signal
 from tidegate.schemas.timestamps import from_epoch_ms, to_text
 

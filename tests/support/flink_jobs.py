@@ -26,7 +26,8 @@ from tidegate.adapters.kafka.client import messages, partition_range
 from tidegate.adapters.queries import line_counts
 from tidegate.jobs import environment, service_metrics
 from tidegate.schemas import topics
-from tidegate.schemas.rows.service_metrics import DeadLetter, ServiceMetricsRow
+from tidegate.schemas.rows.accounting import DeadLetter
+from tidegate.schemas.rows.service_metrics import ServiceMetricsRow
 from tidegate.schemas.settings import Kafka, Settings
 
 TIMEOUT_SECONDS = 30.0

@@ -20,8 +20,9 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Literal
 
+from tidegate.schemas.rows.base import Count, Ms, Row
 from tidegate.schemas.rows.limits import LimitControl, Qps, RateLimitRow, ReplicaChange
-from tidegate.schemas.rows.service_metrics import Count, Ms, Row, ServiceMetricsRow
+from tidegate.schemas.rows.service_metrics import ServiceMetricsRow
 from tidegate.schemas.timestamps import Timestamp, to_epoch_ms, to_text
 
 EventType = Literal["replicas", "control", "decided", "applied", "held", "failed"]

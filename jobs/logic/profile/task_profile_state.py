@@ -15,9 +15,9 @@ from tidegate.jobs.logic.profile.autoscaling import Past, SignalMemory
 from tidegate.jobs.logic.profile.sustained_capacity import Learned, Minute, Promise
 from tidegate.jobs.logic.profile.task_profile import Heard, TaskKnown
 from tidegate.jobs.logic.state_format import StateFormat, StoredForm
+from tidegate.schemas.rows.base import Row
 from tidegate.schemas.rows.limits import RateLimitRow, ReplicasRow, TaskRow
 from tidegate.schemas.rows.resources import ResourceMetricsRow
-from tidegate.schemas.rows.service_metrics import Row
 
 AnyRow = TypeVar("AnyRow", bound=Row)
 

@@ -24,7 +24,7 @@ from tests.support.lines import at, line
 from tests.support.paths import ROOT
 from tidegate.schemas.json_schema import file_name
 from tidegate.schemas.settings import Kafka
-from tidegate.schemas.topic_rows import TOPIC_ROWS
+from tidegate.schemas.topics import ALL_TOPICS
 from tidegate.stack.processes import clean_environment
 
 PATIENCE_SECONDS = 600
@@ -211,7 +211,7 @@ def test_doctor_reports(installed: Installed) -> None:
 def test_schemas_are_written(installed: Installed) -> None:
     installed.output("tidegate", "schemas", "--out", "schemas")
     written = {path.name for path in (installed.folder / "schemas").iterdir()}
-    assert written == {file_name(topic) for topic in TOPIC_ROWS}
+    assert written == {file_name(topic) for topic in ALL_TOPICS}
 
 
 def test_settings_are_listed(installed: Installed) -> None:

@@ -26,7 +26,6 @@ from tidegate.schemas.elasticsearch import (
 )
 from tidegate.schemas.index_hints import IndexAs
 from tidegate.schemas.settings import Elasticsearch
-from tidegate.schemas.topic_rows import TOPIC_ROWS
 
 DAY = date(2026, 11, 24)
 PLAIN = Elasticsearch()
@@ -61,6 +60,11 @@ def properties(name: str, features: Features | None = None) -> dict[str, Any]:
     found = mappings(contract_of(name), features or Features())["properties"]
     assert isinstance(found, dict)
     return found
+
+
+def contract_for(name: str, row: type[BaseModel]) -> IndexContract:
+    index = topics.Index(time_field=None)
+    return IndexContract(topics.RowTopic(name, row=row, index=index), **vars(index))
 
 
 def test_an_index_is_named_after_prefix_topic_and_day() -> None:
@@ -127,7 +131,7 @@ def test_one_topic_may_have_more_shards_than_the_others() -> None:
     assert index_settings("gateway.access-logs", elasticsearch)["number_of_shards"] == 8
     assert index_settings("tidegate.late", elasticsearch)["number_of_shards"] == 2
     with pytest.raises(
-        ValidationError, match=r"'nope' is no topic that is indexed; there are gateway\.access-logs"
+        ValidationError, match=r"'nope' is not a topic that is indexed; the topics are: gateway\.access-logs"
     ):
         Elasticsearch(topic_shards={"nope": 2})
 
@@ -207,7 +211,7 @@ def test_a_raw_lines_malformed_value_costs_the_value_and_not_the_line() -> None:
     assert properties("gateway.access-logs")["start_time"]["type"] == "date"
 
 
-def test_types_of_other_rows_that_may_come(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_types_of_other_rows_that_may_come() -> None:
     class Inner(BaseModel):
         when: datetime | None
 
@@ -219,8 +223,7 @@ def test_types_of_other_rows_that_may_come(monkeypatch: pytest.MonkeyPatch) -> N
         kind: Literal["a", "b"]
         note: Annotated[str | None, IndexAs("text")]
 
-    contract = IndexContract(topics.Topic("tidegate.other"), time_field=None)
-    monkeypatch.setitem(TOPIC_ROWS, contract.topic, Other)
+    contract = contract_for("tidegate.other", Other)
     found = mappings(contract, Features())["properties"]
     kinds = {name: field["type"] for name, field in found.items()}
     assert kinds == {
@@ -234,12 +237,11 @@ def test_types_of_other_rows_that_may_come(monkeypatch: pytest.MonkeyPatch) -> N
     assert found["inner"]["properties"]["when"]["type"] == "date"
 
 
-def test_a_type_that_elasticsearch_lacks_is_named_with_its_field(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_type_that_elasticsearch_lacks_is_named_with_its_field() -> None:
     class Odd(BaseModel):
         value: int | str
 
-    contract = IndexContract(topics.Topic("tidegate.odd"), time_field=None)
-    monkeypatch.setitem(TOPIC_ROWS, contract.topic, Odd)
+    contract = contract_for("tidegate.odd", Odd)
     with pytest.raises(TypeError, match=r"Odd\.value.*IndexAs"):
         mappings(contract, Features())
 
@@ -269,6 +271,7 @@ def test_how_long_a_topic_is_kept_can_be_set_for_topics_that_there_are() -> None
     assert kept_days({})["tidegate.service-metrics.1m"] == 90
     assert kept_days({"gateway.access-logs": 30})["gateway.access-logs"] == 30
     with pytest.raises(
-        ValueError, match=r"keep_days: 'tidegate.task-profile' is no topic that is indexed by day"
+        ValidationError,
+        match=r"keep_days\n.*'tidegate.task-profile' is not a topic that is indexed by day; the topics are: gateway\.",
     ):
-        kept_days({"tidegate.task-profile": 1})
+        Elasticsearch(keep_days={"tidegate.task-profile": 1})

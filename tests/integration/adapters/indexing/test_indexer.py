@@ -32,8 +32,8 @@ from tests.support.lines import aborted, at, line, rate_limited, record, unroute
 from tests.support.waiting import until
 from tidegate.schemas import topics
 from tidegate.schemas.elasticsearch import contract_of
+from tidegate.schemas.rows.accounting import DeadLetter
 from tidegate.schemas.rows.lines import ACCESS_LOG_NUMBERS, ACCESS_LOG_TIME
-from tidegate.schemas.rows.service_metrics import DeadLetter
 from tidegate.schemas.settings import Elasticsearch, Kafka, Settings
 
 LINES_TOPIC = "gateway.access-logs"

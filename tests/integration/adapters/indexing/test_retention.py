@@ -63,7 +63,7 @@ def test_days_that_are_older_than_they_are_kept_are_deleted_and_nothing_else(
         wrong = run(
             elasticsearch, "--set", 'elasticsearch.keep_days={"tidegate.what": 1}', "retention", code=2
         )
-        assert "'tidegate.what' is no topic that is indexed by day" in wrong.stderr
+        assert "'tidegate.what' is not a topic that is indexed by day" in wrong.stderr
 
 
 def test_what_a_topic_takes_is_told_for_a_million_requests(elasticsearch: Elasticsearch) -> None:

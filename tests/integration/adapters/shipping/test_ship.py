@@ -31,7 +31,7 @@ from tidegate.adapters.kafka.client import ensure_topics
 from tidegate.adapters.kafka.client import messages as everything
 from tidegate.adapters.shipping.sender import Destination
 from tidegate.adapters.shipping.shipper import LogShipper, access_logs
-from tidegate.schemas.rows.service_metrics import DeadLetter
+from tidegate.schemas.rows.accounting import DeadLetter
 from tidegate.schemas.settings import Kafka, Settings, Shipper
 from tidegate.schemas.topics import ACCESS_LOGS, DEAD_LETTERS, INFERENCE_LOGS, Topic
 from tidegate.stack.local import LocalStack

@@ -1,0 +1,44 @@
+"""The rows that account for every input: refused ones as dead letters, and how many lines met each fate."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tidegate.schemas.index_hints import IndexAs
+from tidegate.schemas.rows.base import Count, Row
+from tidegate.schemas.timestamps import Timestamp
+
+LineKind = Literal["counted", "late", "dead", "skipped", "folded"]
+
+
+class DeadLetter(Row):
+    """An input that could not be read (topic `tidegate.dead-letters`).
+
+    A line that never reached Kafka (the shipper's) has the topic it was meant for, and no partition and offset.
+    """
+
+    id: str = Field(description="topic-partition-offset|writer: a second writer's refusal is another letter")
+    topic: str
+    partition: int | None
+    offset: int | None
+    reason: Annotated[str, IndexAs("text")] = Field(
+        description="what was wrong, starting with the field or the part"
+    )
+    excerpt: Annotated[str, IndexAs("text")] = Field(description="the first characters of the input")
+    seen_at: Timestamp
+
+
+class LineCount(Row):
+    """How many lines met one fate, since the job's state began (compacted, keyed by kind).
+
+    The first four kinds add up to the lines that the job has read from the topic, less those of seconds that are
+    open. `folded` is a part of `counted`: the lines whose department or task went into `__overflow__`.
+    """
+
+    id: str = Field(description="topic|kind")
+    topic: str
+    kind: LineKind
+    lines: Count
+    updated_at: Timestamp

@@ -7,9 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from pydantic import ValidationError
-
-from tidegate.adapters.kafka.log import TopicsReader
+from tidegate.adapters.kafka.log import row_of, snapshot
 from tidegate.adapters.limiting.controls import write
 from tidegate.jobs.logic.catalog_rows import RowCatalog, rows_of
 from tidegate.schemas import catalog as catalogs
@@ -41,28 +39,20 @@ class Step:
 
 def read(kafka: Kafka) -> Held:
     """What the topic holds, and the catalog that it makes for those who follow it. Raises KafkaUnavailable."""
-    reader = TopicsReader(kafka, [topics.TASKS])
     rows: dict[str, TaskRow | None] = {}
     made = RowCatalog()
-    try:
-        for told in reader.read({topics.TASKS: None}):
-            if told.value is None:
-                rows.pop(told.key, None)
-                made.put(told.key, None)
-                continue
-            try:
-                row = TaskRow.model_validate_json(told.value)
-            except ValidationError as error:
-                wrong = error.errors(include_url=False)[0]
-                _LOG.warning("the row of %r is left out: %s: %s", told.key, wrong["loc"], wrong["msg"])
-                rows[told.key] = None
-                continue
-            reason = made.put(told.key, row)
+    for message in snapshot(kafka, topics.TASKS):
+        key = message.key
+        if message.value is None:
+            rows.pop(key, None)
+            made.put(key, None)
+        elif (row := row_of(message, TaskRow)) is None:
+            rows[key] = None
+        else:
+            reason = made.put(key, row)
             if reason:
                 _LOG.warning("a row is left out: %s", reason)
-            rows[told.key] = None if reason else row
-    finally:
-        reader.close()
+            rows[key] = None if reason else row
     return Held(rows, made.catalog())
 
 

@@ -145,23 +145,21 @@ def _statements(settings: Settings, where: Where, job: str) -> Any:
 
 
 def _replica_changes(settings: Settings, where: Where) -> Any:
-    from confluent_kafka import KafkaException
-
+    from tidegate.adapters.kafka.client import KafkaUnavailable
     from tidegate.adapters.queries import replica_history
     from tidegate.jobs import environment, messages, replica_changes
 
     try:
         history = {} if where.bounded else replica_history.newest(settings.kafka)
-    except KafkaException as error:
+    except KafkaUnavailable as error:
         raise CommandFailed(f"what {replica_changes.NAME} said before can't be read: {error}") from error
     tables = environment.create(settings, where, replica_changes.NAME, messages.OPTIONS)
     return replica_changes.main(tables, settings, history, bounded=where.bounded)
 
 
 def _alerts(settings: Settings, where: Where) -> Any:
-    from confluent_kafka import KafkaException
-
     from tidegate.adapters.alerting import history as alert_history
+    from tidegate.adapters.kafka.client import KafkaUnavailable
     from tidegate.jobs import alerts, environment
     from tidegate.schemas import alert_rules
 
@@ -171,7 +169,7 @@ def _alerts(settings: Settings, where: Where) -> Any:
         raise SettingsError(str(error)) from error
     try:
         history = {} if where.bounded else alert_history.open_alerts(settings.kafka, rules)
-    except KafkaException as error:
+    except KafkaUnavailable as error:
         raise CommandFailed(f"the alerts that haven't ended can't be read: {error}") from error
     tables = environment.create(settings, where, alerts.NAME, alerts.OPTIONS)
     return alerts.main(tables, settings, rules, history, bounded=where.bounded)
@@ -221,11 +219,10 @@ def _cause(error: Exception) -> str:
 
 
 def _line_counts(settings: Settings) -> dict[str, int]:
-    from confluent_kafka import KafkaException
-
+    from tidegate.adapters.kafka.client import KafkaUnavailable
     from tidegate.adapters.queries.line_counts import newest
 
     try:
         return newest(settings.kafka)
-    except KafkaException as error:
+    except KafkaUnavailable as error:
         raise CommandFailed(f"the job has ended; its line counts can't be read: {error}") from error

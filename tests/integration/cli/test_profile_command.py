@@ -49,7 +49,7 @@ def test_the_newest_of_each_task_is_shown_and_what_is_gone_is_not(kafka: Kafka, 
     assert line.split()[1:3] == ["3", "12.3"]
     assert line.rstrip().endswith("resources")
     assert "vision/tags" not in table.output
-    assert "the profile of b'vision/bad' can't be read" in table.output
+    assert "(key 'vision/bad') is not a valid TaskProfile, and left out" in table.output
 
     full = run(kafka, tmp_path, "--task", "chat")
     assert "qps                          12.34" in full.output

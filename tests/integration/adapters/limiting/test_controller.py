@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
+from tests.support.kafka_messages import messages
 from tests.support.limit_rows import gateway_row, replicas_row
 from tests.support.limit_world import GATEWAY, QPS, Watch, World, catalog_text, now_ms
 from tests.support.waiting import until
-from tidegate.adapters.kafka.client import messages
 from tidegate.jobs.logic.catalog_rows import rows_of
 from tidegate.schemas import catalog as catalogs
 from tidegate.schemas import topics

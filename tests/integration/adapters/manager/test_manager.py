@@ -22,11 +22,12 @@ import pytest
 import yaml
 from kubernetes import client
 
+from tests.support.kafka_messages import messages
 from tests.support.kubernetes_accounts import RESOURCES, VERBS, namespaces
 from tests.support.kubernetes_api import KubernetesApi
 from tests.support.kubernetes_proxy import Fault, KubernetesProxy, proxy_to
 from tests.support.waiting import until
-from tidegate.adapters.kafka.client import ensure_topics, messages
+from tidegate.adapters.kafka.client import ensure_topics
 from tidegate.adapters.limiting.targets.base import Target, TargetFailed
 from tidegate.adapters.limiting.targets.http import HttpTarget
 from tidegate.jobs.logic.istio.objects import DESTINATION_RULE, ENVOY_FILTER, VIRTUAL_SERVICE, Kind

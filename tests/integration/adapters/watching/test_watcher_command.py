@@ -17,11 +17,12 @@ import orjson
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from tests.support.kafka_messages import messages
 from tests.support.kubernetes_api import KubernetesApi
 from tests.support.kubernetes_objects import Condition, Slices, put_pod
 from tests.support.prometheus_samples import deployment, pod
 from tests.support.waiting import LIMIT_SECONDS, until
-from tidegate.adapters.kafka.client import ensure_topics, messages
+from tidegate.adapters.kafka.client import ensure_topics
 from tidegate.schemas.rows.limits import GatewayRow, ReplicasRow
 from tidegate.schemas.settings import Kafka
 from tidegate.schemas.topics import DEAD_LETTERS, GATEWAYS, PROMETHEUS_METRICS, REPLICAS, Topic

@@ -10,11 +10,10 @@ from datetime import datetime
 from tidegate.adapters.kafka.log import row_of, snapshot
 from tidegate.adapters.limiting.controls import write
 from tidegate.jobs.logic.catalog_rows import RowCatalog, rows_of
-from tidegate.schemas import catalog as catalogs
 from tidegate.schemas import topics
 from tidegate.schemas.catalog import Catalog
 from tidegate.schemas.rows.limits import TaskRow
-from tidegate.schemas.settings import Kafka, Settings
+from tidegate.schemas.settings import Kafka
 
 _LOG = logging.getLogger(__name__)
 _NOT_COMPARED = {"published_at"}
@@ -54,17 +53,6 @@ def read(kafka: Kafka) -> Held:
                 _LOG.warning("a row is left out: %s", reason)
             rows[key] = None if reason else row
     return Held(rows, made.catalog())
-
-
-def known(settings: Settings) -> Catalog | None:
-    """The catalog that holds: of `catalog.file`, else of the topic; None where there is neither.
-
-    Raises CatalogError and KafkaUnavailable.
-    """
-    if settings.catalog.file is not None:
-        return catalogs.load(settings.catalog.file)
-    held = read(settings.kafka)
-    return held.catalog if held.catalog.tasks else None
 
 
 def plan(held: Mapping[str, TaskRow | None], wanted: Catalog, published_at: datetime) -> list[Step]:

@@ -1,8 +1,7 @@
-"""The rate-limit controller's inputs from Kafka: replica changes, heartbeats, gateways, controls, the catalog."""
+"""The rate-limit controller's inputs from Kafka: replica changes, heartbeats, gateways, controls."""
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -11,7 +10,6 @@ from confluent_kafka import KafkaError, KafkaException
 
 from tidegate.adapters.kafka.client import KafkaUnavailable
 from tidegate.adapters.kafka.log import LogMessage, TopicLog, row_of
-from tidegate.jobs.logic.catalog_rows import RowCatalog
 from tidegate.jobs.logic.limits.book import LimitBook
 from tidegate.jobs.logic.limits.envoy_limits import TaskKey
 from tidegate.schemas import topics
@@ -21,13 +19,10 @@ from tidegate.schemas.rows.limits import (
     RateLimitRow,
     ReplicaChange,
     ReplicasRow,
-    TaskRow,
 )
 from tidegate.schemas.settings import Kafka
 from tidegate.schemas.timestamps import from_epoch_ms, to_epoch_ms
 from tidegate.schemas.topics import Topic
-
-_LOG = logging.getLogger(__name__)
 
 
 class LimitFeed:
@@ -42,7 +37,6 @@ class LimitFeed:
         book: LimitBook,
         recent_ms: int,
         *,
-        catalog_from_topic: bool,
         missing_is_empty: bool = False,
     ) -> None:
         """recent_ms: how far back heartbeats are read.
@@ -51,8 +45,6 @@ class LimitFeed:
         Raises KafkaException when Kafka doesn't answer, or a topic can't be read.
         """
         self._book = book
-        self._rows = RowCatalog()
-        self._catalog_changed = False
         self._takers: dict[Topic, Callable[[LogMessage], None]] = {
             topics.RATE_LIMITS_CURRENT: self._restore,
             topics.REPLICA_CHANGES: self._change,
@@ -60,8 +52,6 @@ class LimitFeed:
             topics.GATEWAYS: self._gateway,
             topics.LIMIT_CONTROLS: self._control,
         }
-        if catalog_from_topic:
-            self._takers[topics.TASKS] = self._task
         since: dict[Topic, datetime | None] = dict.fromkeys(self._takers)
         since |= dict.fromkeys((topics.REPLICAS, topics.GATEWAYS), from_epoch_ms(now_ms() - recent_ms))
         self._log = TopicLog(kafka, self._takers)
@@ -86,18 +76,11 @@ class LimitFeed:
         messages = self._log.poll(timeout_seconds)
         for message in messages:
             self._takers[message.topic](message)
-        if self._catalog_changed:
-            self._catalog_changed = False
-            self._book.apply_catalog(self._rows.catalog().tasks.values())
         return bool(messages)
 
     def close(self) -> None:
         """Leave Kafka."""
         self._log.close()
-
-    def catalog_rows(self) -> RowCatalog:
-        """The catalog of the topic, as far as it has been read."""
-        return self._rows
 
     def _restore(self, message: LogMessage) -> None:
         if message.value is not None and (row := row_of(message, RateLimitRow)):
@@ -124,16 +107,6 @@ class LimitFeed:
             self._book.remove_control(message.key)
         elif row := row_of(message, LimitControl):
             self._book.apply_control(row)
-
-    def _task(self, message: LogMessage) -> None:
-        key = message.key
-        row = None
-        if message.value is not None and (row := row_of(message, TaskRow)) is None:
-            return
-        if reason := self._rows.put(key, row):
-            _LOG.warning("the catalog's row is refused, the last good one stays: %s", reason)
-        else:
-            self._catalog_changed = True
 
 
 def now_ms() -> int:

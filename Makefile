@@ -1,7 +1,8 @@
 # tidegate: `make demo` shows it at work, `make test` tests it. Both set up what they need (Python 3.11, Java 17).
 PYTHON ?= python3.11
 MINUTES ?= 30
-WORKERS ?= 2
+# More than cores, since many tests wait for a server or a timer. They share one set of servers.
+WORKERS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -39,8 +40,8 @@ images: ## the container images, by Docker; BUILD_FLAGS for a network of your ow
 	  DOCKER_BUILDKIT=1 docker build $(BUILD_FLAGS) -f docker/$$image/Dockerfile -t tidegate-$$image:$(TAG) . || exit 1; \
 	done
 
-test: setup lint ## everything, on real servers; each of WORKERS has servers of its own
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow" $(ARGS)
+test: setup lint ## everything, on real servers that WORKERS processes share; the longest durations at the end
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow" --durations=25 $(ARGS)
 
 test-slow: setup ## what `make test` leaves out: the rest of each fault matrix, and whatever takes minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)

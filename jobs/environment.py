@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidegate.artifacts import coordinates, maven
-from tidegate.jobs import functions
+from tidegate.jobs import functions, python_worker
 from tidegate.schemas.settings import Settings
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ def create(
     if where.cluster:
         # PyFlink takes this process for a place to run Python functions in, unless it is told that they go elsewhere.
         os.environ["_python_worker_execution_mode"] = "process"  # noqa: SIM112 (PyFlink reads this name)
+    elif of_the_job:
+        python_worker.end_with_the_runner()
     configuration = Configuration()
     for key, value in options(settings, where, name, of_the_job).items():
         configuration.set_string(key, value)

@@ -1,9 +1,10 @@
-"""Real servers for the tests: started once in a session, with names of its own for each test.
+"""Real servers for the tests: started once in a test run, with names of its own for each test.
 
-They come from the local stack, in a state folder of their own. With TIDEGATE_TEST_CONTAINERS=1 and a Docker
-daemon that answers, Kafka, Elasticsearch and Kubernetes (k3s) are the official images instead, the first two as
-docker-compose.yml sets them up. A test that lacks a part is skipped with the part's name; with CI=true it fails, so
-that a green run has run everything.
+They come from one local stack, which all workers of the run share; a test that kills, freezes or reconfigures a server
+has a stack of its own (`own_stack`). They end after the last process of the run (`tests.support.run_folder`). With
+TIDEGATE_TEST_CONTAINERS=1 and a Docker daemon that answers, Kafka, Elasticsearch and Kubernetes (k3s) are the official
+images instead, for each worker its own, the first two as docker-compose.yml sets them up. A test that lacks a part is
+skipped with the part's name; with CI=true it fails, so that a green run has run everything.
 """
 
 from __future__ import annotations
@@ -13,23 +14,24 @@ import shutil
 import tempfile
 import urllib.request
 import uuid
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import compose
 from tests.support.kubernetes_api import KubernetesApi
+from tests.support.run_folder import RunFolder, SharedStack
 from tests.support.waiting import until
 from tidegate.artifacts.maven import ArtifactUnavailable
-from tidegate.schemas.settings import Elasticsearch, Kafka, Settings, Stack
-from tidegate.stack import debian_programs
-from tidegate.stack import local_stack as stack_of
+from tidegate.schemas.settings import Elasticsearch, Kafka, Settings
+from tidegate.stack import debian_programs, kubernetes_programs
 from tidegate.stack.errors import PartMissing
-from tidegate.stack.kubernetes_api import API_SERVER, ETCD, add_kubernetes_api
+from tidegate.stack.kubernetes_api import API_SERVER, ETCD, EtcdServer, KubernetesApiServer
 from tidegate.stack.local import LocalStack
 from tidegate.stack.ports import HOST
 
@@ -39,10 +41,15 @@ settings.register_profile("tidegate", deadline=None, suppress_health_check=[Heal
 settings.load_profile("tidegate")
 
 K3S_IMAGE = "rancher/k3s:v1.34.1-k3s1"
+FLINK = ("flink-jobmanager", "flink-taskmanager")
 CONTAINERS_VARIABLE = "TIDEGATE_TEST_CONTAINERS"
 
 GRAFANA_VARIABLE = "TIDEGATE_GRAFANA_URL"
 GRAFANA_TOKEN_VARIABLE = "TIDEGATE_GRAFANA_TOKEN"  # noqa: S105 - a variable's name
+
+# The JVMs of the tests live for seconds. Compiled by the quick compiler alone, one starts with a third less of a core.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+
 
 WHEEL_VARIABLE = "TIDEGATE_TEST_WHEEL"
 """Names the wheel to test, such as the one of a release; else test_wheel.py builds one of the tree."""
@@ -58,15 +65,61 @@ for _name in [name for name in os.environ if name.startswith("TIDEGATE_") and na
     del os.environ[_name]  # the tests' servers are their own, whatever this shell is set to use
 
 
+_RUN = pytest.StashKey[RunFolder]()
+_RUN_INPUT = "tidegate_run_folder"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hold the folder of this test run: pytest itself creates it, a worker of xdist gets it."""
+    given = getattr(config, "workerinput", {}).get(_RUN_INPUT)
+    config.stash[_RUN] = RunFolder(Path(given)) if given else RunFolder.create()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Pass the folder to a worker of xdist."""
+    node.workerinput[_RUN_INPUT] = str(node.config.stash[_RUN].path)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave the folder; pytest itself returns once the servers of the run are down."""
+    run = config.stash[_RUN]
+    run.leave()
+    if not hasattr(config, "workerinput"):
+        run.wait_until_removed()
+
+
 @pytest.fixture(scope="session")
-def local_stack() -> Iterator[LocalStack]:
-    """The local stack of this session; nothing runs until a test asks for it. Removed afterwards."""
-    with _state_folder() as folder:
-        stack = stack_of(Settings(stack=Stack(state_dir=folder, start_timeout_seconds=240)))
-        try:
-            yield stack
-        finally:
-            stack.down(purge=True)
+def run_folder(pytestconfig: pytest.Config) -> RunFolder:
+    """The folder of this test run."""
+    return pytestconfig.stash[_RUN]
+
+
+@pytest.fixture(scope="session")
+def local_stack(run_folder: RunFolder) -> SharedStack:
+    """The local stack that all workers share; nothing runs until a test asks for it.
+
+    A test that kills, freezes or reconfigures a server does so on `own_stack`.
+    """
+    return SharedStack(run_folder.stack("shared"))
+
+
+@pytest.fixture(scope="session")
+def own_stack(run_folder: RunFolder, worker_id: str) -> Iterator[LocalStack]:
+    """A local stack that no other worker uses, for tests that kill or freeze servers; nothing runs yet.
+
+    It serves all tests of this worker, one after the other. Each starts what it needs (`up`), which also restarts
+    what the test before has killed.
+    """
+    stack = run_folder.stack(f"own-{worker_id}")
+    yield stack
+    stack.down(purge=True)
+
+
+@pytest.fixture
+def own_kafka(own_stack: LocalStack) -> Kafka:
+    """The Kafka of `own_stack`, with a topic prefix that no other test has: it may be killed (`own_stack.kill`)."""
+    return with_own_prefix(up(own_stack, "kafka").kafka)
 
 
 @pytest.fixture(scope="session")
@@ -85,9 +138,9 @@ def kafka_server(request: pytest.FixtureRequest) -> Iterator[Kafka]:
 @pytest.fixture
 def kafka(kafka_server: Kafka) -> Iterator[Kafka]:
     """Kafka with a topic prefix that no other test has. Its topics are removed after the test."""
-    mine = kafka_server.model_copy(update={"topic_prefix": f"t{uuid.uuid4().hex[:8]}."})
+    mine = with_own_prefix(kafka_server)
     yield mine
-    _delete_topics(mine)
+    delete_topics(mine)
 
 
 @pytest.fixture(scope="session")
@@ -111,13 +164,18 @@ def elasticsearch(elasticsearch_server: Elasticsearch) -> Iterator[Elasticsearch
 
 
 @pytest.fixture(scope="session")
-def flink_cluster(local_stack: LocalStack) -> str:
+def flink_cluster(local_stack: SharedStack) -> str:
     """The REST address (host:port) of a Flink cluster with one TaskManager, always from the local stack.
 
-    A test that kills the TaskManager does so by `local_stack.kill("flink-taskmanager")`, and has it back by
-    `local_stack.up(["flink-taskmanager"])`.
+    Other workers have jobs there. A test that kills the TaskManager has a cluster of its own: `own_flink_cluster`.
     """
-    return up(local_stack, "flink-jobmanager", "flink-taskmanager").flink.rest_address
+    return up(local_stack, *FLINK).flink.rest_address
+
+
+@pytest.fixture
+def own_flink_cluster(own_stack: LocalStack) -> str:
+    """The REST address of the Flink cluster of `own_stack`, whose TaskManager may be killed and started again."""
+    return up(own_stack, *FLINK).flink.rest_address
 
 
 @pytest.fixture(scope="session")
@@ -135,12 +193,17 @@ def kubernetes_api(request: pytest.FixtureRequest) -> Iterator[KubernetesApi]:
             admin = folder / "kubeconfig"
             admin.write_text(container.config_yaml())
         else:
-            stack: LocalStack = request.getfixturevalue("local_stack")
-            add_kubernetes_api(stack)
-            found = up(stack, ETCD, API_SERVER).kubernetes.kubeconfig
-            assert found is not None
-            admin = Path(found)
+            admin = _kubeconfig(request.getfixturevalue("local_stack"))
         api = KubernetesApi(admin, folder)
+        api.install_istio_kinds()
+        yield api
+
+
+@pytest.fixture(scope="session")
+def own_kubernetes_api(own_stack: LocalStack) -> Iterator[KubernetesApi]:
+    """The Kubernetes API of `own_stack`, always from the local stack: its servers may be killed and frozen."""
+    with _state_folder() as folder:
+        api = KubernetesApi(_kubeconfig(own_stack), folder)
         api.install_istio_kinds()
         yield api
 
@@ -148,8 +211,24 @@ def kubernetes_api(request: pytest.FixtureRequest) -> Iterator[KubernetesApi]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The first test that needs the Kubernetes API may have to wait until it is built."""
     for item in items:
-        if "kubernetes_api" in getattr(item, "fixturenames", ()):
+        if {"kubernetes_api", "own_kubernetes_api"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.timeout(1800))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """How long the tests of each folder have taken, over all workers: their set-up and tear-down included."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    tests: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                folder = str(Path(report.nodeid.partition("::")[0]).parent)
+                seconds[folder] += report.duration
+                tests[folder] += report.when == "call"
+    if seconds:
+        terminalreporter.section("seconds by folder")
+    for folder, taken in sorted(seconds.items(), key=lambda one: -one[1]):
+        terminalreporter.write_line(f"{taken:8.1f}s {tests[folder]:5} tests  {folder}")
 
 
 @contextmanager
@@ -163,7 +242,12 @@ def _state_folder() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def up(stack: LocalStack, *names: str) -> Settings:
+def with_own_prefix(kafka: Kafka) -> Kafka:
+    """The same Kafka with a topic prefix that no other test has."""
+    return kafka.model_copy(update={"topic_prefix": f"t{uuid.uuid4().hex[:8]}."})
+
+
+def up(stack: LocalStack | SharedStack, *names: str) -> Settings:
     """These servers run: the settings that reach them. A server that breaks fails the test.
 
     One that lacks a part skips it.
@@ -180,6 +264,20 @@ def cannot_run(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(f"CI must have every part. {reason}")
     pytest.skip(reason)
+
+
+def _kubeconfig(stack: LocalStack | SharedStack) -> Path:
+    """The administrator's kubeconfig of this stack's API server, which runs afterwards."""
+    try:  # the first build takes minutes, and must not lock the stack against the other workers meanwhile
+        kubernetes_programs.etcd()
+        kubernetes_programs.kube_apiserver()
+    except PartMissing as error:
+        cannot_run(f"needs {ETCD}, {API_SERVER}: {error}")
+    stack.add(EtcdServer())
+    stack.add(KubernetesApiServer())
+    found = up(stack, ETCD, API_SERVER).kubernetes.kubeconfig
+    assert found is not None
+    return Path(found)
 
 
 def _containers_wanted() -> bool:
@@ -212,7 +310,7 @@ def _healthy(url: str) -> bool:
     return True
 
 
-def _delete_topics(kafka: Kafka) -> None:
+def delete_topics(kafka: Kafka) -> None:
     from confluent_kafka.admin import AdminClient
 
     client = AdminClient({**kafka.client_config()})

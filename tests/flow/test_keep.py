@@ -66,13 +66,13 @@ def cancel(rest_address: str, job: Job) -> None:
 
 
 @pytest.fixture
-def lone_cluster(flink_cluster: str) -> Iterator[str]:
+def lone_cluster(own_flink_cluster: str) -> Iterator[str]:
     """A cluster on which nothing is left of the job afterwards."""
-    assert alive(flink_cluster) == []
-    yield flink_cluster
-    for job in alive(flink_cluster):
-        cancel(flink_cluster, job)
-    until(lambda: alive(flink_cluster) == [], "the job has ended")
+    assert alive(own_flink_cluster) == []
+    yield own_flink_cluster
+    for job in alive(own_flink_cluster):
+        cancel(own_flink_cluster, job)
+    until(lambda: alive(own_flink_cluster) == [], "the job has ended")
 
 
 @pytest.mark.slow

@@ -85,22 +85,22 @@ class Feed:
 def test_a_killed_task_manager_costs_no_row_and_changes_none(
     kafka: Kafka,
     elasticsearch: Elasticsearch,
-    flink_cluster: str,
-    local_stack: LocalStack,
+    own_flink_cluster: str,
+    own_stack: LocalStack,
     tmp_path: Path,
 ) -> None:
     settings = settings_on(kafka, tmp_path)
     seconds, kill_at = 70, (35,)
     draw = random.Random(4)
     feed = Feed(settings.kafka)
-    with submitted(settings, flink_cluster) as job:
+    with submitted(settings, own_flink_cluster) as job:
         for second in range(seconds):
             if second in kill_at:
                 job.wait_for_checkpoint()
                 feed.write(one_second(second, 90, draw))  # read after the checkpoint: it will be read again
                 time.sleep(0.3)
-                local_stack.kill(TASK_MANAGER)
-                local_stack.up([TASK_MANAGER])
+                own_stack.kill(TASK_MANAGER)
+                own_stack.up([TASK_MANAGER])
             else:
                 feed.write(one_second(second, 90, draw))
             time.sleep(0.1)

@@ -138,15 +138,15 @@ class Live:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_revisions_and_what_is_pending_survive_a_crash_and_a_restart(
-    kafka: Kafka, local_stack: LocalStack, flink_cluster: str, tmp_path: Path
+    kafka: Kafka, own_stack: LocalStack, own_flink_cluster: str, tmp_path: Path
 ) -> None:
     ensure_topics(kafka, topics.ALL_TOPICS)
     settings = Settings(
         kafka=kafka,
-        flink=Flink(rest_address=flink_cluster, checkpoint_dir=tmp_path, checkpoint_interval_seconds=1),
+        flink=Flink(rest_address=own_flink_cluster, checkpoint_dir=tmp_path, checkpoint_interval_seconds=1),
     )
     live = Live(kafka)
-    with replica_changes_submitted(settings, flink_cluster) as job:
+    with replica_changes_submitted(settings, own_flink_cluster) as job:
         live.say(4)
         until(lambda: live.settled() == [4], "the first count")
         live.say(3, 1.0)  # a blip
@@ -155,13 +155,13 @@ def test_revisions_and_what_is_pending_survive_a_crash_and_a_restart(
         live.say(2)  # and not a word more: the timer settles it
         until(lambda: live.settled() == [4, 2], "the cut")
         job.wait_for_checkpoint()
-        local_stack.kill("flink-taskmanager")
+        own_stack.kill("flink-taskmanager")
         live.say(1)
-        local_stack.up(["flink-taskmanager"])
+        own_stack.up(["flink-taskmanager"])
         until(lambda: live.settled() == [4, 2, 1], "the cut during the crash", 120)
         assert job.restored() >= 1
     # Started anew without its state: it goes on from what it said last.
-    with replica_changes_submitted(settings, flink_cluster):
+    with replica_changes_submitted(settings, own_flink_cluster):
         live.say(1, 1.0)
         live.say(0)
         until(lambda: live.settled() == [4, 2, 1, 0], "the cut after the restart")

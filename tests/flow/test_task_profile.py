@@ -182,7 +182,7 @@ def test_profiles_are_what_the_rows_say(
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_after_a_crash_it_goes_on_with_what_it_knew_and_counts_traffic_anew(
-    kafka: Kafka, local_stack: LocalStack, flink_cluster: str, tmp_path: Path
+    kafka: Kafka, own_stack: LocalStack, own_flink_cluster: str, tmp_path: Path
 ) -> None:
     settings = Settings(
         kafka=kafka,
@@ -223,13 +223,13 @@ def test_after_a_crash_it_goes_on_with_what_it_knew_and_counts_traffic_anew(
     put(topics.REPLICAS, "vision/tags", replicas_row(1000 * second, 2, task="tags").model_dump_json())
     put(topics.REPLICAS, "vision/chat", replicas_row(1000 * second, 3, task="chat").model_dump_json())
     put(topics.TASKS, "vision/chat", catalog_row().model_dump_json())
-    with task_profile_submitted(settings, flink_cluster) as job:
+    with task_profile_submitted(settings, own_flink_cluster) as job:
         before = chat_is(lambda row: row.qps == 1 and row.traffic_window_seconds >= 55, "traffic before")
         assert (before.replicas_ready, before.owner) == (3, "team-chat")
         checkpoint_at = time.time()
         job.wait_for_checkpoint()
-        local_stack.kill(TASK_MANAGER)
-        local_stack.up([TASK_MANAGER])
+        own_stack.kill(TASK_MANAGER)
+        own_stack.up([TASK_MANAGER])
         until(lambda: job.restored() >= 1 and job.is_running(), "it goes on", step=go_on)
         again = round(time.time() * 1000)
         put(topics.REPLICAS, "vision/chat", replicas_row(again, 3, task="chat").model_dump_json())

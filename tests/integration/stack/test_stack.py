@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from elasticsearch import Elasticsearch as Client
 
+from tests.support.run_folder import SharedStack
 from tests.support.waiting import until
 from tidegate.adapters.kafka.client import ensure_topics
 from tidegate.artifacts import checksums, coordinates, maven
@@ -43,25 +44,25 @@ def test_elasticsearch_keeps_what_it_is_given(elasticsearch: Elasticsearch) -> N
 
 
 @pytest.mark.usefixtures("elasticsearch")
-def test_elasticsearch_never_runs_as_root(local_stack: LocalStack) -> None:
+def test_elasticsearch_never_runs_as_root(local_stack: SharedStack) -> None:
     (server,) = [server for server in local_stack.status() if server.name == "elasticsearch"]
     assert server.pid is not None
     assert psutil.Process(server.pid).uids().effective != 0
 
 
-def test_a_killed_task_manager_joins_the_cluster_again(flink_cluster: str, local_stack: LocalStack) -> None:
-    before = pids(local_stack)
-    local_stack.kill(TASK_MANAGER)
-    assert pids(local_stack)[TASK_MANAGER] == before[TASK_MANAGER]  # as it was, and dead
-    local_stack.up([TASK_MANAGER])
-    after = pids(local_stack)
+def test_a_killed_task_manager_joins_the_cluster_again(own_flink_cluster: str, own_stack: LocalStack) -> None:
+    before = pids(own_stack)
+    own_stack.kill(TASK_MANAGER)
+    assert pids(own_stack)[TASK_MANAGER] == before[TASK_MANAGER]  # as it was, and dead
+    own_stack.up([TASK_MANAGER])
+    after = pids(own_stack)
     assert after[TASK_MANAGER] != before[TASK_MANAGER]
     assert after["flink-jobmanager"] == before["flink-jobmanager"]
-    with urllib.request.urlopen(f"http://{flink_cluster}/overview", timeout=10) as response:
+    with urllib.request.urlopen(f"http://{own_flink_cluster}/overview", timeout=10) as response:
         assert json.load(response)["slots-total"] >= 1
 
 
-def test_envoy_answers_and_logs_the_request(local_stack: LocalStack) -> None:
+def test_envoy_answers_and_logs_the_request(local_stack: SharedStack) -> None:
     envoy = with_server(local_stack, "envoy")
     assert envoy.addresses is not None
     with pytest.raises(urllib.error.HTTPError, match="404"):
@@ -74,7 +75,7 @@ def test_envoy_answers_and_logs_the_request(local_stack: LocalStack) -> None:
 
 
 @pytest.mark.usefixtures("kafka", "elasticsearch", "flink_cluster")
-def test_every_server_listens_on_loopback_only(local_stack: LocalStack) -> None:
+def test_every_server_listens_on_loopback_only(local_stack: SharedStack) -> None:
     with_server(local_stack, "envoy")
     processes = [psutil.Process(pid) for pid in pids(local_stack).values() if pid is not None]
     listening = [
@@ -89,20 +90,20 @@ def test_every_server_listens_on_loopback_only(local_stack: LocalStack) -> None:
 
 
 @pytest.mark.usefixtures("kafka", "elasticsearch", "flink_cluster")
-def test_the_servers_together_stay_within_their_memory(local_stack: LocalStack) -> None:
+def test_the_servers_together_stay_within_their_memory(local_stack: SharedStack) -> None:
     with_server(local_stack, "envoy")
     used = {server.name: server.memory_bytes or 0 for server in local_stack.status()}
     assert all(used.values()), used
     assert sum(used.values()) < 6 * 2**30, used
 
 
-def with_server(stack: LocalStack, name: str) -> ServerStatus:
+def with_server(stack: SharedStack, name: str) -> ServerStatus:
     stack.up([name])
     (found,) = [server for server in stack.status() if server.name == name]
     return found
 
 
-def pids(stack: LocalStack) -> dict[str, int | None]:
+def pids(stack: LocalStack | SharedStack) -> dict[str, int | None]:
     return {server.name: server.pid for server in stack.status()}
 
 

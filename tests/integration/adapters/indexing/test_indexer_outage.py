@@ -1,35 +1,26 @@
-"""The indexer while its Elasticsearch is killed and comes back: a server of this test's own."""
+"""The indexer while its Elasticsearch is killed and comes back: the server of `own_stack`."""
 
 from __future__ import annotations
-
-import shutil
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from elasticsearch import ApiError, TransportError
 
-from tests.support.indexing import ROWS_TOPIC, committed, documents, produce, row, running, settings_of
+from tests.conftest import up
+from tests.support.indexing import (
+    ROWS_TOPIC,
+    committed,
+    documents,
+    of_our_own,
+    produce,
+    row,
+    running,
+    settings_of,
+)
 from tests.support.waiting import until
-from tidegate.schemas.settings import Elasticsearch, Kafka, Settings, Stack
-from tidegate.stack import local_stack
+from tidegate.schemas.settings import Elasticsearch, Kafka
 from tidegate.stack.local import LocalStack
 
 SERVER = "elasticsearch"
-
-
-@pytest.fixture
-def own_stack() -> Iterator[LocalStack]:
-    folder = Path(tempfile.mkdtemp(prefix="tidegate-outage-"))
-    folder.chmod(0o755)  # root's Elasticsearch runs as another user
-    stack = local_stack(Settings(stack=Stack(state_dir=folder, start_timeout_seconds=240)))
-    try:
-        stack.up([SERVER])
-        yield stack
-    finally:
-        stack.down(purge=True)
-        shutil.rmtree(folder)
 
 
 def indexed(elasticsearch: Elasticsearch) -> int:
@@ -44,7 +35,7 @@ def indexed(elasticsearch: Elasticsearch) -> int:
 @pytest.mark.slow
 def test_a_killed_elasticsearch_that_comes_back_misses_nothing(kafka: Kafka, own_stack: LocalStack) -> None:
     count = 9000
-    elasticsearch = own_stack.settings.elasticsearch
+    _, elasticsearch = of_our_own(kafka, up(own_stack, SERVER).elasticsearch)
     settings = settings_of(kafka, elasticsearch, bulk_documents=20)
     produce(kafka, ROWS_TOPIC, [row(number) for number in range(count)])
 

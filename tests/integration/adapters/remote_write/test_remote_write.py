@@ -28,7 +28,6 @@ from tests.support.waiting import until
 from tidegate.adapters.remote_write.proto import remote_write_pb2, remote_write_v2_pb2
 from tidegate.schemas.settings import Kafka, Settings, Stack
 from tidegate.schemas.topics import PROMETHEUS_METRICS
-from tidegate.stack import local_stack
 from tidegate.stack.local import LocalStack
 from tidegate.stack.prometheus import PROMETHEUS, PrometheusServer, Scraping, url
 
@@ -181,41 +180,36 @@ def test_what_a_real_prometheus_scrapes_is_in_kafka_as_prometheus_itself_has_it(
 
 @pytest.mark.slow
 def test_what_a_real_prometheus_scrapes_while_kafka_is_away_is_in_kafka_afterwards(
-    exporter: Exporter, tmp_path: Path
+    own_kafka: Kafka, own_stack: LocalStack, stack: LocalStack, exporter: Exporter, tmp_path: Path
 ) -> None:
-    state = tmp_path / "state"
-    stack = local_stack(Settings(stack=Stack(state_dir=state, start_timeout_seconds=240)))
-    try:
-        kafka = up(stack, "kafka").kafka
-        with command(kafka, tmp_path, timeout_seconds=1, retry_after_seconds=1) as address:
-            stack.add(
-                PrometheusServer(Scraping({"cadvisor": [exporter.address]}, [address], interval_seconds=0.5))
-            )
-            up(stack, PROMETHEUS)
-            until(lambda: len(of(written(kafka), CPU)) >= 4, "samples in Kafka")
-            stack.kill("kafka")
-            until(lambda: refusals(address) >= 2, "Prometheus is refused")
-            missed = exporter.scrapes
-            until(lambda: exporter.scrapes >= missed + 10, "scrapes that can't be written")
-            up(stack, "kafka")
-            back = exporter.scrapes + 4
-            client = PrometheusConnect(url(stack, PROMETHEUS))
+    with command(own_kafka, tmp_path, timeout_seconds=1, retry_after_seconds=1) as address:
+        stack.add(
+            PrometheusServer(Scraping({"cadvisor": [exporter.address]}, [address], interval_seconds=0.5))
+        )
+        up(stack, PROMETHEUS)
+        until(lambda: len(of(written(own_kafka), CPU)) >= 4, "samples in Kafka")
+        own_stack.kill("kafka")
+        until(lambda: refusals(address) >= 2, "Prometheus is refused")
+        missed = exporter.scrapes
+        until(lambda: exporter.scrapes >= missed + 10, "scrapes that can't be written")
+        up(own_stack, "kafka")
+        back = exporter.scrapes + 4
+        client = PrometheusConnect(url(stack, PROMETHEUS))
 
-            def own() -> list[tuple[int, float]]:
-                (series,) = client.custom_query(f"{CPU}[5m]")
-                return [(round(float(at) * 1000), float(value)) for at, value in series["values"]]
+        def own() -> list[tuple[int, float]]:
+            (series,) = client.custom_query(f"{CPU}[5m]")
+            return [(round(float(at) * 1000), float(value)) for at, value in series["values"]]
 
-            until(lambda: len(own()) >= back - 1, "scrapes after the outage")
-            wanted = [one for one in own() if one[1] <= 0.25 * back]
+        until(lambda: len(own()) >= back - 1, "scrapes after the outage")
+        wanted = [one for one in own() if one[1] <= 0.25 * back]
 
-            def all_there() -> bool:
-                mine = {(epoch_ms(one["timestamp"]), float(one["value"])) for one in of(written(kafka), CPU)}
-                return mine >= set(wanted)
+        def all_there() -> bool:
+            found = of(written(own_kafka), CPU)
+            mine = {(epoch_ms(one["timestamp"]), float(one["value"])) for one in found}
+            return mine >= set(wanted)
 
-            until(all_there, "every sample in Kafka")
-            assert len(wanted) >= missed + 10
-    finally:
-        stack.down(purge=True)
+        until(all_there, "every sample in Kafka")
+        assert len(wanted) >= missed + 10
 
 
 def refusals(address: str) -> float:

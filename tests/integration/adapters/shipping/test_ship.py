@@ -7,10 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,9 +32,8 @@ from tidegate.adapters.kafka.client import ensure_topics
 from tidegate.adapters.shipping.sender import Destination
 from tidegate.adapters.shipping.shipper import LogShipper, access_logs
 from tidegate.schemas.rows.service_metrics import DeadLetter
-from tidegate.schemas.settings import Kafka, Settings, Shipper, Stack
+from tidegate.schemas.settings import Kafka, Settings, Shipper
 from tidegate.schemas.topics import ACCESS_LOGS, DEAD_LETTERS, INFERENCE_LOGS, Topic
-from tidegate.stack import local_stack as stack_of
 from tidegate.stack.local import LocalStack
 
 PATIENCE_SECONDS = 90
@@ -78,19 +76,6 @@ class Place:
 @pytest.fixture
 def place(kafka: Kafka, tmp_path: Path) -> Place:
     return Place(tmp_path, kafka)
-
-
-@pytest.fixture
-def own_stack() -> Iterator[LocalStack]:
-    """A Kafka of the test's own, to be stopped and killed."""
-    with tempfile.TemporaryDirectory(prefix="tidegate-ship-") as folder:
-        Path(folder).chmod(0o755)
-        stack = stack_of(Settings(stack=Stack(state_dir=Path(folder), start_timeout_seconds=240)))
-        try:
-            stack.up(["kafka"])
-            yield stack
-        finally:
-            stack.down(purge=True)
 
 
 def numbered(*numbers: int) -> list[bytes]:
@@ -375,12 +360,10 @@ def test_killed_again_and_again_while_the_log_rotates_it_loses_no_line(place: Pl
 # Kafka away
 
 
-def away(own_stack: LocalStack, folder: Path) -> Place:
-    return Place(folder, own_stack.settings.kafka)
-
-
-def test_a_broker_that_hangs_is_waited_for_in_bounded_memory(own_stack: LocalStack, tmp_path: Path) -> None:
-    place = away(own_stack, tmp_path)
+def test_a_broker_that_hangs_is_waited_for_in_bounded_memory(
+    own_kafka: Kafka, own_stack: LocalStack, tmp_path: Path
+) -> None:
+    place = Place(tmp_path, own_kafka)
     [broker] = [status.pid for status in own_stack.status() if status.name == "kafka"]
     assert broker is not None
     with LogShipper(place.settings(buffer_mib=8)) as shipper:
@@ -402,8 +385,10 @@ def test_a_broker_that_hangs_is_waited_for_in_bounded_memory(own_stack: LocalSta
     assert sorted(map(number_of, place.arrived())) == list(range(40_001))
 
 
-def test_a_broker_that_dies_and_comes_back_has_every_line(own_stack: LocalStack, tmp_path: Path) -> None:
-    place = away(own_stack, tmp_path)
+def test_a_broker_that_dies_and_comes_back_has_every_line(
+    own_kafka: Kafka, own_stack: LocalStack, tmp_path: Path
+) -> None:
+    place = Place(tmp_path, own_kafka)
     stop = threading.Event()
     with LogShipper(place.settings()) as shipper:
         running = threading.Thread(target=shipper.run, args=(stop.is_set,))
@@ -425,8 +410,10 @@ def test_a_broker_that_dies_and_comes_back_has_every_line(own_stack: LocalStack,
 
 
 @pytest.mark.slow
-def test_it_may_start_before_kafka_and_end_while_kafka_is_away(own_stack: LocalStack, tmp_path: Path) -> None:
-    place = away(own_stack, tmp_path)
+def test_it_may_start_before_kafka_and_end_while_kafka_is_away(
+    own_kafka: Kafka, own_stack: LocalStack, tmp_path: Path
+) -> None:
+    place = Place(tmp_path, own_kafka)
     own_stack.kill("kafka")
     place.write(numbered(*range(10)))
     stop = threading.Event()

@@ -111,22 +111,22 @@ def test_each_row_goes_to_its_topic_with_its_key_in_order(kafka: Kafka) -> None:
 
 
 def test_while_kafka_is_away_the_newest_row_of_each_task_is_kept(
-    kafka: Kafka, local_stack: LocalStack
+    own_kafka: Kafka, own_stack: LocalStack
 ) -> None:
-    with Running(kafka) as source:
+    with Running(own_kafka) as source:
         source.queue.put(row(4))
         source.queue.put(row(4, "embed"))
         until(source.queue.empty)
-        until(lambda: len(told(kafka, REPLICAS)) == 2)
-        local_stack.down(["kafka"])
+        until(lambda: len(told(own_kafka, REPLICAS)) == 2)
+        own_stack.down(["kafka"])
         for ready in range(100):
             source.queue.put(row(ready))
         source.queue.put(row(7, "embed"))
         until(source.queue.empty)
-        local_stack.up(["kafka"])
-        until(lambda: ("vision/embed", 7) in told(kafka, REPLICAS))
-        until(lambda: ("vision/chat", 99) in told(kafka, REPLICAS))
-    rows = told(kafka, REPLICAS)
+        own_stack.up(["kafka"])
+        until(lambda: ("vision/embed", 7) in told(own_kafka, REPLICAS))
+        until(lambda: ("vision/chat", 99) in told(own_kafka, REPLICAS))
+    rows = told(own_kafka, REPLICAS)
     assert [ready for key, ready in rows if key == "vision/chat"][-1] == 99
     assert [ready for key, ready in rows if key == "vision/embed"] == [4, 7]
     assert len(rows) < 10
@@ -144,19 +144,21 @@ def test_a_topic_that_was_removed_is_made_again(kafka: Kafka) -> None:
         until(lambda: told(kafka, REPLICAS) == [("vision/chat", 3)])
 
 
-def test_a_client_that_gives_up_is_replaced_and_its_rows_come(kafka: Kafka, local_stack: LocalStack) -> None:
-    ensure_topics(kafka, [REPLICAS, GATEWAYS])
-    publisher = RowPublisher(kafka)
-    local_stack.down(["kafka"])
+def test_a_client_that_gives_up_is_replaced_and_its_rows_come(
+    own_kafka: Kafka, own_stack: LocalStack
+) -> None:
+    ensure_topics(own_kafka, [REPLICAS, GATEWAYS])
+    publisher = RowPublisher(own_kafka)
+    own_stack.down(["kafka"])
     publisher.publish(row(4))
     publisher.publish(row(3, "embed"))
     publisher.publish(row(5))
     # What only a broker with another's data would cause, as the client tells it.
     publisher._client_error(KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "out of order", fatal=True))
     publisher.serve()
-    local_stack.up(["kafka"])
+    own_stack.up(["kafka"])
     assert publisher.flush(30) == 0
-    assert sorted(told(kafka, REPLICAS)) == [("vision/chat", 5), ("vision/embed", 3)]
+    assert sorted(told(own_kafka, REPLICAS)) == [("vision/chat", 5), ("vision/embed", 3)]
 
 
 def test_a_row_that_kafka_never_takes_holds_no_other_up(kafka: Kafka) -> None:

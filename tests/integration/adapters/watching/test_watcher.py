@@ -119,6 +119,12 @@ def following(kubernetes: Kubernetes, catalog: Path | None = None, **watcher: An
         source.close()
 
 
+@pytest.fixture(scope="module")
+def kubernetes_api(own_kubernetes_api: KubernetesApi) -> KubernetesApi:
+    """An API of this worker's own, whose servers are killed and frozen here."""
+    return own_kubernetes_api
+
+
 @pytest.fixture
 def slices(kubernetes_api: KubernetesApi) -> Slices:
     """A namespace of the test's own."""
@@ -177,12 +183,11 @@ def test_rows_come_again_while_the_api_proves_that_they_are_so(
 
 
 def test_a_version_that_the_api_has_forgotten_is_listed_anew(
-    kubernetes_api: KubernetesApi, slices: Slices, local_stack: LocalStack
+    kubernetes_api: KubernetesApi, slices: Slices, own_stack: LocalStack
 ) -> None:
-    _needs_the_local_stack(local_stack)
     slices.put("service-chat", {"a": "ready"})
-    _kill(local_stack)  # what it remembers of changes begins anew
-    local_stack.up([API_SERVER])
+    _kill(own_stack)  # what it remembers of changes begins anew
+    own_stack.up([API_SERVER])
 
     class Outdated(Feed[Any]):
         """Its first list is as old as can be."""
@@ -229,20 +234,19 @@ def test_a_list_of_several_pages_is_one_list(
 
 @pytest.mark.parametrize("crash", [True, False], ids=["killed", "ended"])
 def test_while_the_api_server_is_down_nothing_is_told_and_nothing_seems_to_leave(
-    kubernetes_api: KubernetesApi, slices: Slices, local_stack: LocalStack, crash: bool
+    kubernetes_api: KubernetesApi, slices: Slices, own_stack: LocalStack, crash: bool
 ) -> None:
-    _needs_the_local_stack(local_stack)
     slices.put("service-chat", {"a": "ready", "b": "ready"})
     slices.put("service-embed", {"e": "ready"})
     with following(kubernetes_api.settings) as watched:
         watched.until(lambda: watched.counts(slices.namespace) == [(2, 0, 0)])
         if crash:
-            _kill(local_stack)
+            _kill(own_stack)
         else:
-            local_stack.down([API_SERVER])
+            own_stack.down([API_SERVER])
         watched.listen(0.5)  # what was on its way
         assert watched.listen(5) == []
-        local_stack.up([API_SERVER])
+        own_stack.up([API_SERVER])
         slices.put("service-chat", {"a": "ready"})
         slices.delete("service-embed")
         watched.until(lambda: watched.counts(slices.namespace)[-1] == (1, 0, 0))
@@ -252,11 +256,10 @@ def test_while_the_api_server_is_down_nothing_is_told_and_nothing_seems_to_leave
 
 @pytest.mark.parametrize("server", [API_SERVER, ETCD])
 def test_an_api_that_hangs_or_has_lost_its_store_is_silence_too(
-    kubernetes_api: KubernetesApi, slices: Slices, local_stack: LocalStack, server: str
+    kubernetes_api: KubernetesApi, slices: Slices, own_stack: LocalStack, server: str
 ) -> None:
-    _needs_the_local_stack(local_stack)
     slices.put("service-chat", {"a": "ready"})
-    (pid,) = [one.pid for one in local_stack.status() if one.name == server]
+    (pid,) = [one.pid for one in own_stack.status() if one.name == server]
     assert pid is not None
     with following(kubernetes_api.settings) as watched:
         watched.until(lambda: watched.counts(slices.namespace) == [(1, 0, 0)])
@@ -410,6 +413,21 @@ def test_an_account_without_the_role_is_silent_until_it_has_it(
         watched.until(lambda: watched.counts(slices.namespace) == [(1, 0, 0)])
 
 
+@pytest.fixture(scope="module")
+def labelled(kubernetes_api: KubernetesApi) -> tuple[str, dict[str, dict[str, str]]]:
+    """A namespace with objects, and the labels of each."""
+    core = client.CoreV1Api(kubernetes_api.client())
+    namespace = kubernetes_api.new_namespace()
+    some: list[dict[str, str]] = [
+        *({}, {"a": "1"}, {"a": "2"}, {"a": ""}),
+        *({"a": "1", "b": "x"}, {"a": "2", "b": "x"}, {"b": "y"}, {"c.io/d": "e"}),
+    ]
+    found = {f"m{number}": labels for number, labels in enumerate(some)}
+    for name, labels in found.items():
+        core.create_namespaced_config_map(namespace, {"metadata": {"name": name, "labels": labels}})
+    return namespace, found
+
+
 @pytest.mark.parametrize(
     "selector",
     [
@@ -425,19 +443,15 @@ def test_an_account_without_the_role_is_silent_until_it_has_it(
         "c.io/d=e",
     ],
 )
-def test_a_selector_means_here_what_it_means_to_the_api(kubernetes_api: KubernetesApi, selector: str) -> None:
+def test_a_selector_means_here_what_it_means_to_the_api(
+    kubernetes_api: KubernetesApi, labelled: tuple[str, dict[str, dict[str, str]]], selector: str
+) -> None:
+    namespace, labels = labelled
     core = client.CoreV1Api(kubernetes_api.client())
-    namespace = kubernetes_api.new_namespace()
-    labelled: list[dict[str, str]] = [
-        *({}, {"a": "1"}, {"a": "2"}, {"a": ""}),
-        *({"a": "1", "b": "x"}, {"a": "2", "b": "x"}, {"b": "y"}, {"c.io/d": "e"}),
-    ]
-    for number, labels in enumerate(labelled):
-        core.create_namespaced_config_map(namespace, {"metadata": {"name": f"m{number}", "labels": labels}})
     found = core.list_namespaced_config_map(namespace, label_selector=selector).items
     parsed = LabelSelector.parse(selector)
     assert {one.metadata.name for one in found} == {
-        f"m{number}" for number, labels in enumerate(labelled) if parsed.matches(labels)
+        name for name, its in labels.items() if parsed.matches(its)
     }
 
 
@@ -466,14 +480,9 @@ def _permissions(kubernetes_api: KubernetesApi, api: client.ApiClient) -> set[tu
     return may
 
 
-def _kill(local_stack: LocalStack) -> None:
+def _kill(own_stack: LocalStack) -> None:
     """Kill the API server. Its last thread closes its port, so that it comes up at the same one."""
-    (server,) = [server for server in local_stack.status() if server.name == API_SERVER]
+    (server,) = [server for server in own_stack.status() if server.name == API_SERVER]
     assert server.addresses is not None
-    local_stack.kill(API_SERVER)
+    own_stack.kill(API_SERVER)
     until(lambda: is_free(int(server.addresses["url"].rpartition(":")[2])))
-
-
-def _needs_the_local_stack(local_stack: LocalStack) -> None:
-    if API_SERVER not in {server.name for server in local_stack.status() if server.pid is not None}:
-        pytest.skip("the API server of a container isn't killed")

@@ -170,7 +170,10 @@ def test_in_force_is_what_all_envoys_say() -> None:
     [
         (None, "can't be read"),
         ("", "can't be read"),
+        ("{", "can't be read"),
         ('{"resources": [', "can't be read"),
+        ("[]", "holds no route configuration"),
+        ('{"resources": {"a": 1}}', "holds no route configuration"),
         ("7", "holds no route configuration"),
         ('{"virtual_hosts": 7}', "holds no route configuration"),
         ('{"virtual_hosts": ["a"]}', "holds no route configuration"),

@@ -88,7 +88,7 @@ def test_only_messages_with_one_of_the_keys_are_given(writer: Writer) -> None:
 
 def test_a_topic_that_is_created_later_is_followed_from_its_first_message(writer: Writer) -> None:
     later = Topic("later", partitions=2)
-    with TopicLog(writer.kafka, [ROWS, later]) as found:
+    with TopicLog(writer.kafka, [later]) as found:
         assert list(found.snapshot()) == []
         assert found.missing == [writer.kafka.topic(later)]
         found.follow()

@@ -24,7 +24,7 @@ from tidegate.adapters.indexing.bulk import attempt_bulk
 from tidegate.adapters.indexing.client import connect
 from tidegate.adapters.indexing.documents import Document, DocumentMaker, Position, Received
 from tidegate.adapters.indexing.templates import detect_features
-from tidegate.adapters.kafka.client import messages
+from tidegate.adapters.kafka.log import snapshot
 from tidegate.schemas.elasticsearch import IndexContract, contract_of, index_sort, index_template
 from tidegate.schemas.settings import Settings
 
@@ -77,14 +77,10 @@ def documents_of(settings: Settings, contract: IndexContract) -> list[Document]:
     maker = DocumentMaker(contract, "", settings.access_log)
     moment = _LOG_TIME if contract.raw else _ROW_TIME
     found: list[tuple[str, Document]] = []
-    for message in messages(settings.kafka, contract.topic):
-        topic, partition, offset = message.topic(), message.partition(), message.offset()
-        assert topic is not None
-        assert partition is not None
-        assert offset is not None
-        made = maker.make(
-            Received(Position(topic, partition, offset), message.timestamp()[1], message.value())
-        )
+    name = settings.kafka.topic(contract.topic)
+    for message in snapshot(settings.kafka, contract.topic):
+        position = Position(name, message.partition, message.offset)
+        made = maker.make(Received(position, message.at_ms, message.value))
         assert isinstance(made, Document), made
         found.append((orjson.loads(made.body)[moment], made._replace(value=b"")))
     return [document for _, document in sorted(found, key=lambda one: one[0])]

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.waiting import until
-from tidegate.adapters.kafka.client import ensure_topics, messages
+from tidegate.adapters.kafka.client import ensure_topics
+from tidegate.adapters.kafka.log import snapshot
 from tidegate.adapters.limiting.targets.file import EnvoyFileTarget
 from tidegate.demo import envoy_config
 from tidegate.demo.director import Director
@@ -183,15 +184,15 @@ class Loop:
     def limits(self) -> list[RateLimitRow]:
         """All rows of the controller, in order."""
         return [
-            RateLimitRow.model_validate_json(message.value() or b"")
-            for message in messages(self.settings.kafka, topics.RATE_LIMITS)
+            RateLimitRow.model_validate_json(message.value or b"")
+            for message in snapshot(self.settings.kafka, topics.RATE_LIMITS)
         ]
 
     def changes(self) -> list[ReplicaChange]:
         """All settled changes, in order."""
         return [
-            ReplicaChange.model_validate_json(message.value() or b"")
-            for message in messages(self.settings.kafka, topics.REPLICA_CHANGES)
+            ReplicaChange.model_validate_json(message.value or b"")
+            for message in snapshot(self.settings.kafka, topics.REPLICA_CHANGES)
         ]
 
     def run(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:

@@ -122,7 +122,7 @@ def measure(running: Running, shape: Shape, seconds: int) -> tuple[list[SentSeco
             if start_ms + WARM_UP_SECONDS * 1000 < time.time() * 1000 < end_ms:
                 watcher.tick(profiles.waiting)
             for message in feed.messages(0.2):
-                if value := message.value():
+                if value := message.value:
                     profiles.add(TaskProfile.model_validate_json(value))
             sent += gateway.sent()
     watcher.close()

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
-from confluent_kafka import Message
 
 from benchmarks.lines import Shape
 from benchmarks.live import LEAD_SECONDS, TAIL_SECONDS, Gateway, Running, running_job
+from tidegate.adapters.kafka.log import LogMessage
 from tidegate.adapters.queries.line_counts import newest
 from tidegate.demo.feed import Feed, late_lines
 from tidegate.jobs import service_metrics
@@ -159,9 +159,9 @@ class Counts:
     rows: dict[str, int] = field(default_factory=dict)
     """By the row's id: one that comes twice counts once."""
 
-    def add(self, message: Message) -> None:
+    def add(self, message: LogMessage) -> None:
         """A message of the topic of rows."""
-        row = orjson.loads(message.value() or b"{}")
+        row = orjson.loads(message.value or b"{}")
         if row.get("level") == "department":
             self.rows[row["id"]] = row["requests"]
 

@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import orjson
-from confluent_kafka import Message
 from elasticsearch import ApiError
 
 from benchmarks.lines import Shape
 from benchmarks.live import LEAD_SECONDS, TAIL_SECONDS, Gateway, Running, SentSecond, running_job
 from tidegate.adapters.indexing.client import connect
+from tidegate.adapters.kafka.log import LogMessage
 from tidegate.adapters.queries.line_counts import newest
 from tidegate.demo.feed import Feed
 from tidegate.demo.parts import Indexer
@@ -61,9 +61,9 @@ class Rows:
     minute_read_ms: dict[Window, float] = field(default_factory=dict)
     requests: dict[Window, int] = field(default_factory=dict)
 
-    def add(self, message: Message) -> None:
+    def add(self, message: LogMessage) -> None:
         """A message of one of the two topics of rows, just read."""
-        now_ms, value = time.time() * 1000, message.value()
+        now_ms, value = time.time() * 1000, message.value
         row = orjson.loads(value or b"{}")
         if row.get("level") != "task":
             return

@@ -11,8 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
-
+from tidegate.adapters.kafka.log import LogMessage, TopicLog
 from tidegate.schemas.elasticsearch import contract_of
 from tidegate.schemas.rows.accounting import LineCount, LineKind
 from tidegate.schemas.rows.limits import RateLimitRow, ReplicaChange, ReplicasRow
@@ -49,30 +48,14 @@ _SHOWN: Sequence[Topic] = (*_ROWS, LINE_COUNTS)
 
 
 class Feed:
-    """All rows of these topics from their beginning. Commits nothing, joins no group.
+    """All rows of these topics from their beginning.
 
-    As a context manager it closes its connection. Raises KafkaException when Kafka can't be asked.
+    As a context manager it closes its connection. Raises KafkaUnavailable when Kafka can't be asked.
     """
 
     def __init__(self, kafka: Kafka, topics: Sequence[Topic] = _SHOWN) -> None:
-        self._kafka = kafka
-        self._consumer = Consumer(
-            {
-                **kafka.client_config(),
-                "group.id": "tidegate-demo",
-                "enable.auto.commit": False,
-                # A row's age is measured when it is read, so the broker must not collect rows first.
-                "fetch.wait.max.ms": 50,
-            }
-        )
-        names = [kafka.topic(topic) for topic in topics]
-        self._consumer.assign(
-            [
-                TopicPartition(name, number, OFFSET_BEGINNING)
-                for name in names
-                for number in self._numbers(name)
-            ]
-        )
+        self._log = TopicLog(kafka, topics, strict=True)
+        self._log.follow(dict.fromkeys(topics))
         self._line_counts: dict[str, LineCount] = {}
 
     def __enter__(self) -> Feed:
@@ -81,20 +64,13 @@ class Feed:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._consumer.close()
+        self._log.close()
 
-    def messages(self, seconds: float) -> Iterator[Message]:
-        """What comes within this time. Raises KafkaException on an error that isn't passing."""
+    def messages(self, seconds: float) -> Iterator[LogMessage]:
+        """What comes within this time, one by one: a row's age is measured when it is read."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
-            message = self._consumer.poll(left)
-            if message is None:
-                return
-            if error := message.error():
-                if not error.retriable():
-                    raise KafkaException(error)
-                continue
-            yield message
+            yield from self._log.poll(left, at_once=1)
 
     def rows(self, seconds: float) -> Iterator[tuple[ServiceMetricsRow, int]]:
         """As `news`, service metrics only."""
@@ -106,12 +82,11 @@ class Feed:
         Keeps the line counts that come between them for `lines`. Raises pydantic.ValidationError for a row
         that isn't as the contract has it.
         """
-        models = {self._kafka.topic(topic): model for topic, model in _ROWS.items()}
         for message in self.messages(seconds):
-            value = message.value()
+            value = message.value
             if value is None:
                 continue
-            model = models.get(message.topic() or "")
+            model = _ROWS.get(message.topic)
             if model is None:
                 line_count = LineCount.model_validate_json(value)
                 self._line_counts[line_count.id] = line_count
@@ -119,23 +94,17 @@ class Feed:
                 yield model.model_validate_json(value), time.time_ns() // 1_000_000
 
     def lines(self) -> Counter[LineKind]:
-        """How many lines the job says to have counted, found late, refused or skipped."""
+        """How many lines the job has counted, found late, refused or skipped."""
         kinds: Counter[LineKind] = Counter()
         for count in self._line_counts.values():
             kinds[count.kind] += count.lines
         return kinds
 
-    def _numbers(self, topic: str) -> list[int]:
-        found = self._consumer.list_topics(topic, timeout=10).topics[topic]
-        if found.error is not None:
-            raise KafkaException(found.error)
-        return list(found.partitions)
-
 
 def late_lines(kafka: Kafka, seconds: float = 2) -> list[bytes]:
     """The lines in the topic of late ones."""
     with Feed(kafka, (LATE,)) as feed:
-        return [value for message in feed.messages(seconds) if (value := message.value()) is not None]
+        return [value for message in feed.messages(seconds) if (value := message.value) is not None]
 
 
 def documents(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
-from tidegate.adapters.kafka.client import KafkaUnavailable
-from tidegate.adapters.kafka.log import Told, TopicsReader
+from tidegate.adapters.kafka.log import LogMessage, TopicLog
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Kafka
 from tidegate.schemas.timestamps import from_text
@@ -23,7 +21,6 @@ from tidegate.ui.source import Equal, Json, SourceUnavailable, moment_of
 logger = logging.getLogger(__name__)
 
 _WAIT_SECONDS = 0.25
-_LOOK_AGAIN_SECONDS = 2.0
 _EVENTS = timedelta(hours=24)
 _MINUTES = timedelta(hours=2)
 _MIB = 1024 * 1024
@@ -123,8 +120,7 @@ class KafkaSource:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._failure: str | None = None
-        self._readers: list[TopicsReader] = []
-        self._thread = threading.Thread(target=self._run, name="ui-kafka", daemon=True)
+        self._thread: threading.Thread | None = None
 
     @property
     def address(self) -> str:
@@ -143,13 +139,21 @@ class KafkaSource:
 
     def start(self) -> None:
         """Read what is there, then what comes. Raises KafkaUnavailable when no broker answers now."""
-        self._readers.append(self._read(_TOPICS))
+        log = TopicLog(self._kafka, _TOPICS)
+        try:
+            now = datetime.now(UTC)
+            self._take(log.snapshot({topic: self._since(topic, now) for topic in _TOPICS}))
+            log.follow()
+        except BaseException:
+            log.close()
+            raise
+        self._thread = threading.Thread(target=self._run, args=(log,), name="ui-kafka", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """End the thread and leave Kafka."""
         self._stop.set()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join()
 
     def find(
@@ -184,18 +188,6 @@ class KafkaSource:
                 return rows[-1]
         return None
 
-    def _read(self, wanted: Iterable[Topic]) -> TopicsReader:
-        """What these topics hold; the reader then gives what comes."""
-        reader = TopicsReader(self._kafka, wanted)
-        try:
-            now = datetime.now(UTC)
-            self._take(reader.read({topic: self._since(topic, now) for topic in wanted}))
-            reader.follow()
-        except BaseException:
-            reader.close()
-            raise
-        return reader
-
     def _since(self, topic: Topic, now: datetime) -> datetime | None:
         if topic.cleanup == "compact":
             return None
@@ -203,51 +195,29 @@ class KafkaSource:
             return now - _MINUTES
         return now - (self._back if topic in _SECONDS_TOPICS else _EVENTS)
 
-    def _run(self) -> None:
-        look_again_at = time.monotonic() + _LOOK_AGAIN_SECONDS
+    def _run(self, log: TopicLog) -> None:
         try:
             while not self._stop.is_set():
-                for reader in self._readers:
-                    self._take(reader.coming(_WAIT_SECONDS / len(self._readers)))
-                if time.monotonic() > look_again_at:
-                    self._look_again()
-                    look_again_at = time.monotonic() + _LOOK_AGAIN_SECONDS
+                self._take(log.poll(_WAIT_SECONDS))
         except Exception as error:
             logger.exception("reading from Kafka ended")
             self._failure = f"reading from Kafka at {self.address} ended ({error}); start tidegate ui again"
         finally:
-            for reader in self._readers:
-                reader.close()
+            log.close()
 
-    def _look_again(self) -> None:
-        """A job makes its topics when it starts, which may be after us."""
-        missing = set(self._readers[-1].missing)
-        wanted = [topic for topic in _TOPICS if self._kafka.topic(topic) in missing]
-        if not wanted:
-            return
-        try:
-            reader = self._read(wanted)
-        except KafkaUnavailable as error:
-            logger.warning("%s", error)
-            return
-        if set(reader.missing) == missing:
-            reader.close()
-        else:
-            self._readers.append(reader)
-
-    def _take(self, told: Iterable[Told]) -> None:
+    def _take(self, messages: Iterable[LogMessage]) -> None:
         with self._lock:
-            for one in told:
-                if one.value is None:
+            for message in messages:
+                if message.value is None:
                     continue
                 try:
-                    key, grown = self._tables[one.topic].put(one.value)
+                    key, grown = self._tables[message.topic].put(message.value)
                 except (ValueError, KeyError, TypeError) as error:
-                    logger.debug("%s: %s", one.topic.name, error)
+                    logger.debug("%s: %s", message.topic.name, error)
                     continue
-                if one.topic in _WINDOWS:
+                if message.topic in _WINDOWS:
                     self._bytes += grown
-                    self._order.append((one.topic, key))
+                    self._order.append((message.topic, key))
             while self._bytes > self._most_bytes and self._order:
                 topic, key = self._order.popleft()
                 self._bytes -= self._tables[topic].remove(key)

@@ -9,11 +9,10 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from tidegate.adapters.alerting.history import alert_of
 from tidegate.adapters.alerting.targets import Alertmanager, SendFailed, Target, Webhook
 from tidegate.adapters.backoff import Backoff
 from tidegate.adapters.kafka.client import ensure_topics
-from tidegate.adapters.kafka.log import TopicsReader
+from tidegate.adapters.kafka.log import LogMessage, TopicLog, row_of
 from tidegate.jobs.logic.alerts.outbox import Outbox
 from tidegate.schemas import topics
 from tidegate.schemas.rows.signals import AlertRow
@@ -108,31 +107,35 @@ def run(kafka: Kafka, settings: Alerts, targets: Sequence[Target], stop: threadi
     Raises KafkaUnavailable when no broker answers at the start. Kafka that goes away later is waited for.
     """
     ensure_topics(kafka, [topics.ALERTS])
-    reader = TopicsReader(kafka, [topics.ALERTS])
+    log = TopicLog(kafka, [topics.ALERTS])
     sending = [Sending(target, settings.resend_seconds, settings.max_backoff_seconds) for target in targets]
     try:
         newest: dict[str, AlertRow] = {}
-        for told in reader.read({topics.ALERTS: None}):
-            if told.value and (row := alert_of(told.value, f"{topics.ALERTS.name} {told.key}")):
+        for message in log.snapshot():
+            if row := _alert_of(message):
                 newest[row.alert_key] = row
         for thread in sending:
             for row in newest.values():
                 thread.put(row)
             thread.start()
-        reader.follow()
+        log.follow()
         while not stop.is_set():
-            for told in reader.coming(_WAIT_SECONDS):
-                if told.value and (row := alert_of(told.value, f"{topics.ALERTS.name} {told.key}")):
+            for message in log.poll(_WAIT_SECONDS):
+                if row := _alert_of(message):
                     for thread in sending:
                         thread.put(row)
     finally:
-        reader.close()
+        log.close()
         for thread in sending:
             thread.stop()
         for thread in sending:
             if thread.is_alive():
                 thread.join(15)
     return sum(thread.requests for thread in sending)
+
+
+def _alert_of(message: LogMessage) -> AlertRow | None:
+    return row_of(message, AlertRow) if message.value else None
 
 
 def _now_ms() -> int:

@@ -7,16 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from pydantic import ValidationError
-
-from tidegate.adapters.kafka.log import TopicsReader
+from tidegate.adapters.kafka.log import row_of, snapshot
 from tidegate.adapters.kafka.writer import write
 from tidegate.jobs.logic.catalog_rows import RowCatalog, rows_of
-from tidegate.schemas import catalog as catalogs
 from tidegate.schemas import topics
 from tidegate.schemas.catalog import Catalog
 from tidegate.schemas.rows.limits import TaskRow
-from tidegate.schemas.settings import Kafka, Settings
+from tidegate.schemas.settings import Kafka
 
 _LOG = logging.getLogger(__name__)
 _NOT_COMPARED = {"published_at"}
@@ -41,40 +38,21 @@ class Step:
 
 def read(kafka: Kafka) -> Held:
     """What the topic holds, and the catalog that it makes for those who follow it. Raises KafkaUnavailable."""
-    reader = TopicsReader(kafka, [topics.TASKS])
     rows: dict[str, TaskRow | None] = {}
     made = RowCatalog()
-    try:
-        for told in reader.read({topics.TASKS: None}):
-            if told.value is None:
-                rows.pop(told.key, None)
-                made.put(told.key, None)
-                continue
-            try:
-                row = TaskRow.model_validate_json(told.value)
-            except ValidationError as error:
-                wrong = error.errors(include_url=False)[0]
-                _LOG.warning("the row of %r is left out: %s: %s", told.key, wrong["loc"], wrong["msg"])
-                rows[told.key] = None
-                continue
-            reason = made.put(told.key, row)
+    for message in snapshot(kafka, topics.TASKS):
+        key = message.key
+        if message.value is None:
+            rows.pop(key, None)
+            made.put(key, None)
+        elif (row := row_of(message, TaskRow)) is None:
+            rows[key] = None
+        else:
+            reason = made.put(key, row)
             if reason:
                 _LOG.warning("a row is left out: %s", reason)
-            rows[told.key] = None if reason else row
-    finally:
-        reader.close()
+            rows[key] = None if reason else row
     return Held(rows, made.catalog())
-
-
-def known(settings: Settings) -> Catalog | None:
-    """The catalog that holds: of `catalog.file`, else of the topic; None where there is neither.
-
-    Raises CatalogError and KafkaUnavailable.
-    """
-    if settings.catalog.file is not None:
-        return catalogs.load(settings.catalog.file)
-    held = read(settings.kafka)
-    return held.catalog if held.catalog.tasks else None
 
 
 def plan(held: Mapping[str, TaskRow | None], wanted: Catalog, published_at: datetime) -> list[Step]:

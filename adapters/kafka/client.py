@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from confluent_kafka import (
-    OFFSET_BEGINNING,
     Consumer,
     KafkaError,
     KafkaException,
-    Message,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
@@ -75,36 +72,6 @@ def partition_range(
             if error.args[0].code() not in _LEADER_MOVES or time.monotonic() > deadline:
                 raise
             time.sleep(_LEADER_WAIT_SECONDS)
-
-
-def messages(kafka: Kafka, topic: Topic, timeout_seconds: float = 30) -> Iterator[Message]:
-    """All that a topic holds now, partition by partition, beside every consumer group.
-
-    Raises KafkaException when the topic can't be read or nothing comes in time.
-    """
-    name = kafka.topic(topic)
-    consumer = Consumer(
-        {
-            **kafka.client_config(),
-            "group.id": f"tidegate-reading-{uuid.uuid4()}",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-        }
-    )
-    try:
-        for partition in consumer.list_topics(name, timeout=timeout_seconds).topics[name].partitions:
-            consumer.assign([TopicPartition(name, partition, OFFSET_BEGINNING)])
-            while True:
-                message = consumer.poll(timeout_seconds)
-                if message is None:
-                    raise KafkaException(f"{name}-{partition}: nothing came in {timeout_seconds} s")
-                if error := message.error():
-                    if error.code() == KafkaError._PARTITION_EOF:
-                        break
-                    raise KafkaException(error)
-                yield message
-    finally:
-        consumer.close()
 
 
 def _new_topic(kafka: Kafka, topic: Topic) -> NewTopic:

@@ -6,12 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from confluent_kafka import KafkaError, KafkaException
 
 from tidegate.adapters.backoff import Backoff
+from tidegate.adapters.catalog.source import CatalogSource, catalog_source
 from tidegate.adapters.kafka.client import ensure_topics
 from tidegate.adapters.limiting.feed import LimitFeed, now_ms
 from tidegate.adapters.limiting.leader import Leadership
@@ -21,9 +21,8 @@ from tidegate.adapters.limiting.workers import Failed, Found, GatewayWorker, Not
 from tidegate.jobs.logic.limits.book import LimitBook
 from tidegate.jobs.logic.limits.inputs import Timing
 from tidegate.jobs.logic.limits.rate_limits import Pace
-from tidegate.schemas import catalog as catalogs
 from tidegate.schemas import topics
-from tidegate.schemas.catalog import Catalog, CatalogError
+from tidegate.schemas.catalog import Catalog
 from tidegate.schemas.rows.limits import RateLimitRow
 from tidegate.schemas.settings import Settings
 from tidegate.schemas.settings.limits import Limits
@@ -54,42 +53,6 @@ LIMIT_TOPICS = (
 )
 
 
-class CatalogFile:
-    """The catalog's file, looked at now and then. A wrong change is refused, and the last good one stays."""
-
-    def __init__(self, path: Path) -> None:
-        """Raises CatalogError when there is no good one yet."""
-        self._path = path
-        self._seen = self._stamp()
-        self._catalog = catalogs.load(path)
-
-    @property
-    def catalog(self) -> Catalog:
-        """The last good one."""
-        return self._catalog
-
-    def changed(self) -> bool:
-        """Whether there is another good one since the last time."""
-        stamp = self._stamp()
-        if stamp == self._seen:
-            return False
-        self._seen = stamp
-        try:
-            self._catalog = catalogs.load(self._path)
-        except CatalogError as error:
-            _LOG.error("the catalog is refused, the last good one stays:\n%s", error)
-            return False
-        _LOG.info("%s: %d tasks", self._path, len(self._catalog.tasks))
-        return True
-
-    def _stamp(self) -> tuple[int, int, int]:
-        try:
-            stat = self._path.stat()
-        except OSError:
-            return (0, 0, 0)
-        return (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-
-
 def pace_of(limits: Limits) -> Pace:
     """How slowly limits rise, by the settings."""
     return Pace(limits.max_raise, round(limits.raise_every_seconds * 1000), limits.deadband)
@@ -112,7 +75,7 @@ class Reign:
         settings: Settings,
         target: Target,
         sink: RowSink,
-        file: CatalogFile | None,
+        catalog: CatalogSource,
         *,
         goes_on: Callable[[], bool],
         missing_is_empty: bool = False,
@@ -125,24 +88,21 @@ class Reign:
         self._limits = limits
         self._target = target
         self._sink = sink
-        self._file = file
+        self._catalog = catalog
         self._goes_on = goes_on
         self._book = LimitBook(pace_of(limits), timing_of(limits), target.name, now_ms())
         self._feed = LimitFeed(
             settings.kafka,
             self._book,
             max(_RECENT_MS, round(limits.silent_seconds * 1000)),
-            catalog_from_topic=file is None,
             missing_is_empty=missing_is_empty,
         )
         self._results: SimpleQueue[Result] = SimpleQueue()
         self._workers: dict[str, GatewayWorker] = {}
-        self._poll_seconds = settings.catalog.poll_seconds
-        self._catalog_due = 0.0
         self._due_ms: int | None = 0
         self._unsafe = False
-        if file is not None:
-            self._use(file.catalog)
+        catalog.changed()
+        self._use(catalog.catalog)
 
     @property
     def book(self) -> LimitBook:
@@ -155,15 +115,11 @@ class Reign:
             if not self._goes_on():
                 return False
             self._feed.poll(0.2)
-        if self._file is None:
-            self._target.use_gateways(self._feed.catalog_rows().catalog().gateways)
         return True
 
     def turn(self) -> None:
         """One turn: hear, decide, hand out."""
         happened = self._feed.poll(_TICK_SECONDS)
-        if happened and self._file is None:
-            self._target.use_gateways(self._feed.catalog_rows().catalog().gateways)
         happened |= self._look_at_catalog()
         happened |= self._take_results()
         now = now_ms()
@@ -242,12 +198,9 @@ class Reign:
         self._sink.put(rows)
 
     def _look_at_catalog(self) -> bool:
-        if self._file is None or time.monotonic() < self._catalog_due:
+        if not self._catalog.changed():
             return False
-        self._catalog_due = time.monotonic() + self._poll_seconds
-        if not self._file.changed():
-            return False
-        self._use(self._file.catalog)
+        self._use(self._catalog.catalog)
         return True
 
     def _use(self, catalog: Catalog) -> None:
@@ -261,7 +214,7 @@ def run(settings: Settings, target: Target, stop: threading.Event) -> None:
     Raises CatalogError, KafkaUnavailable and KafkaException at the start.
     """
     ensure_topics(settings.kafka, LIMIT_TOPICS)
-    file = CatalogFile(settings.catalog.file) if settings.catalog.file else None
+    catalog = catalog_source(settings)
     leadership = Leadership(settings.kafka, settings.limits.consumer_group)
     try:
         waiting = False
@@ -269,18 +222,19 @@ def run(settings: Settings, target: Target, stop: threading.Event) -> None:
             if leadership.leads(0.5):
                 waiting = False
                 _LOG.info("leading; target %s", target.name)
-                _lead(settings, target, file, leadership, stop)
+                _lead(settings, target, catalog, leadership, stop)
             elif not waiting:
                 waiting = True
                 _LOG.info("waiting to lead (group %s)", settings.limits.consumer_group)
     finally:
         leadership.close()
+        catalog.close()
 
 
 def _lead(
     settings: Settings,
     target: Target,
-    file: CatalogFile | None,
+    catalog: CatalogSource,
     leadership: Leadership,
     stop: threading.Event,
 ) -> None:
@@ -291,7 +245,7 @@ def _lead(
 
     sink = KafkaRows(settings.kafka)
     try:
-        reign = Reign(settings, target, sink, file, goes_on=goes_on)
+        reign = Reign(settings, target, sink, catalog, goes_on=goes_on)
         try:
             if reign.catch_up():
                 while goes_on():

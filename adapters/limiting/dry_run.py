@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 
+from tidegate.adapters.catalog.source import catalog_source
 from tidegate.adapters.kafka.client import KafkaUnavailable, ensure_topics
-from tidegate.adapters.limiting.controller import CatalogFile, Reign
+from tidegate.adapters.limiting.controller import Reign
 from tidegate.adapters.limiting.feed import now_ms
 from tidegate.adapters.limiting.sink import ShownRows
 from tidegate.adapters.limiting.targets.base import Refused, Target, TargetFailed
@@ -52,13 +54,10 @@ def rehearse(
 
     Raises CatalogError, KafkaUnavailable and KafkaException at the start.
     """
-    reign = _reign(settings, Rehearsal(target), show, lambda: not stop.is_set())
-    try:
+    with _reign(settings, Rehearsal(target), show, lambda: not stop.is_set()) as reign:
         reign.catch_up()
         while not stop.is_set():
             reign.turn()
-    finally:
-        reign.close()
 
 
 def explained(settings: Settings, target: Target, name: str) -> list[str]:
@@ -68,8 +67,7 @@ def explained(settings: Settings, target: Target, name: str) -> list[str]:
     `rehearse` raises.
     """
     deadline = time.monotonic() + _READING_SECONDS
-    reign = _reign(settings, Rehearsal(target), lambda row: None, lambda: time.monotonic() < deadline)
-    try:
+    with _reign(settings, Rehearsal(target), lambda row: None, lambda: time.monotonic() < deadline) as reign:
         if not reign.catch_up():
             raise KafkaUnavailable(
                 f"Kafka at {settings.kafka.bootstrap_servers} didn't give all that its topics hold within "
@@ -82,16 +80,20 @@ def explained(settings: Settings, target: Target, name: str) -> list[str]:
         except TargetFailed as error:
             reign.book.observe_failure(gateway, str(error), now_ms())
         return reign.book.explain(key, now_ms())
-    finally:
-        reign.close()
 
 
+@contextmanager
 def _reign(
     settings: Settings, target: Target, show: Callable[[RateLimitRow], None], goes_on: Callable[[], bool]
-) -> Reign:
+) -> Iterator[Reign]:
     ensure_topics(settings.kafka, ())  # only whether Kafka is there: not even a topic is made
-    file = CatalogFile(settings.catalog.file) if settings.catalog.file else None
-    return Reign(settings, target, ShownRows(show), file, goes_on=goes_on, missing_is_empty=True)
+    with (
+        closing(catalog_source(settings)) as catalog,
+        closing(
+            Reign(settings, target, ShownRows(show), catalog, goes_on=goes_on, missing_is_empty=True)
+        ) as reign,
+    ):
+        yield reign
 
 
 def _key(keys: Iterable[TaskKey], name: str) -> TaskKey:

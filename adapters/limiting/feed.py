@@ -1,25 +1,15 @@
-"""What the rate-limit controller hears from Kafka: replica changes, who is alive, gateways, operators, the catalog."""
+"""The rate-limit controller's inputs from Kafka: replica changes, heartbeats, gateways, controls."""
 
 from __future__ import annotations
 
-import logging
 import time
-import uuid
 from collections.abc import Callable
-from typing import TypeVar
+from datetime import datetime
 
-from confluent_kafka import (
-    OFFSET_BEGINNING,
-    OFFSET_END,
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Message,
-    TopicPartition,
-)
-from pydantic import BaseModel, ValidationError
+from confluent_kafka import KafkaError, KafkaException
 
-from tidegate.jobs.logic.catalog_rows import RowCatalog
+from tidegate.adapters.kafka.client import KafkaUnavailable
+from tidegate.adapters.kafka.log import LogMessage, TopicLog, row_of
 from tidegate.jobs.logic.limits.book import LimitBook
 from tidegate.jobs.logic.limits.envoy_limits import TaskKey
 from tidegate.schemas import topics
@@ -29,23 +19,16 @@ from tidegate.schemas.rows.limits import (
     RateLimitRow,
     ReplicaChange,
     ReplicasRow,
-    TaskRow,
 )
 from tidegate.schemas.settings import Kafka
-from tidegate.schemas.timestamps import to_epoch_ms
-
-_LOG = logging.getLogger(__name__)
-_AT_ONCE = 500
-_TIMEOUT_SECONDS = 5.0
-_RETRIABLE = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE}
-
-RowType = TypeVar("RowType", bound=BaseModel)
+from tidegate.schemas.timestamps import from_epoch_ms, to_epoch_ms
+from tidegate.schemas.topics import Topic
 
 
 class LimitFeed:
-    """Reads whole topics into a book, beside every consumer group, and goes on with what comes.
+    """Reads whole topics into a book, and goes on with what comes.
 
-    A row that can't be read is told in the log and changes nothing: what was known before stays.
+    A row that can't be read is logged and changes nothing: what was known before stays.
     """
 
     def __init__(
@@ -54,160 +37,76 @@ class LimitFeed:
         book: LimitBook,
         recent_ms: int,
         *,
-        catalog_from_topic: bool,
         missing_is_empty: bool = False,
     ) -> None:
-        """recent_ms: how far back it is worth to look for who is alive.
+        """recent_ms: how far back heartbeats are read.
 
-        missing_is_empty: a topic that isn't there is one without a row.
+        missing_is_empty: a topic that doesn't exist is one without a row.
         Raises KafkaException when Kafka doesn't answer, or a topic can't be read.
         """
         self._book = book
-        self._rows = RowCatalog()
-        self._catalog_changed = False
-        self._unreadable = 0
-        self._missing_is_empty = missing_is_empty
-        self._consumer = Consumer(
-            {
-                **kafka.client_config(),
-                "group.id": f"tidegate-limit-reading-{uuid.uuid4()}",
-                "enable.auto.commit": False,
-                # Of a topic that was made anew: all of it.
-                "auto.offset.reset": "earliest",
-                "enable.partition.eof": True,
-                "fetch.wait.max.ms": 50,
-                "log_level": 4,
-            }
-        )
-        self._takers: dict[str, Callable[[Message], None]] = {
-            kafka.topic(topics.RATE_LIMITS_CURRENT): self._restore,
-            kafka.topic(topics.REPLICA_CHANGES): self._change,
-            kafka.topic(topics.REPLICAS): self._replicas,
-            kafka.topic(topics.GATEWAYS): self._gateway,
-            kafka.topic(topics.LIMIT_CONTROLS): self._control,
+        self._takers: dict[Topic, Callable[[LogMessage], None]] = {
+            topics.RATE_LIMITS_CURRENT: self._restore,
+            topics.REPLICA_CHANGES: self._change,
+            topics.REPLICAS: self._replicas,
+            topics.GATEWAYS: self._gateway,
+            topics.LIMIT_CONTROLS: self._control,
         }
-        if catalog_from_topic:
-            self._takers[kafka.topic(topics.TASKS)] = self._task
-        recent = {kafka.topic(topics.REPLICAS), kafka.topic(topics.GATEWAYS)}
+        since: dict[Topic, datetime | None] = dict.fromkeys(self._takers)
+        since |= dict.fromkeys((topics.REPLICAS, topics.GATEWAYS), from_epoch_ms(now_ms() - recent_ms))
+        self._log = TopicLog(kafka, self._takers)
         try:
-            places = self._places(recent, now_ms() - recent_ms)
-            self._consumer.assign(places)
+            self._log.follow(since)
+            if self._log.missing and not missing_is_empty:
+                raise KafkaException(KafkaError(KafkaError._UNKNOWN_TOPIC, ", ".join(self._log.missing)))
+        except KafkaUnavailable as error:
+            self._log.close()
+            # The controller tells by the code what waiting mends.
+            raise (error.__cause__ if isinstance(error.__cause__, KafkaException) else error) from None
         except BaseException:
-            self._consumer.close()
+            self._log.close()
             raise
-        self._unread = {(place.topic, place.partition) for place in places}
-
-    @property
-    def unreadable(self) -> int:
-        """Rows that could not be read."""
-        return self._unreadable
 
     def caught_up(self) -> bool:
         """Whether all that the topics held at the start has been read."""
-        return not self._unread
+        return self._log.caught_up()
 
     def poll(self, timeout_seconds: float) -> bool:
         """Take what has come; True when there was something. Kafka away is waited out."""
-        taken = 0
-        for message in self._consumer.consume(_AT_ONCE, timeout_seconds):
-            if error := message.error():
-                if error.code() == KafkaError._PARTITION_EOF:
-                    self._unread.discard((message.topic() or "", message.partition() or 0))
-                elif error.code() not in _RETRIABLE:
-                    _LOG.warning("reading %s: %s", message.topic(), error)
-                continue
-            taken += 1
-            self._takers[message.topic() or ""](message)
-        if self._catalog_changed:
-            self._catalog_changed = False
-            self._book.apply_catalog(self._rows.catalog().tasks.values())
-        return taken > 0
+        messages = self._log.poll(timeout_seconds)
+        for message in messages:
+            self._takers[message.topic](message)
+        return bool(messages)
 
     def close(self) -> None:
         """Leave Kafka."""
-        self._consumer.close()
+        self._log.close()
 
-    def catalog_rows(self) -> RowCatalog:
-        """The catalog of the topic, as far as it has been read."""
-        return self._rows
-
-    def _places(self, recent: set[str], since_ms: int) -> list[TopicPartition]:
-        """Where to begin in each partition: at its first message, or at the first one of late."""
-        every = self._consumer.list_topics(timeout=_TIMEOUT_SECONDS).topics
-        places, asked = [], []
-        for name in self._takers:
-            if name not in every and self._missing_is_empty:
-                continue
-            if name not in every or every[name].error is not None:
-                raise KafkaException(
-                    every[name].error if name in every else KafkaError(KafkaError._UNKNOWN_TOPIC, name)
-                )
-            for partition in every[name].partitions:
-                if name in recent:
-                    asked.append(TopicPartition(name, partition, since_ms))
-                else:
-                    places.append(TopicPartition(name, partition, OFFSET_BEGINNING))
-        for place in self._consumer.offsets_for_times(asked, timeout=_TIMEOUT_SECONDS) if asked else ():
-            if place.error is not None:
-                raise KafkaException(place.error)
-            places.append(
-                place if place.offset >= 0 else TopicPartition(place.topic, place.partition, OFFSET_END)
-            )
-        return places
-
-    def _read(self, message: Message, model: type[RowType]) -> RowType | None:
-        try:
-            return model.model_validate_json(message.value() or b"")
-        except ValidationError as error:
-            self._unreadable += 1
-            wrong = error.errors(include_url=False)[0]
-            _LOG.warning(
-                "%s-%s-%s is no %s, and left out: %s: %s",
-                *(message.topic(), message.partition(), message.offset(), model.__name__),
-                *(".".join(map(str, wrong["loc"])) or "the whole", wrong["msg"]),
-            )
-            return None
-
-    def _restore(self, message: Message) -> None:
-        if message.value() is not None and (row := self._read(message, RateLimitRow)):
+    def _restore(self, message: LogMessage) -> None:
+        if message.value is not None and (row := row_of(message, RateLimitRow)):
             self._book.restore(row)
 
-    def _change(self, message: Message) -> None:
-        if message.value() is not None and (row := self._read(message, ReplicaChange)):
+    def _change(self, message: LogMessage) -> None:
+        if message.value is not None and (row := row_of(message, ReplicaChange)):
             self._book.apply_change(row)
 
-    def _replicas(self, message: Message) -> None:
-        if row := self._read(message, ReplicasRow):
+    def _replicas(self, message: LogMessage) -> None:
+        if row := row_of(message, ReplicasRow):
             self._book.observe_heartbeat(
                 TaskKey(row.department, row.task), _not_ahead(to_epoch_ms(row.observed_at))
             )
 
-    def _gateway(self, message: Message) -> None:
-        if row := self._read(message, GatewayRow):
+    def _gateway(self, message: LogMessage) -> None:
+        if row := row_of(message, GatewayRow):
             self._book.observe_gateway(
                 row.gateway, row.gateways_ready, _not_ahead(to_epoch_ms(row.observed_at))
             )
 
-    def _control(self, message: Message) -> None:
-        if message.value() is None:
-            self._book.remove_control(_key(message))
-        elif row := self._read(message, LimitControl):
+    def _control(self, message: LogMessage) -> None:
+        if message.value is None:
+            self._book.remove_control(message.key)
+        elif row := row_of(message, LimitControl):
             self._book.apply_control(row)
-
-    def _task(self, message: Message) -> None:
-        key = _key(message)
-        row = None
-        if message.value() is not None and (row := self._read(message, TaskRow)) is None:
-            return
-        if reason := self._rows.put(key, row):
-            self._unreadable += 1
-            _LOG.warning("the catalog's row is refused, the last good one stays: %s", reason)
-        else:
-            self._catalog_changed = True
-
-
-def _key(message: Message) -> str:
-    return (message.key() or b"").decode("utf-8", "replace")
 
 
 def now_ms() -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Event
 from typing import IO
 
-from tidegate.adapters.kafka.log import Told, TopicsReader
+from tidegate.adapters.kafka.log import LogMessage, TopicLog
 from tidegate.jobs.logic.catalog_rows import rows_of
 from tidegate.jobs.logic.limits.replay_events import (
     RECORDED,
@@ -28,6 +28,7 @@ from tidegate.jobs.logic.limits.replay_events import (
 from tidegate.schemas import catalog as catalogs
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Settings
+from tidegate.schemas.topics import Topic
 
 _LOG = logging.getLogger(__name__)
 _TURN_SECONDS = 0.2
@@ -70,44 +71,37 @@ def _events(path: Path) -> Iterator[RecordedEvent]:
 
 
 def record(settings: Settings, path: Path, since: timedelta, lasts: timedelta, stop: Event) -> Recorded:
-    """What the topics say from so long ago until so long from now, or until told to stop.
+    """Record what the topics hold from so long ago until so long from now, or until `stop` is set.
 
-    With it go the whole catalog (of `catalog.file` where that is set) and the newest words of operators, and what the
-    sources said within the refresh before: what held when it began.
+    Recorded with it is what was in force when it begins: the whole catalog (of `catalog.file` where that is set), the
+    newest controls of operators, and the sources' rows of the refresh before.
     Raises RecordingUnusable, CatalogError and KafkaUnavailable.
     """
     now = datetime.now(UTC)
     begin = now - since
     of_sources = begin - timedelta(seconds=settings.watcher.refresh_seconds)
     found = Recorded({})
-    reader = TopicsReader(settings.kafka, RECORDED)
+    log = TopicLog(settings.kafka, RECORDED)
     try:
         with _written(path) as out:
-            before = reader.read(
-                {
-                    topics.TASKS: None,
-                    topics.LIMIT_CONTROLS: None,
-                    topics.GATEWAYS: of_sources,
-                    topics.REPLICAS: of_sources,
-                    topics.REPLICA_CHANGES: begin,
-                }
-            )
+            moments: dict[Topic, datetime | None] = {
+                topics.LIMIT_CONTROLS: None,
+                topics.GATEWAYS: of_sources,
+                topics.REPLICAS: of_sources,
+                topics.REPLICA_CHANGES: begin,
+            }
             file = settings.catalog.file
             if file is not None:
                 _write(out, map(event_of, rows_of(catalogs.load(file), begin)), found)
-                before = [told for told in before if told.topic is not topics.TASKS]
-            _write(out, _readable(before, found), found)
-            reader.follow()
+            else:
+                moments[topics.TASKS] = None
+            _write(out, _readable(log.snapshot(moments), found), found)
+            log.follow()
             end = time.monotonic() + lasts.total_seconds()
             while not stop.is_set() and time.monotonic() < end:
-                more = [
-                    told
-                    for told in reader.coming(_TURN_SECONDS)
-                    if file is None or told.topic is not topics.TASKS
-                ]
-                _write(out, _readable(more, found), found)
+                _write(out, _readable(log.poll(_TURN_SECONDS), found), found)
     finally:
-        reader.close()
+        log.close()
     return found
 
 
@@ -129,17 +123,17 @@ def _written(path: Path) -> Iterator[_Out]:
         part.unlink(missing_ok=True)
 
 
-def _readable(messages: Iterable[Told], found: Recorded) -> Iterator[RecordedEvent]:
-    for told in messages:
-        if told.value is None:
-            if told.topic.name in REMOVABLE:
-                yield RecordedEvent(told.topic.name, told.at_ms, told.key, None)
+def _readable(messages: Iterable[LogMessage], found: Recorded) -> Iterator[RecordedEvent]:
+    for message in messages:
+        if message.value is None:
+            if message.topic.name in REMOVABLE:
+                yield RecordedEvent(message.topic.name, message.at_ms, message.key, None)
             continue
         try:
-            yield event_of(read_row(told.topic.name, told.value))
+            yield event_of(read_row(message.topic.name, message.value))
         except BadEvent as error:
             found.unreadable += 1
-            _LOG.warning("%s, key %r, is left out: %s", told.topic.name, told.key, error)
+            _LOG.warning("%s, key %r, is left out: %s", message.topic.name, message.key, error)
 
 
 def _write(out: _Out, events: Iterable[RecordedEvent], found: Recorded) -> None:

@@ -1,14 +1,12 @@
-"""The rows of one task's timeline from Kafka: its seconds, its replicas, its limits, what operators said of it."""
+"""The rows of one task's timeline from Kafka: its seconds, its replicas, its limits, operators' controls of it."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
-from pydantic import ValidationError
-
-from tidegate.adapters.kafka.log import Told, TopicsReader
+from tidegate.adapters.kafka import log
+from tidegate.adapters.kafka.log import LogMessage, TopicLog, row_of
 from tidegate.jobs.logic.limits.controls import ALL_TASKS
 from tidegate.jobs.logic.limits.envoy_limits import TaskKey
 from tidegate.jobs.logic.limits.timeline import TimelineRows
@@ -18,7 +16,6 @@ from tidegate.schemas.rows.service_metrics import ServiceMetricsRow
 from tidegate.schemas.settings import Kafka
 from tidegate.schemas.topics import Topic
 
-_LOG = logging.getLogger(__name__)
 _LOOK_BACK = timedelta(hours=1)
 """So far before the begin limit rows are read: what was in force then, and which limit was a change's first."""
 _LATEST = timedelta(seconds=8)
@@ -35,43 +32,34 @@ _MODELS: dict[Topic, type[TimelineRow]] = {
 
 
 def newest(kafka: Kafka) -> list[RateLimitRow]:
-    """Every task's newest limit, by department and task. What is no limit row is told in the log and left out.
+    """Every task's newest limit, by department and task. A message that is not a valid row is logged and left out.
 
     Raises KafkaUnavailable.
     """
-    reader = TopicsReader(kafka, [topics.RATE_LIMITS_CURRENT])
-    try:
-        rows: dict[str, RateLimitRow] = {}
-        for told in reader.read({topics.RATE_LIMITS_CURRENT: None}):
-            if told.value is None:
-                rows.pop(told.key, None)
-            elif isinstance(row := _read(told), RateLimitRow):
-                rows[f"{row.department}/{row.task}"] = row
-    finally:
-        reader.close()
+    rows = log.newest(kafka, topics.RATE_LIMITS_CURRENT, RateLimitRow)
     return sorted(rows.values(), key=lambda row: (row.department, row.task))
 
 
 class TimelineReader:
     """Reads one task's rows. Raises KafkaUnavailable when no broker answers.
 
-    Topics hold the rows of all tasks; only those with this task's key are looked at.
+    Topics hold the rows of all tasks; only messages with this task's key are parsed.
     """
 
     def __init__(self, kafka: Kafka, key: TaskKey) -> None:
-        self._topics = TopicsReader(kafka, _MODELS, (str(key), ALL_TASKS))
+        self._log = TopicLog(kafka, _MODELS, (str(key), ALL_TASKS))
 
     @property
     def missing(self) -> list[str]:
         """The topics that don't exist."""
-        return self._topics.missing
+        return self._log.missing
 
     def since(self, moment: datetime) -> TimelineRows:
         """What Kafka holds from this moment on, and of the limits and replicas what held then."""
         record = TimelineRows(moment - _LOOK_BACK)
         self._add(
             record,
-            self._topics.read(
+            self._log.snapshot(
                 {
                     topics.SERVICE_METRICS_1S: moment,
                     topics.REPLICA_CHANGES: None,
@@ -85,30 +73,20 @@ class TimelineReader:
 
     def follow(self, record: TimelineRows) -> Iterator[datetime]:
         """Adds what comes to what `since` gave. Gives, again and again, up to when all is known; never ends."""
-        self._topics.follow()
+        self._log.follow()
         while True:
-            self._add(record, self._topics.coming(_TURN_SECONDS))
+            self._add(record, self._log.poll(_TURN_SECONDS))
             known = max((row.window_end for row in record.windows.values()), default=None)
             latest = datetime.now(UTC) - _LATEST
             yield latest if known is None else max(known, latest)
 
     def close(self) -> None:
         """Leave Kafka."""
-        self._topics.close()
+        self._log.close()
 
-    def _add(self, record: TimelineRows, messages: Iterable[Told]) -> None:
-        for told in messages:
-            row = None if told.value is None else _read(told)
+    def _add(self, record: TimelineRows, messages: Iterable[LogMessage]) -> None:
+        for message in messages:
+            row = None if message.value is None else row_of(message, _MODELS[message.topic])
             if row is None or (isinstance(row, ServiceMetricsRow) and row.level != "task"):
                 continue
             record.add(row)
-
-
-def _read(told: Told) -> TimelineRow | None:
-    try:
-        return _MODELS[told.topic].model_validate_json(told.value or b"")
-    except ValidationError as error:
-        wrong = error.errors(include_url=False)[0]
-        place = ".".join(map(str, wrong["loc"])) or "the whole"
-        _LOG.warning("%s, key %r, is left out: %s: %s", told.topic.name, told.key, place, wrong["msg"])
-        return None

@@ -1,21 +1,17 @@
-"""What the job service-metrics says of its lines: the newest count of each fate."""
+"""The line counts that the job service-metrics publishes: the newest count of each fate."""
 
 from __future__ import annotations
 
-from tidegate.adapters.kafka.client import messages
+from tidegate.adapters.kafka import log
 from tidegate.schemas import topics
 from tidegate.schemas.rows.accounting import LineCount
 from tidegate.schemas.settings import Kafka
 
 
 def newest(kafka: Kafka) -> dict[str, int]:
-    """Lines by fate (schemas.rows.LineKind), as the topic has them now; absent where there are none.
+    """Lines by fate (schemas.rows.LineKind), as the topic has them now; a fate without lines is absent.
 
-    Raises KafkaException when the topic can't be read.
+    Raises KafkaUnavailable when the topic can't be read.
     """
-    counts: dict[str, int] = {}
-    for message in messages(kafka, topics.LINE_COUNTS):
-        if value := message.value():
-            row = LineCount.model_validate_json(value)
-            counts[row.kind] = row.lines
-    return dict(sorted(counts.items()))
+    rows = log.newest(kafka, topics.LINE_COUNTS, LineCount).values()
+    return {row.kind: row.lines for row in sorted(rows, key=lambda row: row.kind)}

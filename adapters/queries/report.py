@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 import pandas as pd
-from pydantic import ValidationError
 
-from tidegate.adapters.kafka.client import ensure_topics, messages
+from tidegate.adapters.kafka.client import ensure_topics
+from tidegate.adapters.kafka.log import row_of, snapshot
 from tidegate.jobs.logic.latency import Latencies
 from tidegate.schemas import topics
 from tidegate.schemas.rows.signals import CallStatisticsRow
 from tidegate.schemas.settings import Kafka
-
-_LOG = logging.getLogger(__name__)
 
 COUNTS = (
     "requests",
@@ -47,22 +44,13 @@ class Report:
 
 
 def rows_of(kafka: Kafka, day: date) -> list[CallStatisticsRow]:
-    """The hours of a day (UTC), the newest row of each. Raises KafkaUnavailable and KafkaException."""
+    """The hours of a day (UTC), the newest row of each. Raises KafkaUnavailable."""
     ensure_topics(kafka, [topics.CALL_STATISTICS])
     begin = datetime.combine(day, time(), UTC)
     found: dict[str, CallStatisticsRow] = {}
-    for message in messages(kafka, topics.CALL_STATISTICS):
-        if not (value := message.value()):
-            continue
-        try:
-            row = CallStatisticsRow.model_validate_json(value)
-        except ValidationError as error:
-            _LOG.warning(
-                "%s-%s-%s is no row: %s",
-                *(message.topic(), message.partition(), message.offset(), error.errors()[0]["msg"]),
-            )
-            continue
-        if row.span == "1h" and begin <= row.window_start < begin + timedelta(days=1):
+    for message in snapshot(kafka, topics.CALL_STATISTICS):
+        row = row_of(message, CallStatisticsRow) if message.value else None
+        if row is not None and row.span == "1h" and begin <= row.window_start < begin + timedelta(days=1):
             found[row.id] = row
     return list(found.values())
 

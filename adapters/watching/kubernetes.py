@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
@@ -12,7 +11,7 @@ from typing import Any
 
 from kubernetes import client
 
-from tidegate.adapters.catalog.gateways import GatewayFile
+from tidegate.adapters.catalog.source import CatalogSource
 from tidegate.adapters.kubernetes.client import connect
 from tidegate.adapters.kubernetes.errors import KubernetesUnknown
 from tidegate.adapters.watching.list_watch import Changed, Feed, Kind, Listed, Lost, News, Proven
@@ -43,10 +42,11 @@ _AT_ONCE = 200
 class KubernetesSource:
     """Follows the API from when it is made. Tells rows only of what the API has proven to be so.
 
-    Raises SourceFailed where the API isn't known or a selector is none, CatalogError for a catalog with mistakes.
+    Raises SourceFailed where the API isn't known or a selector is not a valid one.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, catalog: CatalogSource) -> None:
+        """catalog: closed with the source."""
         self._watcher = settings.watcher
         self._request_seconds = settings.kubernetes.request_timeout_seconds
         self._watch_seconds = max(1, int(settings.watcher.refresh_seconds / 3))
@@ -56,7 +56,7 @@ class KubernetesSource:
         self._services = FollowedServices(
             partial(of_service, settings=settings.access_log), _selector("service_selector", settings.watcher)
         )
-        self._gateway_file = GatewayFile(settings.catalog)
+        self._catalog = catalog
         try:
             self._api: client.ApiClient = connect(settings.kubernetes)
         except KubernetesUnknown as error:
@@ -75,7 +75,7 @@ class KubernetesSource:
             )
         else:
             self._services.follow_namespaces(None)
-        self._follow_gateways(self._gateway_file.gateways)
+        self._follow_gateways(catalog.catalog.gateways)
 
     @property
     def about(self) -> str:
@@ -83,7 +83,7 @@ class KubernetesSource:
         namespaces = self._watcher.namespace_selector
         which = f"namespaces with {namespaces}" if namespaces else "all namespaces"
         slices = f" with {self._watcher.service_selector}" if self._watcher.service_selector else ""
-        gateways = ", ".join(sorted(self._gateways.values())) or "none (catalog.file is not set)"
+        gateways = ", ".join(sorted(self._gateways.values())) or f"none in {self._catalog.place}"
         return (
             f"the Kubernetes API at {self._api.configuration.host}: EndpointSlices{slices} of {which}; "
             f"gateways: {gateways}"
@@ -91,9 +91,8 @@ class KubernetesSource:
 
     def rows(self, wait_seconds: float) -> Iterator[WatchRow]:
         """What the API's news mean, in their order."""
-        changed = self._gateway_file.changed(time.monotonic())
-        if changed is not None:
-            self._follow_gateways(changed)
+        if self._catalog.changed():
+            self._follow_gateways(self._catalog.catalog.gateways)
         for turn in range(_AT_ONCE):  # then Kafka's answers are looked at, however much goes on here
             try:
                 news = self._news.get(timeout=0 if turn else wait_seconds)
@@ -108,6 +107,7 @@ class KubernetesSource:
         for feed in self._feeds.values():
             feed.close()
         self._api.close()
+        self._catalog.close()
 
     def _take(self, news: News) -> Iterator[WatchRow]:
         """The rows that this may have changed, or proves once more."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -11,7 +10,7 @@ from functools import partial
 import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
-from tidegate.adapters.catalog.gateways import GatewayFile
+from tidegate.adapters.catalog.source import CatalogSource
 from tidegate.adapters.kafka.client import ensure_topics
 from tidegate.adapters.kafka.dead_letters import DeadLetterWriter
 from tidegate.adapters.watching.publisher import Told, WatchRow
@@ -35,10 +34,11 @@ _NO_USE_GOING_ON = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.
 class PrometheusSource:
     """Reads the samples from now on; a row is told when a sample tells something new, with the sample's time.
 
-    Raises KafkaUnavailable, KafkaException where the topic can't be had, CatalogError for a catalog with mistakes.
+    Raises KafkaUnavailable, KafkaException where the topic can't be had.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, catalog: CatalogSource) -> None:
+        """catalog: closed with the source."""
         self._kafka = settings.kafka
         self._topic = settings.kafka.topic(PROMETHEUS_METRICS)
         # Halved, since a scrape that comes a little too early for a refresh would put it off by a whole scrape.
@@ -47,7 +47,7 @@ class PrometheusSource:
             partial(of_service, settings=settings.access_log),
             stale_ms=int(settings.replica_changes.stale_seconds * 1000),
         )
-        self._gateway_file = GatewayFile(settings.catalog)
+        self._catalog = catalog
         ensure_topics(settings.kafka, [PROMETHEUS_METRICS, DEAD_LETTERS])
         self._letters = DeadLetterWriter(settings.kafka)
         self._consumer = Consumer(
@@ -67,12 +67,12 @@ class PrometheusSource:
     @property
     def about(self) -> str:
         """The topic, and the gateways."""
-        gateways = ", ".join(sorted(self._gateway_file.gateways)) or "none (catalog.file is not set)"
+        gateways = ", ".join(sorted(self._catalog.catalog.gateways)) or f"none in {self._catalog.place}"
         return f"{self._topic} at {self._kafka.bootstrap_servers}: {DEPLOYMENTS}; gateways: {gateways}"
 
     def rows(self, wait_seconds: float) -> Iterator[WatchRow]:
         """What the next samples mean."""
-        self._gateway_file.changed(time.monotonic())
+        self._catalog.changed()
         letters: list[DeadLetter] = []
         for message in self._consumer.consume(_AT_ONCE, wait_seconds):
             sample = self._sample(message, letters)
@@ -82,7 +82,7 @@ class PrometheusSource:
             rows: list[WatchRow] = [self._samples.row(workload)]
             rows += [
                 self._samples.gateway_row(name, workload)
-                for name, gateway in self._gateway_file.gateways.items()
+                for name, gateway in self._catalog.catalog.gateways.items()
                 if (gateway.namespace, name) == workload
             ]
             yield from (row for row in rows if self._told.due(row))
@@ -94,6 +94,7 @@ class PrometheusSource:
     def close(self) -> None:
         """Leave the consumer group."""
         self._consumer.close()
+        self._catalog.close()
 
     def _sample(self, message: Message, letters: list[DeadLetter]) -> Sample | None:
         error = message.error()

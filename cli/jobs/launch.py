@@ -108,20 +108,18 @@ def _start(settings: Settings, spec: JobSpec, where: Where) -> Any:
 
 
 def _replica_history(settings: Settings, where: Where) -> tuple[Any, ...]:
-    from confluent_kafka import KafkaException
-
+    from tidegate.adapters.kafka.client import KafkaUnavailable
     from tidegate.adapters.queries import replica_history
 
     try:
         return ({} if where.bounded else replica_history.newest(settings.kafka),)
-    except KafkaException as error:
+    except KafkaUnavailable as error:
         raise CommandFailed(f"the newest change of each task can't be read: {error}") from error
 
 
 def _alert_history(settings: Settings, where: Where) -> tuple[Any, ...]:
-    from confluent_kafka import KafkaException
-
     from tidegate.adapters.alerting import history as alert_history
+    from tidegate.adapters.kafka.client import KafkaUnavailable
     from tidegate.schemas import alert_rules
 
     try:
@@ -130,7 +128,7 @@ def _alert_history(settings: Settings, where: Where) -> tuple[Any, ...]:
         raise SettingsError(str(error)) from error
     try:
         return rules, {} if where.bounded else alert_history.open_alerts(settings.kafka, rules)
-    except KafkaException as error:
+    except KafkaUnavailable as error:
         raise CommandFailed(f"the alerts that haven't ended can't be read: {error}") from error
 
 
@@ -185,11 +183,10 @@ def _cause(error: Exception) -> str:
 
 
 def _line_counts(settings: Settings) -> dict[str, int]:
-    from confluent_kafka import KafkaException
-
+    from tidegate.adapters.kafka.client import KafkaUnavailable
     from tidegate.adapters.queries.line_counts import newest
 
     try:
         return newest(settings.kafka)
-    except KafkaException as error:
+    except KafkaUnavailable as error:
         raise CommandFailed(f"the job has ended; its line counts can't be read: {error}") from error

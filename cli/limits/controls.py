@@ -128,7 +128,7 @@ class _Desk:
         self, context: typer.Context, task: str | None, department: str | None, *, every: bool
     ) -> None:
         """Raises typer.BadParameter for nobody, and for a task that the catalog doesn't know."""
-        from tidegate.adapters.catalog.topic import known
+        from tidegate.adapters.catalog.source import known
         from tidegate.adapters.limiting.controls import newest
 
         if every and (task or department):

@@ -126,7 +126,7 @@ def record(
 
 def _key(settings: Settings, rows: list[RateLimitRow], department: str | None, task: str) -> TaskKey:
     """The task that is meant: a department may be left out where only one has a task of this name."""
-    from tidegate.adapters.catalog.topic import known
+    from tidegate.adapters.catalog.source import known
     from tidegate.jobs.logic.limits.envoy_limits import TaskKey
 
     if department is not None:

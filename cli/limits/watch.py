@@ -35,13 +35,15 @@ def watch(context: typer.Context) -> int:
 
 
 def _source(settings: Settings) -> ReplicaSource:
-    """Raises SourceFailed, CatalogError, and SettingsError for what this source can't heed."""
+    """Raises SourceFailed, CatalogError, KafkaUnavailable, and SettingsError for what this source can't heed."""
     # Each source needs only its own client to be installed.
+    from tidegate.adapters.catalog.source import catalog_source
+
     watcher = settings.watcher
     if watcher.source == "kubernetes":
         from tidegate.adapters.watching.kubernetes import KubernetesSource
 
-        return KubernetesSource(settings)
+        return KubernetesSource(settings, catalog_source(settings))
     if watcher.namespace_selector or watcher.service_selector:
         raise SettingsError(
             f"watcher.namespace_selector and watcher.service_selector: source {watcher.source} knows no labels; "
@@ -50,7 +52,7 @@ def _source(settings: Settings) -> ReplicaSource:
     if watcher.source == "prometheus":
         from tidegate.adapters.watching.prometheus import PrometheusSource
 
-        return PrometheusSource(settings)
+        return PrometheusSource(settings, catalog_source(settings))
     from tidegate.adapters.watching.envoy import EnvoySource
 
     return EnvoySource(settings)

@@ -51,24 +51,14 @@ def profile(
 
 
 def _newest(kafka: Kafka) -> list[TaskProfile]:
-    """By department and task. A message that is no profile is told and left out."""
-    from pydantic import ValidationError
-
-    from tidegate.adapters.kafka.client import ensure_topics, messages
+    """By department and task. A message that is not a valid profile is logged and left out."""
+    from tidegate.adapters.kafka.client import ensure_topics
+    from tidegate.adapters.kafka.log import newest
     from tidegate.schemas.topics import TASK_PROFILE
 
     ensure_topics(kafka, [TASK_PROFILE])
-    found: dict[bytes, TaskProfile] = {}
-    for message in messages(kafka, TASK_PROFILE):
-        key = message.key() or b""
-        found.pop(key, None)
-        if value := message.value():
-            try:
-                found[key] = TaskProfile.model_validate_json(value)
-            except ValidationError as error:
-                wrong = error.errors(include_url=False)[0]
-                typer.echo(f"the profile of {key!r} can't be read: {wrong['loc']}: {wrong['msg']}", err=True)
-    return sorted(found.values(), key=lambda row: (row.department, row.task))
+    rows = newest(kafka, TASK_PROFILE, TaskProfile).values()
+    return sorted(rows, key=lambda row: (row.department, row.task))
 
 
 _COLUMNS = (

@@ -9,8 +9,9 @@ from typing import Any
 
 from confluent_kafka import Producer
 
+from tests.support.kafka_messages import messages
 from tidegate.adapters.alerting import history as alert_history
-from tidegate.adapters.kafka.client import ensure_topics, messages
+from tidegate.adapters.kafka.client import ensure_topics
 from tidegate.jobs import alerts, environment
 from tidegate.schemas import alert_rules, topics
 from tidegate.schemas.rows.signals import AlertRow

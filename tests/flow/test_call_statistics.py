@@ -14,8 +14,8 @@ import pytest
 
 from tests.oracle import Position, RawLine
 from tests.support.flink_jobs import put, run_bounded
+from tests.support.kafka_messages import messages
 from tests.support.lines import cluster, line
-from tidegate.adapters.kafka.client import messages
 from tidegate.jobs import call_statistics, environment
 from tidegate.schemas import topics
 from tidegate.schemas.rows.signals import CallStatisticsRow

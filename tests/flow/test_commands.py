@@ -15,9 +15,10 @@ import pytest
 
 from tests.oracle import Position, RawLine
 from tests.support.flink_jobs import problems, written
+from tests.support.kafka_messages import messages
 from tests.support.lines import aborted, at, cluster, line, rate_limited, unrouted
 from tests.support.waiting import until
-from tidegate.adapters.kafka.client import ensure_topics, messages
+from tidegate.adapters.kafka.client import ensure_topics
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Kafka, Settings
 

@@ -12,9 +12,10 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.support.flink_cluster import replica_changes_submitted
+from tests.support.kafka_messages import messages
 from tests.support.limit_rows import replicas_row
 from tests.support.waiting import until
-from tidegate.adapters.kafka.client import ensure_topics, messages
+from tidegate.adapters.kafka.client import ensure_topics
 from tidegate.jobs import environment, replica_changes
 from tidegate.jobs.messages import OPTIONS
 from tidegate.schemas import topics

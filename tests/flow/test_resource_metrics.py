@@ -21,9 +21,10 @@ from confluent_kafka import Producer
 from prometheus_api_client import PrometheusConnect
 
 from tests.conftest import up
+from tests.support.kafka_messages import messages
 from tests.support.limit_rows import replicas_row
 from tests.support.prometheus_samples import sample
-from tidegate.adapters.kafka.client import ensure_topics, messages
+from tidegate.adapters.kafka.client import ensure_topics
 from tidegate.jobs import environment, resource_metrics
 from tidegate.schemas import topics
 from tidegate.schemas.rows.resources import ResourceMetricsRow

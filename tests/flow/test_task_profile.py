@@ -14,9 +14,10 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.support.flink_cluster import task_profile_submitted
+from tests.support.kafka_messages import messages
 from tests.support.limit_rows import replicas_row
 from tests.support.waiting import until
-from tidegate.adapters.kafka.client import ensure_topics, messages
+from tidegate.adapters.kafka.client import ensure_topics
 from tidegate.jobs import environment, task_profile
 from tidegate.jobs.logic.catalog_rows import rows_of
 from tidegate.schemas import catalog as catalogs

@@ -20,9 +20,10 @@ from tests.oracle import (
     recompute,
     unlawful_lateness,
 )
+from tests.support.kafka_messages import messages
 from tests.support.kept_topics import make_topics
 from tests.support.waiting import until
-from tidegate.adapters.kafka.client import messages, partition_range
+from tidegate.adapters.kafka.client import partition_range
 from tidegate.adapters.queries import line_counts
 from tidegate.jobs import environment, service_metrics
 from tidegate.schemas import topics

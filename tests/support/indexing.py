@@ -14,11 +14,11 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from elasticsearch import Elasticsearch as Client
 
+from tests.support.kafka_messages import messages as everything
 from tidegate.adapters.indexing.client import connect
 from tidegate.adapters.indexing.delivery import Counters
 from tidegate.adapters.indexing.indexer import run_indexer
 from tidegate.adapters.kafka.client import ensure_topics
-from tidegate.adapters.kafka.client import messages as everything
 from tidegate.schemas.elasticsearch import contract_of
 from tidegate.schemas.settings import Elasticsearch, Indexer, Kafka, Settings
 from tidegate.schemas.topics import Topic

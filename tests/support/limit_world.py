@@ -20,9 +20,10 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from pydantic import BaseModel
 
 from benchmarks.loop import SCENARIO
+from tests.support.kafka_messages import messages
 from tests.support.limit_rows import gateway_row, replicas_row
 from tests.support.waiting import until
-from tidegate.adapters.kafka.client import ensure_topics, messages
+from tidegate.adapters.kafka.client import ensure_topics
 from tidegate.adapters.limiting.controller import LIMIT_TOPICS
 from tidegate.adapters.limiting.targets.file import EnvoyFileTarget
 from tidegate.demo import envoy_config

@@ -17,8 +17,8 @@ import httpx
 import yaml
 from kubernetes import client
 
+from tests.support.kafka_messages import messages
 from tests.support.kubernetes_api import KubernetesApi
-from tidegate.adapters.kafka.client import messages
 from tidegate.jobs.logic.istio.objects import ENVOY_FILTER, Kind
 from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
 from tidegate.jobs.logic.limits.rate_limits import TokenBucket

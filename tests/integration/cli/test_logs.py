@@ -12,11 +12,11 @@ import pytest
 from tests.oracle import OracleSettings, Position, RawLine, recompute
 from tests.support.commands import run_command
 from tests.support.indexing import index_all, produce, settings_of
+from tests.support.kafka_messages import messages
 from tests.support.lines import cluster, line
 from tests.support.signal_rows import alert
 from tests.support.waiting import until
 from tidegate.adapters.indexing.client import connect
-from tidegate.adapters.kafka.client import messages
 from tidegate.adapters.shipping.shipper import LogShipper, access_logs, service_logs
 from tidegate.schemas import topics
 from tidegate.schemas.rows.lines import InferenceLogLine

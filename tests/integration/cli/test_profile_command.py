@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from confluent_kafka import Producer
 from typer.testing import CliRunner, Result
 
@@ -25,7 +26,9 @@ def run(kafka: Kafka, folder: Path, *arguments: str) -> Result:
     return CliRunner().invoke(app, [*options, "profile", *arguments], standalone_mode=False)
 
 
-def test_the_newest_of_each_task_is_shown_and_what_is_gone_is_not(kafka: Kafka, tmp_path: Path) -> None:
+def test_the_newest_of_each_task_is_shown_and_what_is_gone_is_not(
+    kafka: Kafka, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     nothing = run(kafka, tmp_path)
     assert nothing.return_value == 1
     assert "no task has a profile here" in nothing.output
@@ -49,7 +52,7 @@ def test_the_newest_of_each_task_is_shown_and_what_is_gone_is_not(kafka: Kafka, 
     assert line.split()[1:3] == ["3", "12.3"]
     assert line.rstrip().endswith("resources")
     assert "vision/tags" not in table.output
-    assert "the profile of b'vision/bad' can't be read" in table.output
+    assert "(key 'vision/bad') is not a valid TaskProfile, and left out" in caplog.text
 
     full = run(kafka, tmp_path, "--task", "chat")
     assert "qps                          12.34" in full.output

@@ -11,10 +11,10 @@ from tests.oracle import Position, RawLine
 from tests.support import containers
 from tests.support.flink_jobs import problems, put, written
 from tests.support.indexing import ROWS_TOPIC, documents, produce, row
+from tests.support.kafka_messages import messages
 from tests.support.kept_topics import make_topics
 from tests.support.lines import aborted, at, cluster, line, rate_limited, unrouted
 from tests.support.waiting import until
-from tidegate.adapters.kafka.client import messages
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Elasticsearch, Kafka, Settings
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, Producer
 
-from tidegate.adapters.kafka.client import ensure_topics, messages
+from tests.support.kafka_messages import messages
+from tidegate.adapters.kafka.client import ensure_topics
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Kafka
 

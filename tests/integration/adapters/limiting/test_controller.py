@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
+from tests.support.kafka_messages import messages
 from tests.support.limit_rows import gateway_row, replicas_row
 from tests.support.limit_world import GATEWAY, QPS, Watch, World, catalog_text, now_ms
 from tests.support.waiting import until
-from tidegate.adapters.kafka.client import messages
 from tidegate.jobs.logic.catalog_rows import rows_of
 from tidegate.schemas import catalog as catalogs
 from tidegate.schemas import topics
@@ -227,7 +227,7 @@ def test_the_catalog_of_the_topic_counts_at_once_and_its_wrong_rows_dont(world: 
     stranger = TaskRow.model_validate_json(good).model_copy(update={"id": "vision/other"})
     world.put(topics.TASKS, "vision/chat", stranger)
     world.flush()
-    until(lambda: controller.text().count("is no TaskRow") == 5, "five rows are refused")
+    until(lambda: controller.text().count("is not a valid TaskRow") == 5, "five rows are refused")
     until(lambda: "the catalog's row is refused" in controller.text(), "the stranger is refused")
     world.change(2)
     world.until_applied(10)

@@ -17,12 +17,13 @@ import yaml
 from kubernetes import client
 
 from tests.support.flink_cluster import replica_changes_submitted
+from tests.support.kafka_messages import messages
 from tests.support.kubernetes_accounts import namespaces
 from tests.support.kubernetes_api import KubernetesApi
 from tests.support.kubernetes_objects import Slices, put_pod
 from tests.support.paths import ROOT
 from tests.support.waiting import until
-from tidegate.adapters.kafka.client import ensure_topics, messages
+from tidegate.adapters.kafka.client import ensure_topics
 from tidegate.jobs.logic.limits.envoy_limits import TaskKey
 from tidegate.schemas import topics
 from tidegate.schemas.rows.limits import RateLimitRow

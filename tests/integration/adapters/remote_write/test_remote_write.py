@@ -23,8 +23,8 @@ from confluent_kafka.admin import AdminClient
 from prometheus_api_client import PrometheusConnect
 
 from tests.conftest import up
+from tests.support.kafka_messages import messages
 from tests.support.waiting import until
-from tidegate.adapters.kafka.client import messages
 from tidegate.adapters.remote_write.proto import remote_write_pb2, remote_write_v2_pb2
 from tidegate.schemas.settings import Kafka, Settings, Stack
 from tidegate.schemas.topics import PROMETHEUS_METRICS

@@ -25,10 +25,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
+from tests.support.kafka_messages import messages as everything
 from tests.support.lines import at, line
 from tests.support.waiting import until
 from tidegate.adapters.kafka.client import ensure_topics
-from tidegate.adapters.kafka.client import messages as everything
 from tidegate.adapters.shipping.sender import Destination
 from tidegate.adapters.shipping.shipper import LogShipper, access_logs
 from tidegate.schemas.rows.accounting import DeadLetter

@@ -12,8 +12,9 @@ import pytest
 from confluent_kafka import KafkaError
 from confluent_kafka.admin import AdminClient
 
+from tests.support.kafka_messages import messages
 from tests.support.waiting import until
-from tidegate.adapters.kafka.client import ensure_topics, messages
+from tidegate.adapters.kafka.client import ensure_topics
 from tidegate.adapters.watching.publisher import RowPublisher, WatchRow, run_watcher
 from tidegate.schemas.rows.limits import GatewayRow, Replica, ReplicasRow
 from tidegate.schemas.settings import Kafka

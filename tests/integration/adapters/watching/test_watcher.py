@@ -18,16 +18,17 @@ from tests.support.kubernetes_api import KubernetesApi
 from tests.support.kubernetes_objects import Slices, put_pod
 from tests.support.paths import ROOT
 from tests.support.waiting import LIMIT_SECONDS, until
+from tidegate.adapters.catalog.source import CatalogSource, FileSource
 from tidegate.adapters.kubernetes.client import connect
 from tidegate.adapters.watching.kubernetes import KubernetesSource
 from tidegate.adapters.watching.list_watch import Changed, Expired, Feed, Kind, Listed, News
 from tidegate.adapters.watching.publisher import SourceFailed, WatchRow
 from tidegate.jobs.logic.replicas.label_selectors import LabelSelector
 from tidegate.jobs.logic.replicas.ready_sets import slice_of
-from tidegate.schemas.catalog import CatalogError
+from tidegate.schemas.catalog import Catalog, CatalogError
 from tidegate.schemas.rows.limits import GatewayRow, ReplicasRow
 from tidegate.schemas.settings import Settings
-from tidegate.schemas.settings.limits import Catalog, Kubernetes, Watcher
+from tidegate.schemas.settings.limits import Kubernetes, Watcher
 from tidegate.stack.kubernetes_api import API_SERVER, ETCD
 from tidegate.stack.local import LocalStack
 from tidegate.stack.ports import is_free
@@ -82,18 +83,36 @@ class Following:
         return [row.gateways for row in self.rows if isinstance(row, GatewayRow) and row.gateway == name]
 
 
-def settings(kubernetes: Kubernetes, catalog: Path | None = None, **watcher: Any) -> Settings:
+def settings(kubernetes: Kubernetes, **watcher: Any) -> Settings:
     """Fast ones: watches of a second, and rows every three."""
     return Settings(
         kubernetes=kubernetes.model_copy(update={"request_timeout_seconds": 2.0}),
         watcher=Watcher(**{"refresh_seconds": 3, "max_backoff_seconds": 0.5} | watcher),
-        catalog=Catalog(file=catalog, poll_seconds=0.1),
     )
+
+
+class NoCatalog:
+    """The source of a catalog without a gateway."""
+
+    place = "no catalog"
+    catalog = Catalog({}, {})
+
+    def changed(self) -> bool:
+        """Never."""
+        return False
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def source_of(catalog: Path | None) -> CatalogSource:
+    """Looked at often."""
+    return NoCatalog() if catalog is None else FileSource(catalog, poll_seconds=0.1)
 
 
 @contextmanager
 def following(kubernetes: Kubernetes, catalog: Path | None = None, **watcher: Any) -> Iterator[Following]:
-    source = KubernetesSource(settings(kubernetes, catalog, **watcher))
+    source = KubernetesSource(settings(kubernetes, **watcher), source_of(catalog))
     try:
         yield Following(source)
     finally:
@@ -338,11 +357,11 @@ def test_a_wrong_catalog_or_selector_is_a_clear_failure(
     catalog = tmp_path / "tasks.yaml"
     catalog.write_text("gateways: nonsense\n")
     with pytest.raises(CatalogError, match=r"tasks\.yaml: gateways"):
-        KubernetesSource(settings(kubernetes_api.settings, catalog))
+        KubernetesSource(settings(kubernetes_api.settings), source_of(catalog))
     with pytest.raises(SourceFailed, match=r"watcher.namespace_selector: 'a b' is no label selector"):
-        KubernetesSource(settings(kubernetes_api.settings, namespace_selector="a b"))
+        KubernetesSource(settings(kubernetes_api.settings, namespace_selector="a b"), NoCatalog())
     with pytest.raises(SourceFailed, match=r"set kubernetes\.kubeconfig"):
-        KubernetesSource(settings(Kubernetes(kubeconfig=tmp_path / "none")))
+        KubernetesSource(settings(Kubernetes(kubeconfig=tmp_path / "none")), NoCatalog())
 
 
 def test_the_watchers_account_suffices_and_may_do_nothing_else(

@@ -17,11 +17,12 @@ import orjson
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from tests.support.kafka_messages import messages
 from tests.support.kubernetes_api import KubernetesApi
 from tests.support.kubernetes_objects import Condition, Slices, put_pod
 from tests.support.prometheus_samples import deployment, pod
 from tests.support.waiting import LIMIT_SECONDS, until
-from tidegate.adapters.kafka.client import ensure_topics, messages
+from tidegate.adapters.kafka.client import ensure_topics
 from tidegate.schemas.rows.limits import GatewayRow, ReplicasRow
 from tidegate.schemas.settings import Kafka
 from tidegate.schemas.topics import DEAD_LETTERS, GATEWAYS, PROMETHEUS_METRICS, REPLICAS, Topic
@@ -93,6 +94,48 @@ def test_replicas_and_gateways_of_the_api_are_rows_until_it_is_told_to_end(
         assert message.key() == f"{row.department}/{row.task}".encode()
     gateways = [GatewayRow.model_validate(row) for row in rows(kafka, GATEWAYS)]
     assert {(row.gateway, row.gateways) for row in gateways} == {("edge", ("edge-1",))}
+
+
+def test_gateways_of_a_catalog_that_is_in_its_topic_only_are_followed_through_its_changes(
+    kafka: Kafka, kubernetes_api: KubernetesApi, tmp_path: Path
+) -> None:
+    ensure_topics(kafka, [REPLICAS, GATEWAYS])
+    namespace = kubernetes_api.new_namespace()
+    for gateway in ("edge", "inner"):
+        put_pod(kubernetes_api.client(), namespace, f"{gateway}-1", {"istio": gateway}, ready=True)
+
+    def publish(*gateways: str) -> None:
+        """A catalog with a task at each of these gateways, as an operator would."""
+        catalog = {
+            "gateways": {gateway: {"namespace": namespace} for gateway in gateways},
+            "departments": {
+                gateway: {"gateway": gateway, "tasks": {"chat": {"qps_per_replica": 5}}}
+                for gateway in gateways
+            },
+        }
+        file = tmp_path / "published.yaml"
+        file.write_text(json.dumps(catalog))
+        command = (
+            *(sys.executable, "-m", "tidegate.cli.main"),
+            *("--set", f"kafka.bootstrap_servers={kafka.bootstrap_servers}"),
+            *("--set", f"kafka.topic_prefix={kafka.topic_prefix}"),
+            *("catalog", "publish", str(file)),
+        )
+        subprocess.run(command, cwd=tmp_path, check=True, timeout=LIMIT_SECONDS)
+
+    def ready() -> set[tuple[str, tuple[str, ...]]]:
+        found = (GatewayRow.model_validate(row) for row in rows(kafka, GATEWAYS))
+        return {(row.gateway, row.gateways) for row in found if row.gateways}
+
+    publish("edge")
+    with watching(kafka, tmp_path, **{"kubernetes.kubeconfig": str(kubernetes_api.admin)}) as process:
+        until(lambda: ready() == {("edge", ("edge-1",))})
+        publish("edge", "inner")
+        until(lambda: ready() == {("edge", ("edge-1",)), ("inner", ("inner-1",))})
+        process.send_signal(signal.SIGTERM)
+        told, _ = process.communicate(timeout=LIMIT_SECONDS)
+    assert process.returncode == 0, told
+    assert "gateways: edge" in told
 
 
 def test_an_interrupt_is_130_and_a_wrong_catalog_is_a_failure(

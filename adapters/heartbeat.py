@@ -14,7 +14,7 @@ VARIABLE = "TIDEGATE_ALIVE_FILE"
 _TOUCH_SECONDS = 1.0
 
 
-class Alive:
+class Heartbeat:
     """Touches the file, at most once a second."""
 
     def __init__(self, path: Path | None = None) -> None:
@@ -23,7 +23,7 @@ class Alive:
         self._path = path or (Path(named) if named else None)
         self._touched_at = -_TOUCH_SECONDS
 
-    def __call__(self) -> None:
+    def beat(self) -> None:
         """The work goes on."""
         now = time.monotonic()
         if self._path is not None and now - self._touched_at >= _TOUCH_SECONDS:

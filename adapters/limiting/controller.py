@@ -17,7 +17,14 @@ from tidegate.adapters.limiting.feed import LimitFeed, now_ms
 from tidegate.adapters.limiting.leader import Leadership
 from tidegate.adapters.limiting.sink import KafkaRows, RowSink
 from tidegate.adapters.limiting.targets.base import Target
-from tidegate.adapters.limiting.workers import Failed, Found, GatewayWorker, NotTaken, Result, WorkerTiming
+from tidegate.adapters.limiting.workers import (
+    GatewayFailed,
+    GatewayWorker,
+    LimitRejected,
+    LimitsRead,
+    Result,
+    WorkerTiming,
+)
 from tidegate.jobs.logic.limits.book import LimitBook
 from tidegate.jobs.logic.limits.inputs import Timing
 from tidegate.jobs.logic.limits.rate_limits import Pace
@@ -104,7 +111,7 @@ def timing_of(limits: Limits) -> Timing:
     )
 
 
-class Reign:
+class LeaderSession:
     """The controller while it leads: from what the topics and the targets say now, until it is ended."""
 
     def __init__(
@@ -218,15 +225,15 @@ class Reign:
             except Empty:
                 return happened
             happened = True
-            if isinstance(result, Found):
+            if isinstance(result, LimitsRead):
                 self._publish(self._book.observe_limits(result.gateway, result.limits, result.at_ms))
-            elif isinstance(result, NotTaken):
+            elif isinstance(result, LimitRejected):
                 self._publish(
                     self._book.observe_rejection(
                         result.key, result.revision, result.reason, result.newer, result.at_ms
                     )
                 )
-            elif isinstance(result, Failed):
+            elif isinstance(result, GatewayFailed):
                 _LOG.warning("gateway %s: %s", result.gateway, result.reason)
                 self._publish(self._book.observe_failure(result.gateway, result.reason, result.at_ms))
 
@@ -291,13 +298,13 @@ def _lead(
 
     sink = KafkaRows(settings.kafka)
     try:
-        reign = Reign(settings, target, sink, file, goes_on=goes_on)
+        session = LeaderSession(settings, target, sink, file, goes_on=goes_on)
         try:
-            if reign.catch_up():
+            if session.catch_up():
                 while goes_on():
-                    reign.turn()
+                    session.turn()
         finally:
-            reign.close()
+            session.close()
     except KafkaException as error:
         if error.args[0].code() in _LASTING:
             raise

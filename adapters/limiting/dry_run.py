@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from tidegate.adapters.kafka.client import KafkaUnavailable, ensure_topics
-from tidegate.adapters.limiting.controller import CatalogFile, Reign
+from tidegate.adapters.limiting.controller import CatalogFile, LeaderSession
 from tidegate.adapters.limiting.feed import now_ms
 from tidegate.adapters.limiting.sink import ShownRows
 from tidegate.adapters.limiting.targets.base import Refused, Target, TargetFailed
@@ -19,12 +19,12 @@ from tidegate.schemas.settings import Settings
 _READING_SECONDS = 60.0
 
 
-class Rehearsal:
+class DryRunTarget:
     """A target that is read and never written: it says that it holds what it was told to hold."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._told: dict[str, dict[TaskKey, Limit]] = {}
+        self._written: dict[str, dict[TaskKey, Limit]] = {}
 
     @property
     def name(self) -> str:
@@ -37,61 +37,61 @@ class Rehearsal:
 
     def read(self, gateway: str) -> Mapping[TaskKey, Limit]:
         """What it really holds, and over that what it was told. Raises TargetFailed."""
-        return {**self._target.read(gateway), **self._told.get(gateway, {})}
+        return {**self._target.read(gateway), **self._written.get(gateway, {})}
 
     def write(self, gateway: str, limits: Iterable[Limit]) -> Mapping[TaskKey, Refused]:
         """Remember them."""
-        self._told.setdefault(gateway, {}).update({limit.key: limit for limit in limits})
+        self._written.setdefault(gateway, {}).update({limit.key: limit for limit in limits})
         return {}
 
 
-def rehearse(
+def run_dry(
     settings: Settings, target: Target, stop: threading.Event, show: Callable[[RateLimitRow], None]
 ) -> None:
     """Decide as a leader would, beside the one there is, until told to stop.
 
     Raises CatalogError, KafkaUnavailable and KafkaException at the start.
     """
-    reign = _reign(settings, Rehearsal(target), show, lambda: not stop.is_set())
+    session = _session(settings, DryRunTarget(target), show, lambda: not stop.is_set())
     try:
-        reign.catch_up()
+        session.catch_up()
         while not stop.is_set():
-            reign.turn()
+            session.turn()
     finally:
-        reign.close()
+        session.close()
 
 
 def explained(settings: Settings, target: Target, name: str) -> list[str]:
     """Why a task's limit is what it is, in lines. name: `department/task`, or the task where only one has this name.
 
     A gateway that can't be read is one of the reasons. Raises LookupError for no such task, or several, and what
-    `rehearse` raises.
+    `run_dry` raises.
     """
     deadline = time.monotonic() + _READING_SECONDS
-    reign = _reign(settings, Rehearsal(target), lambda row: None, lambda: time.monotonic() < deadline)
+    session = _session(settings, DryRunTarget(target), lambda row: None, lambda: time.monotonic() < deadline)
     try:
-        if not reign.catch_up():
+        if not session.catch_up():
             raise KafkaUnavailable(
                 f"Kafka at {settings.kafka.bootstrap_servers} didn't give all that its topics hold within "
                 f"{_READING_SECONDS:g} s; check that it runs, then ask again"
             )
-        key = _key(reign.book.task_keys(), name)
-        gateway = reign.book.gateway_of(key)
+        key = _key(session.book.task_keys(), name)
+        gateway = session.book.gateway_of(key)
         try:
-            reign.book.observe_limits(gateway, target.read(gateway), now_ms())
+            session.book.observe_limits(gateway, target.read(gateway), now_ms())
         except TargetFailed as error:
-            reign.book.observe_failure(gateway, str(error), now_ms())
-        return reign.book.explain(key, now_ms())
+            session.book.observe_failure(gateway, str(error), now_ms())
+        return session.book.explain(key, now_ms())
     finally:
-        reign.close()
+        session.close()
 
 
-def _reign(
+def _session(
     settings: Settings, target: Target, show: Callable[[RateLimitRow], None], goes_on: Callable[[], bool]
-) -> Reign:
+) -> LeaderSession:
     ensure_topics(settings.kafka, ())  # only whether Kafka is there: not even a topic is made
     file = CatalogFile(settings.catalog.file) if settings.catalog.file else None
-    return Reign(settings, target, ShownRows(show), file, goes_on=goes_on, missing_is_empty=True)
+    return LeaderSession(settings, target, ShownRows(show), file, goes_on=goes_on, missing_is_empty=True)
 
 
 def _key(keys: Iterable[TaskKey], name: str) -> TaskKey:

@@ -25,7 +25,7 @@ _TOO_LARGE = Refused(
 
 
 @dataclass(frozen=True)
-class Found:
+class LimitsRead:
     """What a gateway holds."""
 
     gateway: str
@@ -34,7 +34,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class NotTaken:
+class LimitRejected:
     """A limit that a gateway refused. newer: the revision that it has, where that is why."""
 
     key: TaskKey
@@ -45,7 +45,7 @@ class NotTaken:
 
 
 @dataclass(frozen=True)
-class Failed:
+class GatewayFailed:
     """A gateway that could be neither written nor read."""
 
     gateway: str
@@ -53,7 +53,7 @@ class Failed:
     at_ms: int
 
 
-Result = Found | NotTaken | Failed
+Result = LimitsRead | LimitRejected | GatewayFailed
 
 
 @dataclass(frozen=True)
@@ -125,16 +125,16 @@ class GatewayWorker:
                 if wanted:
                     self._put(wanted)
                 else:
-                    self._say()
+                    self._report_limits()
                 failures = 0
             except TargetFailed as error:
                 failures += 1
-                self._failed(str(error))
+                self._report_failure(str(error))
                 self._rest(self._pause(failures, error.retry_after_seconds))
             except Exception as error:  # a defect of a target must not end the thread in silence
                 failures += 1
                 _LOG.exception("gateway %s", self._gateway)
-                self._failed(f"unexpected: {type(error).__name__}: {error}")
+                self._report_failure(f"unexpected: {type(error).__name__}: {error}")
                 self._rest(self._delay(failures))
 
     def _next(self, failures: int) -> Sequence[Limit] | None:
@@ -158,10 +158,10 @@ class GatewayWorker:
         self._refusals = self._refusals + 1 if refused else 0
         for limit in wanted:
             if no := refused.get(limit.key):
-                self._results.put(NotTaken(limit.key, limit.revision, no.reason, no.revision, now_ms))
+                self._results.put(LimitRejected(limit.key, limit.revision, no.reason, no.revision, now_ms))
         taken = [limit for limit in wanted if limit.key not in refused]
         for seconds in _LOOK_AGAIN_SECONDS:
-            found = self._say()
+            found = self._report_limits()
             if all(found.get(limit.key) == limit for limit in taken):
                 return
             with self._condition:
@@ -173,13 +173,13 @@ class GatewayWorker:
             f"{sum(_LOOK_AGAIN_SECONDS):.1f} s"
         )
 
-    def _say(self) -> Mapping[TaskKey, Limit]:
+    def _report_limits(self) -> Mapping[TaskKey, Limit]:
         found = self._target.read(self._gateway)
-        self._results.put(Found(self._gateway, found, self._clock_ms()))
+        self._results.put(LimitsRead(self._gateway, found, self._clock_ms()))
         return found
 
-    def _failed(self, reason: str) -> None:
-        self._results.put(Failed(self._gateway, reason, self._clock_ms()))
+    def _report_failure(self, reason: str) -> None:
+        self._results.put(GatewayFailed(self._gateway, reason, self._clock_ms()))
 
     def _delay(self, failures: int) -> float:
         return self._timing.backoff.delay(failures, random.random())  # noqa: S311 (no secret)

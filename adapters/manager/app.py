@@ -38,11 +38,10 @@ from tidegate.adapters.manager.bodies import (
     VersionsBody,
     answer_of,
 )
-from tidegate.adapters.manager.requests import Change, Gate, GuardedRoute, Refusal, Told
+from tidegate.adapters.manager.requests import AuditedPart, Change, Gate, GuardedRoute, Refusal
 from tidegate.adapters.manager.tasks import InForce, TaskObjects, place_of
 from tidegate.adapters.manager.tokens import Tokens
-from tidegate.jobs.logic.istio.task_settings import ASPECTS, Held, Label, Setting
-from tidegate.jobs.logic.istio.task_settings import Gateway as GatewaySetting
+from tidegate.jobs.logic.istio.task_settings import ASPECTS, GatewaySetting, Held, Label, Setting
 from tidegate.jobs.logic.istio.traffic import TaskPlace
 from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
 from tidegate.schemas.catalog import Gateway
@@ -149,7 +148,7 @@ def _rate_limits(parts: Parts) -> APIRouter:
         for limit in limits:
             why = written.refused.get(limit.key)
             change.parts.append(
-                Told(
+                AuditedPart(
                     department=limit.key.department,
                     task=limit.key.task,
                     revision=limit.revision,

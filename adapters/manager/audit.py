@@ -31,7 +31,7 @@ class Audit(Protocol):
     def write(self, rows: Sequence[ChangeRow]) -> None:
         """Returns when all rows are kept. Raises AuditFailed."""
 
-    def tell(self, row: ChangeRow) -> None:
+    def enqueue(self, row: ChangeRow) -> None:
         """As `write`, without waiting and without an error."""
 
     def check(self) -> None:
@@ -72,7 +72,7 @@ class KafkaAudit:
                 "check that it runs, then try again with the same revision"
             )
 
-    def tell(self, row: ChangeRow) -> None:
+    def enqueue(self, row: ChangeRow) -> None:
         """Hand a row to Kafka, whenever that takes it."""
         try:
             self._produce(row, _Waiting(1))

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tidegate.jobs.logic.istio.task_settings import (
-    CircuitBreaker,
-    Gateway,
-    Retries,
-    Route,
+    CircuitBreakerSetting,
+    GatewaySetting,
+    RetriesSetting,
+    RouteSetting,
     Setting,
-    Timeout,
-    Versions,
+    TimeoutSetting,
+    VersionsSetting,
 )
 from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
 from tidegate.jobs.logic.limits.rate_limits import SHORTEST_FILL_MS, TokenBucket
@@ -88,37 +88,37 @@ class LimitsBody(Setting):
         return self
 
 
-class TimeoutBody(Timeout):
+class TimeoutBody(TimeoutSetting):
     """A timeout and its revision."""
 
     revision: Revision
 
 
-class RetriesBody(Retries):
+class RetriesBody(RetriesSetting):
     """Retries and their revision."""
 
     revision: Revision
 
 
-class CircuitBreakerBody(CircuitBreaker):
+class CircuitBreakerBody(CircuitBreakerSetting):
     """A circuit breaker and its revision."""
 
     revision: Revision
 
 
-class VersionsBody(Versions):
+class VersionsBody(VersionsSetting):
     """The weights of all versions, and their revision."""
 
     revision: Revision
 
 
-class RouteBody(Route):
+class RouteBody(RouteSetting):
     """A route and its revision."""
 
     revision: Revision
 
 
-class GatewayBody(Gateway):
+class GatewayBody(GatewaySetting):
     """A gateway assignment and its revision."""
 
     revision: Revision

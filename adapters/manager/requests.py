@@ -47,7 +47,7 @@ _STATUS_OF: Mapping[Failure, int] = {
 
 
 @dataclass(frozen=True)
-class Told:
+class AuditedPart:
     """What one task's part of a change came to, for the audit."""
 
     department: str
@@ -68,12 +68,12 @@ class Change:
     reason: str = ""
     before: dict[str, Any] | None = None
     after: dict[str, Any] | None = None
-    parts: list[Told] = field(default_factory=list)
+    parts: list[AuditedPart] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Who may pass, and where it is told."""
+    """Who may pass, and where it is part."""
 
     tokens: Tokens
     audit: Audit
@@ -152,7 +152,7 @@ async def _changed(
         caller = await _caller(gate, request)
     except Refusal as refusal:
         # Nobody can make the manager wait for Kafka without a token.
-        gate.audit.tell(base.model_copy(update={"outcome": "refused", "reason": str(refusal)}))
+        gate.audit.enqueue(base.model_copy(update={"outcome": "refused", "reason": str(refusal)}))
         raise
     base = base.model_copy(update={"actor": caller.name})
     answer: Response | None = None
@@ -168,11 +168,11 @@ async def _changed(
         refused = refusal
     rows = [
         _row(base, change, refused, gate.now()),
-        *(_part(base, told, gate.now()) for told in change.parts),
+        *(_part_row(base, part, gate.now()) for part in change.parts),
     ]
     if refused is not None and isinstance(refused.__cause__, AuditFailed):
         for row in rows:
-            gate.audit.tell(row)
+            gate.audit.enqueue(row)
     else:
         changed = "it was changed" if refused is None and not change.dry_run else "nothing was changed"
         said = change.outcome if refused is None else str(refused)
@@ -292,17 +292,17 @@ def _row(base: ChangeRow, change: Change, refused: Refusal | None, now: datetime
     )
 
 
-def _part(base: ChangeRow, told: Told, now: datetime) -> ChangeRow:
+def _part_row(base: ChangeRow, part: AuditedPart, now: datetime) -> ChangeRow:
     return base.model_copy(
         update={
-            "id": f"{base.id}|{told.department}/{told.task}",
+            "id": f"{base.id}|{part.department}/{part.task}",
             "at": now,
-            "department": told.department,
-            "task": told.task,
-            "revision": told.revision,
-            "outcome": told.outcome,
-            "reason": told.reason,
-            "before": told.before,
-            "after": told.after,
+            "department": part.department,
+            "task": part.task,
+            "revision": part.revision,
+            "outcome": part.outcome,
+            "reason": part.reason,
+            "before": part.before,
+            "after": part.after,
         }
     )

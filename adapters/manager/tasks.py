@@ -22,7 +22,7 @@ from tidegate.jobs.logic.istio.objects import (
     is_ours,
     replacing,
 )
-from tidegate.jobs.logic.istio.task_settings import ASPECTS, Held, Setting, Version, Versions
+from tidegate.jobs.logic.istio.task_settings import ASPECTS, Held, Setting, Version, VersionsSetting
 from tidegate.jobs.logic.istio.traffic import (
     NotWhole,
     TaskPlace,
@@ -110,7 +110,7 @@ class TaskObjects:
         held = settings_of(rule) | settings_of(service)
         said = read_virtual_service(service or {}, place) | read_destination_rule(rule or {}, place)
         versions = said.get("versions")
-        if isinstance(versions, Versions):
+        if isinstance(versions, VersionsSetting):
             said["versions"] = with_labels(versions, subsets_of(rule))
         return {
             aspect: InForce(
@@ -196,4 +196,4 @@ class _Writer:
 
 def _versions(held: Mapping[str, Held]) -> tuple[Version, ...]:
     versions = held.get("versions")
-    return versions.setting.versions if versions and isinstance(versions.setting, Versions) else ()
+    return versions.setting.versions if versions and isinstance(versions.setting, VersionsSetting) else ()

@@ -13,7 +13,7 @@ from urllib.request import urlopen
 
 import orjson
 
-from tidegate.adapters.watching.publisher import SourceFailed, Told, WatchRow
+from tidegate.adapters.watching.publisher import PublishedRows, SourceFailed, WatchRow
 from tidegate.jobs.logic.identity import Identity
 from tidegate.jobs.logic.replicas.envoy_hosts import TaskHosts, hosts_of, row_of
 from tidegate.schemas.rows.limits import GatewayRow
@@ -42,7 +42,7 @@ class EnvoySource:
             )
         self._settings = settings.access_log
         self._poll_seconds = watcher.envoy_poll_seconds
-        self._told = Told(watcher.refresh_seconds)
+        self._published = PublishedRows(watcher.refresh_seconds)
         self._known: dict[Identity, TaskHosts] = {}
         self._due = 0.0
         self._silent: set[str] = set()
@@ -93,7 +93,7 @@ class EnvoySource:
                     if key not in found
                 ]
                 self._known = found
-        return [row for row in rows if self._told.due(row)]
+        return [row for row in rows if self._published.due(row)]
 
     def _tell_silence(
         self,

@@ -15,7 +15,7 @@ from kubernetes import client
 from tidegate.adapters.catalog.gateways import GatewayFile
 from tidegate.adapters.kubernetes.client import KubernetesUnknown, connect
 from tidegate.adapters.watching.list_watch import Changed, Feed, Kind, Listed, Lost, News, Proven
-from tidegate.adapters.watching.publisher import SourceFailed, Told, WatchRow
+from tidegate.adapters.watching.publisher import PublishedRows, SourceFailed, WatchRow
 from tidegate.jobs.logic.identity import Identity, of_service
 from tidegate.jobs.logic.replicas.followed_services import Absent, FollowedServices
 from tidegate.jobs.logic.replicas.label_selectors import LabelSelector
@@ -50,7 +50,7 @@ class KubernetesSource:
         self._request_seconds = settings.kubernetes.request_timeout_seconds
         self._watch_seconds = max(1, int(settings.watcher.refresh_seconds / 3))
         # A row is told anew with the last proof before it would be too old.
-        self._told = Told(max(0.0, settings.watcher.refresh_seconds - self._watch_seconds))
+        self._published = PublishedRows(max(0.0, settings.watcher.refresh_seconds - self._watch_seconds))
         _selector("namespace_selector", settings.watcher)
         self._services = FollowedServices(
             partial(of_service, settings=settings.access_log), _selector("service_selector", settings.watcher)
@@ -98,7 +98,7 @@ class KubernetesSource:
                 news = self._news.get(timeout=0 if turn else wait_seconds)
             except Empty:
                 return
-            yield from (row for row in self._take(news) if self._told.due(row))
+            yield from (row for row in self._take(news) if self._published.due(row))
 
     def close(self) -> None:
         """End every watch."""
@@ -167,8 +167,8 @@ class KubernetesSource:
         found = self._services.look(identity)
         if isinstance(found, Absent):
             row_id = replicas_row(identity, "", (), at).id
-            last = self._told.last(row_id)
-            self._told.forget(row_id)
+            last = self._published.last(row_id)
+            self._published.forget(row_id)
             if found is Absent.LEFT_OUT or not isinstance(last, ReplicasRow):
                 return None
             log.info("%s/%s: its service is deleted", *identity)
@@ -196,7 +196,7 @@ class KubernetesSource:
         wanted = {kind.name: (name, kind) for name, kind in _pods_of(gateways)}
         for gone in self._gateways.keys() - wanted.keys():
             self._feeds.pop(gone).halt()
-            self._told.forget(gateway_row(self._gateways.pop(gone), (), from_epoch_ms(0)).id)
+            self._published.forget(gateway_row(self._gateways.pop(gone), (), from_epoch_ms(0)).id)
             self._pods.pop(gone, None)
             self._proven_ms.pop(gone, None)
         for new in wanted.keys() - self._gateways.keys():

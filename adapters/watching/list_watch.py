@@ -198,7 +198,7 @@ class Feed(Generic[T]):
                     version = self._list_anew()
                 for news, reached in self.watch(version):
                     version = reached
-                    self._alive()
+                    self._recovered()
                     self._news.put(news)
                     if self._stop.is_set():
                         return
@@ -223,7 +223,7 @@ class Feed(Generic[T]):
         self._news.put(Listed(self._kind.name, objects, at_ms))
         return version
 
-    def _alive(self) -> None:
+    def _recovered(self) -> None:
         self._failures = 0
         if self._lost:
             self._lost = False

@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from tidegate.adapters.catalog.gateways import GatewayFile
 from tidegate.adapters.kafka.client import dead_letter, ensure_topics
 from tidegate.adapters.kafka.dead_letters import DeadLetterWriter
-from tidegate.adapters.watching.publisher import Told, WatchRow
+from tidegate.adapters.watching.publisher import PublishedRows, WatchRow
 from tidegate.jobs.logic.identity import of_service
 from tidegate.jobs.logic.replicas.ready_samples import DEPLOYMENTS, PODS, ReadySamples, Sample, sample_of
 from tidegate.jobs.logic.resources.raw_samples import BadSample
@@ -41,7 +41,7 @@ class PrometheusSource:
         self._kafka = settings.kafka
         self._topic = settings.kafka.topic(PROMETHEUS_METRICS)
         # Halved, since a scrape that comes a little too early for a refresh would put it off by a whole scrape.
-        self._told = Told(settings.watcher.refresh_seconds / 2)
+        self._published = PublishedRows(settings.watcher.refresh_seconds / 2)
         self._samples = ReadySamples(
             partial(of_service, settings=settings.access_log),
             stale_ms=int(settings.replica_changes.stale_seconds * 1000),
@@ -84,7 +84,7 @@ class PrometheusSource:
                 for name, gateway in self._gateway_file.gateways.items()
                 if (gateway.namespace, name) == workload
             ]
-            yield from (row for row in rows if self._told.due(row))
+            yield from (row for row in rows if self._published.due(row))
         if letters:
             left, reason = self._letters.write(letters)
             if left:

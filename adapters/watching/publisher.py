@@ -62,7 +62,7 @@ class ReplicaSource(Protocol):
         """End what it has open."""
 
 
-class Told:
+class PublishedRows:
     """What was told last of each row's id: a row is due when it is news, or wasn't told for `refresh_seconds`."""
 
     def __init__(self, refresh_seconds: float) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tidegate.adapters.heartbeat import Alive
+from tidegate.adapters.heartbeat import Heartbeat
 from tidegate.cli.app_context import CommandFailed, Options
 from tidegate.schemas import topics
 from tidegate.schemas.settings import Settings, SettingsError
@@ -206,9 +206,9 @@ def _wait(result: Any, job: str) -> None:
 
 def _taken(ended: queue.SimpleQueue[Exception | None]) -> Exception | None:
     """What comes, whenever it comes; meanwhile the job goes on."""
-    alive = Alive()
+    heartbeat = Heartbeat()
     while True:
-        alive()
+        heartbeat.beat()
         with contextlib.suppress(queue.Empty):
             return ended.get(timeout=1)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from tidegate.jobs.logic.alerts.states import FORGOTTEN_MS, AlertState, Durations, Step, expire, step
+from tidegate.jobs.logic.alerts.states import FORGOTTEN_MS, AlertState, Durations, Transition, advance, expire
 from tidegate.schemas.alert_rules import BurnRate, Rule, RulesFile, Silence, Source
 from tidegate.schemas.rows.signals import AlertRow
 from tidegate.schemas.timestamps import from_epoch_ms, to_epoch_ms
@@ -53,7 +53,7 @@ class Evaluation:
     slo: dict[str, float | None] = field(default_factory=dict)
     minutes: dict[int, tuple[int, int]] = field(default_factory=dict)
     lines: list[tuple[int, int]] = field(default_factory=list)
-    heard_ms: int = 0
+    observed_ms: int = 0
     arrived_ms: int = 0
 
     def restore(self, row: AlertRow) -> None:
@@ -65,7 +65,7 @@ class Evaluation:
         self.states[row.alert_key] = AlertState(began_ms, fired_ms, None, seen_ms, seen_ms)
         self.newest[row.alert_key] = row
 
-    def hear(
+    def observe(
         self, rules: RulesFile, source: Source, row: Mapping[str, Any], now_ms: int
     ) -> Iterator[AlertRow]:
         """One row, as parsed JSON. now_ms: when Kafka got it.
@@ -75,7 +75,7 @@ class Evaluation:
         moment = row[_TIME_FIELDS.get(source, "window_end")]
         at_ms = to_epoch_ms(datetime.fromisoformat(moment))
         yield from self._without_rule(rules, at_ms)
-        self.heard_ms = max(self.heard_ms, at_ms)
+        self.observed_ms = max(self.observed_ms, at_ms)
         self.arrived_ms = max(self.arrived_ms, now_ms)
         if source == "task-profile":
             self.slo = {"slo.p99_ms": row["slo_p99_ms"], "slo.error_rate": row["slo_error_rate"]}
@@ -90,7 +90,7 @@ class Evaluation:
             bad = row["errors_5xx"] + row["aborted"]
             self.minutes[at_ms - _MINUTE_MS] = (row["requests"], bad)
             longest = max(rate.long_minutes for rate in rules.burn_rates)
-            since_ms = self.heard_ms - longest * _MINUTE_MS
+            since_ms = self.observed_ms - longest * _MINUTE_MS
             self.minutes = {start: counts for start, counts in self.minutes.items() if start >= since_ms}
             for rate in rules.burn_rates:
                 if rate.select.takes(row["department"], row["task"], None):
@@ -104,7 +104,7 @@ class Evaluation:
         for key, row in list(self.newest.items()):
             if row.rule not in known:
                 ended = expire(self.states.pop(key, AlertState()), at_ms)
-                yield from self._said(
+                yield from self._rows(
                     ended, row, rules.silences, row.value, row.threshold, "the rule was removed"
                 )
 
@@ -113,7 +113,7 @@ class Evaluation:
         self.states = {
             key: state
             for key, state in self.states.items()
-            if state.began_ms is not None or state.seen_ms > self.heard_ms - _REMEMBERED_MS
+            if state.began_ms is not None or state.seen_ms > self.observed_ms - _REMEMBERED_MS
         }
         if now_ms - self.arrived_ms <= FORGOTTEN_MS:
             return
@@ -123,7 +123,7 @@ class Evaluation:
                 continue
             ended = expire(state, state.seen_ms + FORGOTTEN_MS)
             self.states[key] = ended.state
-            yield from self._said(ended, row, rules.silences, row.value, row.threshold, row.message)
+            yield from self._rows(ended, row, rules.silences, row.value, row.threshold, row.message)
 
     @property
     def idle(self) -> bool:
@@ -146,13 +146,13 @@ class Evaluation:
             if verdict and rule.only_after_other and not state.was_otherwise:
                 verdict = None
         durations = Durations(round(rule.for_seconds * 1000), round(rule.keep_firing_seconds * 1000))
-        done = step(state, verdict, at_ms, durations)
+        done = advance(state, verdict, at_ms, durations)
         self._keep(key, done.state)
-        if done.told:
+        if done.published:
             message = (
                 rule.message.format(**{**row, "value": value, "threshold": threshold}) if verdict else ""
             )
-            yield from self._said(done, _draft(rule, subject, at_ms), silences, value, threshold, message)
+            yield from self._rows(done, _draft(rule, subject, at_ms), silences, value, threshold, message)
 
     def _burn_rate(
         self, rate: BurnRate, silences: Sequence[Silence], row: Mapping[str, Any], at_ms: int
@@ -165,13 +165,13 @@ class Evaluation:
         verdict: bool | None = None
         if long is not None and short is not None and requests >= rate.min_requests:
             verdict = long >= rate.factor and short >= rate.factor
-        done = step(self.states.get(key, AlertState()), verdict, at_ms, Durations(0))
+        done = advance(self.states.get(key, AlertState()), verdict, at_ms, Durations(0))
         self._keep(key, done.state)
-        if done.told:
+        if done.published:
             fields = {**row, "value": long, "threshold": rate.factor, "long": long, "short": short}
             message = rate.message.format(**fields) if verdict else ""
             draft = _draft(rate, subject, at_ms)
-            yield from self._said(done, draft, silences, long, rate.factor, message)
+            yield from self._rows(done, draft, silences, long, rate.factor, message)
 
     def _burnt(self, minutes: int, at_ms: int, budget: float | None) -> tuple[float | None, int]:
         """How many times too fast the budget burnt in the minutes before; and their requests."""
@@ -189,16 +189,16 @@ class Evaluation:
     def _keep(self, key: str, state: AlertState) -> None:
         self.states[key] = state
 
-    def _said(
+    def _rows(
         self,
-        done: Step,
+        done: Transition,
         draft: AlertRow,
         silences: Sequence[Silence],
         value: float | None,
         threshold: float | None,
         message: str,
     ) -> Iterator[AlertRow]:
-        if done.told is None or done.began_ms is None:
+        if done.published is None or done.began_ms is None:
             return
         key = draft.alert_key
         at_ms = done.at_ms
@@ -206,8 +206,8 @@ class Evaluation:
         began = from_epoch_ms(done.began_ms)
         row = draft.model_copy(
             update={
-                "id": f"{key}|{done.began_ms}|{done.told}",
-                "state": done.told,
+                "id": f"{key}|{done.began_ms}|{done.published}",
+                "state": done.published,
                 "value": None if value is None else float(value),
                 "threshold": None if threshold is None else float(threshold),
                 "message": message or (before.message if before else f"{draft.rule}: well again"),
@@ -217,11 +217,11 @@ class Evaluation:
                 ),
                 "started_at": began,
                 "fired_at": None if done.fired_ms is None else from_epoch_ms(done.fired_ms),
-                "resolved_at": from_epoch_ms(at_ms) if done.told == "resolved" else None,
+                "resolved_at": from_epoch_ms(at_ms) if done.published == "resolved" else None,
                 "observed_at": from_epoch_ms(at_ms),
             }
         )
-        if done.told == "resolved":
+        if done.published == "resolved":
             self.newest.pop(key, None)
         else:
             self.newest[key] = row

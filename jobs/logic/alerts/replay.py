@@ -28,7 +28,9 @@ def differences(rules: RulesFile, test: Test) -> list[str]:
         while waiting and START_MS + 1000 * waiting[0].after_seconds < at_ms:
             wrong += _compare(waiting.pop(0), newest)
         evaluation = known.setdefault((series.department, series.task or series.kind or ""), Evaluation())
-        for alert in evaluation.hear(rules, series.source, row, at_ms + round(1000 * series.delay_seconds)):
+        for alert in evaluation.observe(
+            rules, series.source, row, at_ms + round(1000 * series.delay_seconds)
+        ):
             newest[alert.alert_key] = alert
     for expectation in waiting:
         wrong += _compare(expectation, newest)

@@ -43,7 +43,7 @@ class GatewayPlace:
 
 
 @dataclass(frozen=True)
-class NotTaken:
+class LimitRefusal:
     """Why a limit isn't put. revision: what is held, where that is what stands against it."""
 
     reason: str
@@ -59,7 +59,7 @@ class Put:
 
     patches: list[_Patch]
     written: frozenset[TaskKey]
-    refused: Mapping[TaskKey, NotTaken]
+    refused: Mapping[TaskKey, LimitRefusal]
     changed: bool
 
 
@@ -152,16 +152,16 @@ def put(live: Mapping[str, Any] | None, place: GatewayPlace, limits: Iterable[Li
     return Put(patches, written, refused, changed=bool(new) and not (selected and patches == before))
 
 
-def _refusal(held: _Patch | None, limit: Limit) -> NotTaken | None:
+def _refusal(held: _Patch | None, limit: Limit) -> LimitRefusal | None:
     marks = None if held is None else marks_of(_value(held))
     if held is None or marks is None or marks[1] < limit.revision:
         return None
     if marks[1] > limit.revision:
-        return NotTaken(f"the EnvoyFilter has revision {marks[1]}, newer than {limit.revision}", marks[1])
+        return LimitRefusal(f"the EnvoyFilter has revision {marks[1]}, newer than {limit.revision}", marks[1])
     there = _limit_of(held)
     if there is None or there == limit:
         return None
-    return NotTaken(f"the EnvoyFilter has another limit of the same revision, {limit.revision}", marks[1])
+    return LimitRefusal(f"the EnvoyFilter has another limit of the same revision, {limit.revision}", marks[1])
 
 
 def _spec(live: Mapping[str, Any]) -> Mapping[str, Any]:

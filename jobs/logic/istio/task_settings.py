@@ -31,13 +31,13 @@ class Setting(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Timeout(Setting):
+class TimeoutSetting(Setting):
     """How long a request may take, retries included."""
 
     timeout_ms: Ms | None = Field(description="null: as long as it wants")
 
 
-class Retries(Setting):
+class RetriesSetting(Setting):
     """Tries after the first one. Without this setting, Istio's own default holds: 2."""
 
     attempts: int = Field(ge=0, le=10, description="0: no retry")
@@ -47,7 +47,7 @@ class Retries(Setting):
     )
 
     @model_validator(mode="after")
-    def _something_to_retry(self) -> Retries:
+    def _something_to_retry(self) -> RetriesSetting:
         if self.attempts and not self.retry_on:
             raise ValueError(
                 "retry_on: empty, so nothing would be retried; name a reason, or set attempts: 0"
@@ -92,7 +92,7 @@ class ConnectionPool(Setting):
         return self
 
 
-class CircuitBreaker(Setting):
+class CircuitBreakerSetting(Setting):
     """Both guards of a task's replicas. null: none."""
 
     outlier_detection: OutlierDetection | None = None
@@ -112,13 +112,13 @@ class Version(Setting):
         return self.labels or {"version": self.name}
 
 
-class Versions(Setting):
+class VersionsSetting(Setting):
     """Gray release: the versions and their weights. Empty: all replicas alike."""
 
     versions: tuple[Version, ...] = Field(strict=False, max_length=32)
 
     @model_validator(mode="after")
-    def _whole(self) -> Versions:
+    def _whole(self) -> VersionsSetting:
         names = [version.name for version in self.versions]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"versions: {', '.join(twice)} stands twice")
@@ -128,7 +128,7 @@ class Versions(Setting):
         return self
 
 
-class Route(Setting):
+class RouteSetting(Setting):
     """Which requests are the task's: those with its `taskid` header. null: the task's own name."""
 
     taskid: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,128}$")
@@ -139,7 +139,7 @@ class Route(Setting):
     port: int | None = Field(None, ge=1, le=65535, description="of the service; null: its only one")
 
 
-class Gateway(Setting):
+class GatewaySetting(Setting):
     """Which gateway serves the task, and under which host names."""
 
     gateway: str = Field(pattern=r"^[A-Za-z0-9._-]{1,128}$", description="as the catalog calls it")
@@ -147,19 +147,19 @@ class Gateway(Setting):
     namespace: Label | None = Field(None, description="of the Istio Gateway; null: as in the catalog")
 
     @model_validator(mode="after")
-    def _some_host(self) -> Gateway:
+    def _some_host(self) -> GatewaySetting:
         if not self.hosts:
             raise ValueError('hosts: empty, so no request would be the task\'s; for all hosts give ["*"]')
         return self
 
 
 ASPECTS: Mapping[str, type[Setting]] = {
-    "timeout": Timeout,
-    "retries": Retries,
-    "circuit-breaker": CircuitBreaker,
-    "versions": Versions,
-    "route": Route,
-    "gateway": Gateway,
+    "timeout": TimeoutSetting,
+    "retries": RetriesSetting,
+    "circuit-breaker": CircuitBreakerSetting,
+    "versions": VersionsSetting,
+    "route": RouteSetting,
+    "gateway": GatewaySetting,
 }
 """What can be set, as it is named in addresses and annotations."""
 OF_VIRTUAL_SERVICE = ("gateway", "retries", "route", "timeout", "versions")

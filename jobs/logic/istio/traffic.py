@@ -19,15 +19,15 @@ from tidegate.jobs.logic.istio.task_settings import (
     ASPECTS,
     OF_DESTINATION_RULE,
     OF_VIRTUAL_SERVICE,
-    CircuitBreaker,
-    Gateway,
+    CircuitBreakerSetting,
+    GatewaySetting,
     Held,
-    Retries,
-    Route,
+    RetriesSetting,
+    RouteSetting,
     Setting,
-    Timeout,
+    TimeoutSetting,
     Version,
-    Versions,
+    VersionsSetting,
 )
 
 _GUARDS = ("connectionPool", "outlierDetection")
@@ -64,7 +64,7 @@ def virtual_service(place: TaskPlace, settings: Mapping[str, Held]) -> dict[str,
     """A task's VirtualService. Raises NotWhole, also without a gateway: in the mesh it would route nothing."""
     chosen = {aspect: settings[aspect].setting for aspect in OF_VIRTUAL_SERVICE if aspect in settings}
     gateway = chosen.get("gateway")
-    if not isinstance(gateway, Gateway):
+    if not isinstance(gateway, GatewaySetting):
         raise NotWhole(f"{place.department}/{place.task} has no gateway yet; set it first")
     if gateway.namespace is None:
         raise NotWhole(f"gateway {gateway.gateway!r}: its namespace isn't known")
@@ -83,11 +83,11 @@ def destination_rule(
     """A task's DestinationRule. also: versions that it has besides, as long as somebody routes to them."""
     spec: dict[str, Any] = {"host": place.host}
     breaker = settings.get("circuit-breaker")
-    if breaker is not None and isinstance(breaker.setting, CircuitBreaker):
+    if breaker is not None and isinstance(breaker.setting, CircuitBreakerSetting):
         spec |= _traffic_policy(breaker.setting)
     versions = settings.get("versions")
     named = {version.name: version for version in also}
-    if versions is not None and isinstance(versions.setting, Versions):
+    if versions is not None and isinstance(versions.setting, VersionsSetting):
         named |= {version.name: version for version in versions.setting.versions}
     if named:
         spec["subsets"] = [
@@ -140,19 +140,19 @@ def same_object(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
 
 def normalised(place: TaskPlace, setting: Setting) -> Setting:
     """The setting without what says nothing, so that the same is told the same way."""
-    if isinstance(setting, Retries) and not setting.attempts:
-        return Retries(attempts=0)
-    if isinstance(setting, Route):
+    if isinstance(setting, RetriesSetting) and not setting.attempts:
+        return RetriesSetting(attempts=0)
+    if isinstance(setting, RouteSetting):
         names = {field: None for field in ("taskid", "name") if getattr(setting, field) == place.task}
         return setting.model_copy(update=names)
-    if isinstance(setting, Versions):
+    if isinstance(setting, VersionsSetting):
         versions = tuple(
             version.model_copy(update={"labels": {}})
             if version.labels == {"version": version.name}
             else version
             for version in setting.versions
         )
-        return Versions(versions=versions)
+        return VersionsSetting(versions=versions)
     return setting
 
 
@@ -162,7 +162,7 @@ def check_together(settings: Mapping[str, Held]) -> None:
     if timeout is None or retries is None:
         return
     whole, one = timeout.setting, retries.setting
-    if not (isinstance(whole, Timeout) and isinstance(one, Retries)):
+    if not (isinstance(whole, TimeoutSetting) and isinstance(one, RetriesSetting)):
         return
     if whole.timeout_ms and one.per_try_timeout_ms and one.per_try_timeout_ms > whole.timeout_ms:
         raise NotWhole(
@@ -173,21 +173,21 @@ def check_together(settings: Mapping[str, Held]) -> None:
 
 def _http_route(place: TaskPlace, chosen: Mapping[str, Setting]) -> dict[str, Any]:
     route = chosen.get("route")
-    route = route if isinstance(route, Route) else Route()
+    route = route if isinstance(route, RouteSetting) else RouteSetting()
     match: dict[str, Any] = {"headers": {TASK_HEADER: {"exact": route.taskid or place.task}}}
     if route.path_prefix is not None:
         match["uri"] = {"prefix": route.path_prefix}
     # A match without a name of its own: Istio would add it to the route's, which the rate limits go by.
     http: dict[str, Any] = {"name": route.name or place.task, "match": [match]}
     timeout, retries, versions = (chosen.get(aspect) for aspect in ("timeout", "retries", "versions"))
-    if isinstance(timeout, Timeout) and timeout.timeout_ms is not None:
+    if isinstance(timeout, TimeoutSetting) and timeout.timeout_ms is not None:
         http["timeout"] = duration(timeout.timeout_ms)
-    if isinstance(retries, Retries):
+    if isinstance(retries, RetriesSetting):
         http["retries"] = _retries(retries)
     destination: dict[str, Any] = {"host": place.host}
     if route.port is not None:
         destination["port"] = {"number": route.port}
-    if isinstance(versions, Versions) and versions.versions:
+    if isinstance(versions, VersionsSetting) and versions.versions:
         http["route"] = [
             {"destination": destination | {"subset": version.name}, "weight": version.weight}
             for version in versions.versions
@@ -197,7 +197,7 @@ def _http_route(place: TaskPlace, chosen: Mapping[str, Setting]) -> dict[str, An
     return http
 
 
-def _retries(retries: Retries) -> dict[str, Any]:
+def _retries(retries: RetriesSetting) -> dict[str, Any]:
     if not retries.attempts:
         return {"attempts": 0}
     said: dict[str, Any] = {"attempts": retries.attempts, "retryOn": ",".join(retries.retry_on)}
@@ -223,7 +223,7 @@ OUTLIER_NAMES = {
 }
 
 
-def _traffic_policy(breaker: CircuitBreaker) -> dict[str, Any]:
+def _traffic_policy(breaker: CircuitBreakerSetting) -> dict[str, Any]:
     policy: dict[str, Any] = {}
     if breaker.connection_pool is not None:
         parts = {

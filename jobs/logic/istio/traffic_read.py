@@ -7,15 +7,15 @@ from typing import Any
 
 from tidegate.jobs.logic.istio.objects import duration_ms
 from tidegate.jobs.logic.istio.task_settings import (
-    CircuitBreaker,
+    CircuitBreakerSetting,
     ConnectionPool,
-    Gateway,
+    GatewaySetting,
     OutlierDetection,
-    Retries,
-    Route,
+    RetriesSetting,
+    RouteSetting,
     Setting,
-    Timeout,
-    Versions,
+    TimeoutSetting,
+    VersionsSetting,
 )
 from tidegate.jobs.logic.istio.traffic import HTTP_NAMES, OUTLIER_NAMES, TASK_HEADER, TCP_NAMES, TaskPlace
 
@@ -42,7 +42,7 @@ def read_destination_rule(live: Mapping[str, Any], place: TaskPlace) -> dict[str
     return read
 
 
-def with_labels(versions: Versions, subsets: Mapping[str, Mapping[str, str]]) -> Versions:
+def with_labels(versions: VersionsSetting, subsets: Mapping[str, Mapping[str, str]]) -> VersionsSetting:
     """The versions with the labels that a DestinationRule gives them; without one that it doesn't have."""
     labelled = tuple(
         version
@@ -51,7 +51,7 @@ def with_labels(versions: Versions, subsets: Mapping[str, Mapping[str, str]]) ->
         for version in versions.versions
         if subsets.get(version.name)
     )
-    return Versions.model_construct(versions=labelled)
+    return VersionsSetting.model_construct(versions=labelled)
 
 
 def _named_back(said: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
@@ -71,17 +71,17 @@ def _read(into: dict[str, Setting], aspect: str, said: Mapping[str, Any], place:
         return
 
 
-def _read_timeout(http: Mapping[str, Any], _: TaskPlace) -> Timeout:
-    return Timeout(timeout_ms=duration_ms(http["timeout"]) if "timeout" in http else None)
+def _read_timeout(http: Mapping[str, Any], _: TaskPlace) -> TimeoutSetting:
+    return TimeoutSetting(timeout_ms=duration_ms(http["timeout"]) if "timeout" in http else None)
 
 
-def _read_retries(http: Mapping[str, Any], _: TaskPlace) -> Retries:
+def _read_retries(http: Mapping[str, Any], _: TaskPlace) -> RetriesSetting:
     said = http["retries"]
     if not said.get("attempts"):
-        return Retries(attempts=0)
+        return RetriesSetting(attempts=0)
     per_try = said.get("perTryTimeout")
     reasons = {"retry_on": said["retryOn"].split(",")} if "retryOn" in said else {}
-    return Retries.model_validate(
+    return RetriesSetting.model_validate(
         {
             "attempts": said["attempts"],
             "per_try_timeout_ms": None if per_try is None else duration_ms(per_try),
@@ -90,7 +90,7 @@ def _read_retries(http: Mapping[str, Any], _: TaskPlace) -> Retries:
     )
 
 
-def _read_route(http: Mapping[str, Any], place: TaskPlace) -> Route:
+def _read_route(http: Mapping[str, Any], place: TaskPlace) -> RouteSetting:
     (match,) = http["match"]
     if match.keys() - {"headers", "uri"} or match["headers"].keys() != {TASK_HEADER}:
         raise ValueError("it matches by more than our settings do")
@@ -100,7 +100,7 @@ def _read_route(http: Mapping[str, Any], place: TaskPlace) -> Route:
         raise ValueError(f"it goes to {', '.join(sorted(hosts))}")
     (port,) = ports
     taskid, name = match["headers"][TASK_HEADER]["exact"], http["name"]
-    return Route(
+    return RouteSetting(
         taskid=None if taskid == place.task else taskid,
         name=None if name == place.task else name,
         path_prefix=match["uri"]["prefix"] if "uri" in match else None,
@@ -108,11 +108,11 @@ def _read_route(http: Mapping[str, Any], place: TaskPlace) -> Route:
     )
 
 
-def _read_versions(http: Mapping[str, Any], _: TaskPlace) -> Versions:
+def _read_versions(http: Mapping[str, Any], _: TaskPlace) -> VersionsSetting:
     routes = http["route"]
     if len(routes) == 1 and "subset" not in routes[0]["destination"]:
-        return Versions(versions=())
-    return Versions.model_validate(
+        return VersionsSetting(versions=())
+    return VersionsSetting.model_validate(
         {
             "versions": [
                 {
@@ -125,18 +125,18 @@ def _read_versions(http: Mapping[str, Any], _: TaskPlace) -> Versions:
     )
 
 
-def _read_gateway(spec: Mapping[str, Any], _: TaskPlace) -> Gateway:
+def _read_gateway(spec: Mapping[str, Any], _: TaskPlace) -> GatewaySetting:
     (gateway,) = spec["gateways"]
     namespace, name = gateway.split("/")
-    return Gateway.model_validate({"gateway": name, "namespace": namespace, "hosts": spec["hosts"]})
+    return GatewaySetting.model_validate({"gateway": name, "namespace": namespace, "hosts": spec["hosts"]})
 
 
-def _read_circuit_breaker(spec: Mapping[str, Any], _: TaskPlace) -> CircuitBreaker:
+def _read_circuit_breaker(spec: Mapping[str, Any], _: TaskPlace) -> CircuitBreakerSetting:
     policy = spec.get("trafficPolicy") or {}
     pool, outliers = policy.get("connectionPool"), policy.get("outlierDetection")
     if unknown := policy.keys() - {"connectionPool", "outlierDetection"}:
         raise ValueError(f"{', '.join(sorted(unknown))}: none of our settings")
-    return CircuitBreaker(
+    return CircuitBreakerSetting(
         connection_pool=None
         if pool is None
         else ConnectionPool.model_validate(

@@ -1,8 +1,8 @@
 """What is known of one task now: the newest of each input, and the traffic of the last minute.
 
-    hear_second     a service-metrics row of a second, level task or version
-    hear_minute     one of a minute, level task or replica
-    hear_replicas, hear_limit, hear_resources, hear_task
+    observe_second     a service-metrics row of a second, level task or version
+    observe_minute     one of a minute, level task or replica
+    observe_replicas, observe_limit, observe_resources, observe_task
     profile         all of it, as a row
 
 Time has two clocks: that of the service metrics, by which a window ends with the newest second of any task that is
@@ -22,7 +22,7 @@ from typing import Any
 
 from tidegate.jobs.logic.profile.slowest_replica import slowest
 from tidegate.jobs.logic.profile.sustained_capacity import MINUTE_MS, Learned, Minute, Promise, learn
-from tidegate.jobs.logic.profile.task_traffic import SLOT_MS, SecondsHeard, Traffic
+from tidegate.jobs.logic.profile.task_traffic import SLOT_MS, SecondsObserved, Traffic
 from tidegate.schemas.rows.limits import RateLimitRow, ReplicasRow, TaskRow
 from tidegate.schemas.rows.resources import (
     Freshness,
@@ -44,7 +44,7 @@ DAY_MS = 24 * 3_600_000
 
 
 @dataclass(frozen=True)
-class Heard:
+class ObservedRow:
     """The newest row of an input, and when it came by this machine's clock."""
 
     row: Any
@@ -52,7 +52,7 @@ class Heard:
 
 
 @dataclass
-class TaskKnown:
+class TaskState:
     """One task. Everything is mutable: it is updated some thousand times a second.
 
     restored: it comes from a checkpoint, so its traffic is known from the first second on that is heard after it.
@@ -66,14 +66,14 @@ class TaskKnown:
     minute_ms: int = 0
     replica_p99_ms: dict[str, float] = field(default_factory=dict)
     learned: Learned = field(default_factory=Learned)
-    replicas: Heard | None = None
-    limit: Heard | None = None
-    resources: Heard | None = None
+    replicas: ObservedRow | None = None
+    limit: ObservedRow | None = None
+    resources: ObservedRow | None = None
     catalog: TaskRow | None = None
-    heard_ms: int = 0
+    observed_ms: int = 0
     restored: bool = False
 
-    def hear_second(self, row: Mapping[str, Any], now_ms: int, settings: ProfileSettings) -> int:
+    def observe_second(self, row: Mapping[str, Any], now_ms: int, settings: ProfileSettings) -> int:
         """Take in a second's row of level task or version. Returns the second's end (epoch, ms).
 
         Raises KeyError, TypeError or ValueError for what is no such row.
@@ -86,13 +86,13 @@ class TaskKnown:
             self._forget(end_ms, settings)
         elif row["level"] == "version":
             self.versions.setdefault(row["version"], Traffic()).add_row(start_ms, row)
-        self.heard_ms = now_ms
+        self.observed_ms = now_ms
         return end_ms
 
-    def hear_minute(self, row: Mapping[str, Any], now_ms: int, settings: ProfileSettings) -> None:
-        """Take in a minute's row of level task or replica. Raises as hear_second."""
+    def observe_minute(self, row: Mapping[str, Any], now_ms: int, settings: ProfileSettings) -> None:
+        """Take in a minute's row of level task or replica. Raises as observe_second."""
         start_ms = _end_ms(row) - MINUTE_MS
-        self.heard_ms = now_ms
+        self.observed_ms = now_ms
         if row["level"] == "replica":
             if start_ms > self.minute_ms:
                 self.minute_ms, self.replica_p99_ms = start_ms, {}
@@ -111,7 +111,7 @@ class TaskKnown:
         )
         self.learned = learn(self.learned, minute, self._promise(), settings.sustain_minutes)
 
-    def hear_replicas(self, row: ReplicasRow, now_ms: int) -> bool:
+    def observe_replicas(self, row: ReplicasRow, now_ms: int) -> bool:
         """Take in who is ready. Returns whether their number has changed."""
         before = self.replicas
         if (
@@ -120,35 +120,35 @@ class TaskKnown:
             and row.source == before.row.source
         ):
             return False
-        self.replicas, self.heard_ms = Heard(row, now_ms), now_ms
+        self.replicas, self.observed_ms = ObservedRow(row, now_ms), now_ms
         counts = ("replicas_ready", "replicas_starting", "replicas_terminating")
         return before is None or any(getattr(before.row, name) != getattr(row, name) for name in counts)
 
-    def hear_limit(self, row: RateLimitRow, now_ms: int) -> bool:
+    def observe_limit(self, row: RateLimitRow, now_ms: int) -> bool:
         """Take in the limit. Returns whether it has changed."""
         before = self.limit
         if before is not None and row.revision < before.row.revision:
             return False
-        self.limit, self.heard_ms = Heard(row, now_ms), now_ms
+        self.limit, self.observed_ms = ObservedRow(row, now_ms), now_ms
         return before is None or (before.row.limit_qps, before.row.state) != (row.limit_qps, row.state)
 
-    def hear_resources(self, row: ResourceMetricsRow, now_ms: int) -> None:
+    def observe_resources(self, row: ResourceMetricsRow, now_ms: int) -> None:
         """Take in a window of level task; an older one than is known tells nothing."""
         if row.level != "task" or (
             self.resources is not None and row.window_start < self.resources.row.window_start
         ):
             return
-        self.resources, self.heard_ms = Heard(row, now_ms), now_ms
+        self.resources, self.observed_ms = ObservedRow(row, now_ms), now_ms
 
-    def hear_task(self, row: TaskRow | None, now_ms: int) -> None:
+    def observe_task(self, row: TaskRow | None, now_ms: int) -> None:
         """Take in the task's entry in the catalog; None: it has left the catalog."""
-        self.catalog, self.heard_ms = row, now_ms
+        self.catalog, self.observed_ms = row, now_ms
 
     def gone(self, now_ms: int) -> bool:
         """Nothing was heard for a day, and the catalog doesn't know it."""
-        return self.catalog is None and now_ms - self.heard_ms > DAY_MS
+        return self.catalog is None and now_ms - self.observed_ms > DAY_MS
 
-    def profile(self, now_ms: int, heard: SecondsHeard, settings: ProfileSettings) -> TaskProfile:
+    def profile(self, now_ms: int, heard: SecondsObserved, settings: ProfileSettings) -> TaskProfile:
         """The row. heard: the seconds of all tasks."""
         end_ms = heard.whole_ms(now_ms)
         first_ms = None if end_ms is None else self._traffic_since_ms(end_ms, heard, settings)
@@ -193,13 +193,13 @@ class TaskKnown:
             fields |= self._of_traffic(first_ms, end_ms, fields, settings)
         return TaskProfile(**fields)
 
-    def _since_ms(self, heard: SecondsHeard) -> int:
+    def _since_ms(self, heard: SecondsObserved) -> int:
         """The slot from which on this task's traffic is known whole."""
         if not self.restored or heard.first_end_ms is None:
             return 0
         return -(-heard.first_end_ms // SLOT_MS) * SLOT_MS
 
-    def _traffic_since_ms(self, end_ms: int, heard: SecondsHeard, settings: ProfileSettings) -> int | None:
+    def _traffic_since_ms(self, end_ms: int, heard: SecondsObserved, settings: ProfileSettings) -> int | None:
         """Where the traffic's window begins; None while it is too short to say anything."""
         first_ms = max(_first_slot(end_ms, settings), self._since_ms(heard))
         enough_ms = 1000 * settings.traffic_window_seconds // _LEAST
@@ -313,7 +313,7 @@ def _first_slot(end_ms: int, settings: ProfileSettings) -> int:
     return -(-since_ms // SLOT_MS) * SLOT_MS
 
 
-def _heard(heard: Heard | None, moment: str, now_ms: int, stale_seconds: float | None) -> Freshness:
+def _heard(heard: ObservedRow | None, moment: str, now_ms: int, stale_seconds: float | None) -> Freshness:
     if heard is None:
         return Freshness(observed_at=None, age_ms=None, stale=True)
     observed_ms = to_epoch_ms(getattr(heard.row, moment))

@@ -105,7 +105,7 @@ class Traffic:
 
 
 @dataclass
-class SecondsHeard:
+class SecondsObserved:
     """Which seconds of any task have been heard here.
 
     settle_ms: so long after its first row a second is whole. first_end_ms: the end of the first one; at_ms: when the
@@ -119,7 +119,7 @@ class SecondsHeard:
     _whole_ms: int | None = None
     _coming: deque[tuple[int, int]] = field(default_factory=deque)
 
-    def hear(self, end_ms: int, now_ms: int) -> None:
+    def observe(self, end_ms: int, now_ms: int) -> None:
         """A row has come of the second that ended so."""
         if self.first_end_ms is None:
             self.first_end_ms = end_ms

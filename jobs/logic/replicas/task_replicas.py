@@ -30,7 +30,7 @@ class TaskReplicas:
             state=State.restored(change.replicas_after, change.revision, to_epoch_ms(change.settled_at)),
         )
 
-    def hear(
+    def observe(
         self, row: ReplicasRow, windows: Windows, stale_ms: int
     ) -> tuple[TaskReplicas, list[ReplicaChange]]:
         """What is known after a row, and what has settled by it.
@@ -41,12 +41,12 @@ class TaskReplicas:
         source, counts = accept(self.source, row.source, at_ms, stale_ms)
         if not counts:
             return self, []
-        heard = replace(self, workload=row.workload, source=source)
-        if self.state.settled is not None and at_ms - self._heard_ms() > stale_ms:
+        observed = replace(self, workload=row.workload, source=source)
+        if self.state.settled is not None and at_ms - self._observed_ms() > stale_ms:
             state, changes = resynced(self.state, at_ms, row.replicas_ready)
         else:
             state, changes = observe(self.state, windows, at_ms, row.replicas_ready)
-        return replace(heard, state=state), heard.rows(changes)
+        return replace(observed, state=state), observed.rows(changes)
 
     def wait(self, windows: Windows, now_ms: int) -> tuple[TaskReplicas, list[ReplicaChange]]:
         """What is known at this moment of the source's time, though nothing more was said."""
@@ -71,5 +71,5 @@ class TaskReplicas:
             for change in changes
         ]
 
-    def _heard_ms(self) -> int:
+    def _observed_ms(self) -> int:
         return max(self.source.spoke_ms, self.state.observed_ms)

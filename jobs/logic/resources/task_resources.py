@@ -23,18 +23,18 @@ class TaskWindows:
     """What is known of one task's newest windows. pods: by span those of the newest window that was said."""
 
     windows: dict[Window, dict[str, ResourceMetricsRow]] = field(default_factory=dict)
-    told: set[Window] = field(default_factory=set)
+    published: set[Window] = field(default_factory=set)
     pods: dict[str, frozenset[str]] = field(default_factory=dict)
     desired: int | None = None
 
-    def hear(self, row: ResourceMetricsRow) -> ResourceMetricsRow | None:
+    def observe(self, row: ResourceMetricsRow) -> ResourceMetricsRow | None:
         """A pod's row. Returns the task's, where it has to be said now."""
         window = (row.span, to_epoch_ms(row.window_start))
         pods = self.windows.setdefault(window, {})
         pods[row.replica or ""] = row
         before = self.pods.get(row.span)
-        if window in self.told or (before is not None and before <= pods.keys()):
-            return self._say(window)
+        if window in self.published or (before is not None and before <= pods.keys()):
+            return self._publish(window)
         return None
 
     def overdue(self, before_ms: int | None = None) -> list[ResourceMetricsRow]:
@@ -42,23 +42,23 @@ class TaskWindows:
         found = [
             window
             for window in sorted(self.windows)
-            if window not in self.told and (before_ms is None or window[1] < before_ms)
+            if window not in self.published and (before_ms is None or window[1] < before_ms)
         ]
-        return [self._say(window) for window in found]
+        return [self._publish(window) for window in found]
 
     @property
     def waiting(self) -> bool:
         """Whether a window hasn't been said."""
-        return any(window not in self.told for window in self.windows)
+        return any(window not in self.published for window in self.windows)
 
-    def _say(self, window: Window) -> ResourceMetricsRow:
+    def _publish(self, window: Window) -> ResourceMetricsRow:
         pods = self.windows[window]
         row = task_row(pods.values(), self.desired)
         if max(window[1], *(one[1] for one in self.windows if one[0] == window[0])) == window[1]:
             self.pods[window[0]] = frozenset(pods)
-        self.told.add(window)
-        newest = sorted((one for one in self.told if one[0] == window[0]), key=lambda one: one[1])
+        self.published.add(window)
+        newest = sorted((one for one in self.published if one[0] == window[0]), key=lambda one: one[1])
         for old in newest[:-_KEPT]:
             self.windows.pop(old, None)
-            self.told.discard(old)
+            self.published.discard(old)
         return row

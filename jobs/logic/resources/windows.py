@@ -103,7 +103,7 @@ class Pod:
     minute_ms: int = 0
     late: int = 0
 
-    def hear(self, sample: ResourceSample) -> bool:
+    def add(self, sample: ResourceSample) -> bool:
         """Take in a sample. Returns False for one whose window is closed, and for one that was there already."""
         if sample.at_ms < self.closed_ms:
             self.late += 1

@@ -1,4 +1,4 @@
-"""`tidegate limit`: the rate-limit controller. Moves what `LimitBook` decides; decides nothing itself."""
+"""`tidegate limit`: the rate-limit controller. It carries out what `LimitBook` decides, and decides nothing itself."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _LASTING = {
     KafkaError._UNKNOWN_TOPIC,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
 }
-"""What is wrong until somebody changes it."""
+"""Errors that last until a person changes something: a retry is of no use."""
 LIMIT_TOPICS = (
     topics.REPLICA_CHANGES,
     topics.REPLICAS,
@@ -62,21 +62,21 @@ LIMIT_TOPICS = (
 
 
 class CatalogFile:
-    """The catalog's file, looked at now and then. A wrong change is refused, and the last good one stays."""
+    """The catalog's file, reloaded when it changes. An invalid change is rejected, and the last valid catalog stays."""
 
     def __init__(self, path: Path) -> None:
-        """Raises CatalogError when there is no good one yet."""
+        """Raises CatalogError if the file is not valid."""
         self._path = path
         self._seen = self._stamp()
         self._catalog = catalogs.load(path)
 
     @property
     def catalog(self) -> Catalog:
-        """The last good one."""
+        """The last valid catalog."""
         return self._catalog
 
     def changed(self) -> bool:
-        """Whether there is another good one since the last time."""
+        """Whether a new valid catalog was loaded since the last call."""
         stamp = self._stamp()
         if stamp == self._seen:
             return False
@@ -84,7 +84,7 @@ class CatalogFile:
         try:
             self._catalog = catalogs.load(self._path)
         except CatalogError as error:
-            _LOG.error("the catalog is refused, the last good one stays:\n%s", error)
+            _LOG.error("the changed catalog is not valid, so the last valid one stays in use:\n%s", error)
             return False
         _LOG.info("%s: %d tasks", self._path, len(self._catalog.tasks))
         return True
@@ -98,12 +98,12 @@ class CatalogFile:
 
 
 def pace_of(limits: Limits) -> Pace:
-    """How slowly limits rise, by the settings."""
+    """The pace at which limits rise, from the settings."""
     return Pace(limits.max_raise, round(limits.raise_every_seconds * 1000), limits.deadband)
 
 
 def timing_of(limits: Limits) -> Timing:
-    """What the settings say of silence, alarms and raises together."""
+    """The timing of silence, alarms and simultaneous raises, from the settings."""
     return Timing(
         silent_ms=round(limits.silent_seconds * 1000),
         alarm_ms=round(limits.alarm_every_seconds * 1000),
@@ -112,7 +112,7 @@ def timing_of(limits: Limits) -> Timing:
 
 
 class LeaderSession:
-    """The controller while it leads: from what the topics and the targets say now, until it is ended."""
+    """One term of leadership: begins with the current topics and targets, and ends with `close`."""
 
     def __init__(
         self,
@@ -124,9 +124,9 @@ class LeaderSession:
         goes_on: Callable[[], bool],
         missing_is_empty: bool = False,
     ) -> None:
-        """goes_on: whether it still leads. missing_is_empty: a topic that isn't there is one without a row.
+        """goes_on: whether it still leads. missing_is_empty: a missing topic counts as an empty one.
 
-        Raises KafkaException when the topics can't be read.
+        Raises KafkaException if the topics can't be read.
         """
         limits = settings.limits
         self._limits = limits
@@ -153,11 +153,11 @@ class LeaderSession:
 
     @property
     def book(self) -> LimitBook:
-        """What is known."""
+        """The limits and their inputs."""
         return self._book
 
     def catch_up(self) -> bool:
-        """Read all that the topics hold. False when it leads no longer."""
+        """Read the topics up to their current end. Returns False if the leadership ends meanwhile."""
         while not self._feed.caught_up():
             if not self._goes_on():
                 return False
@@ -167,7 +167,7 @@ class LeaderSession:
         return True
 
     def turn(self) -> None:
-        """One turn: hear, decide, hand out."""
+        """One turn: observe the inputs, decide, hand the limits to the workers."""
         happened = self._feed.poll(_TICK_SECONDS)
         if happened and self._file is None:
             self._target.use_gateways(self._feed.catalog_rows().catalog().gateways)
@@ -178,7 +178,7 @@ class LeaderSession:
             self._decide(now)
 
     def close(self) -> None:
-        """End all work at the gateways, then the reading."""
+        """Stop the workers, then the feed."""
         for worker in self._workers.values():
             worker.stop()
         deadline = time.monotonic() + _STOP_SECONDS
@@ -189,10 +189,10 @@ class LeaderSession:
     def _decide(self, now: int) -> None:
         self._publish(self._book.decide(now))
         self._publish(self._book.ended_holds(now))
-        # A push must be known before it is made: after a crash the next leader goes on with it.
+        # A push is durable in Kafka before it is made: after a crash the next leader continues it.
         was_unsafe, self._unsafe = self._unsafe, not self._sink.durable(_DURABLE_SECONDS)
         if self._unsafe and not was_unsafe:
-            _LOG.warning("Kafka doesn't take the decisions: the limits stay as they are until it does")
+            _LOG.warning("Kafka does not acknowledge the decisions; the limits stay unchanged until it does")
         if self._unsafe or not self._goes_on():
             return
         gateways, unread = self._book.gateways(), self._book.unread_gateways()
@@ -204,7 +204,7 @@ class LeaderSession:
             if gateway in unread:
                 worker.look()
         due = self._book.next_due_ms(now)
-        # Silence is noticed within a second, though nothing happens.
+        # Silence is noticed within a second, even without any event.
         self._due_ms = now + 1000 if due is None else min(due, now + 1000)
 
     def _worker(self, gateway: str) -> GatewayWorker:
@@ -243,7 +243,7 @@ class LeaderSession:
             limit = "-" if row.limit_qps_per_gateway is None else f"{row.limit_qps_per_gateway:g} qps"
             _LOG.log(
                 level,
-                "%s/%s %s, revision %d: %s a gateway (%s)",
+                "%s/%s %s, revision %d: %s per gateway (%s)",
                 *(row.department, row.task, row.state, row.revision, limit, row.reason),
             )
         self._sink.put(rows)
@@ -263,7 +263,7 @@ class LeaderSession:
 
 
 def run(settings: Settings, target: Target, stop: threading.Event) -> None:
-    """Lead whenever it is this controller's turn, until told to stop.
+    """Lead whenever this controller is elected, until `stop` is set.
 
     Raises CatalogError, KafkaUnavailable and KafkaException at the start.
     """
@@ -279,7 +279,7 @@ def run(settings: Settings, target: Target, stop: threading.Event) -> None:
                 _lead(settings, target, file, leadership, stop)
             elif not waiting:
                 waiting = True
-                _LOG.info("waiting to lead (group %s)", settings.limits.consumer_group)
+                _LOG.info("waiting to lead (consumer group %s)", settings.limits.consumer_group)
     finally:
         leadership.close()
 
@@ -291,7 +291,7 @@ def _lead(
     leadership: Leadership,
     stop: threading.Event,
 ) -> None:
-    """Lead until told to stop, until it is another one's turn, or until Kafka can't be read."""
+    """Lead until `stop` is set, another controller is elected, or Kafka can't be read."""
 
     def goes_on() -> bool:
         return leadership.leads() and not stop.is_set()
@@ -308,7 +308,7 @@ def _lead(
     except KafkaException as error:
         if error.args[0].code() in _LASTING:
             raise
-        _LOG.warning("Kafka can't be read, the limits stay as they are: %s", error.args[0].str())
+        _LOG.warning("Kafka can't be read, so the limits stay unchanged: %s", error.args[0].str())
         stop.wait(_AGAIN_SECONDS)
     finally:
         if not (leadership.leads() and sink.durable(_STOP_SECONDS)):

@@ -1,4 +1,4 @@
-"""What the manager takes and gives: JSON bodies, in the OpenAPI page with their bounds."""
+"""The manager's JSON bodies, which the OpenAPI page shows with their bounds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
 from tidegate.jobs.logic.limits.rate_limits import SHORTEST_FILL_MS, TokenBucket
 
 Revision = Annotated[
-    int, Field(ge=1, le=2**53, description="grows with each change; the same one again changes nothing")
+    int,
+    Field(ge=1, le=2**53, description="grows with each change; repeating the same revision changes nothing"),
 ]
 Tokens = Annotated[int, Field(ge=1, le=2**32 - 1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
@@ -28,30 +29,32 @@ MOST_LIMITS = 5000
 
 
 class Bucket(Setting):
-    """Envoy's token bucket: so many tokens are added in each interval, up to the most that it holds."""
+    """Envoy's token bucket: tokens_per_fill tokens are added in each interval, up to max_tokens."""
 
     max_tokens: Tokens
     tokens_per_fill: Tokens
     fill_interval_ms: Annotated[int, Field(ge=SHORTEST_FILL_MS, le=86_400_000)]
 
     def bucket(self) -> TokenBucket:
-        """As everywhere else."""
+        """The bucket as a value of the logic."""
         return TokenBucket(self.max_tokens, self.tokens_per_fill, self.fill_interval_ms)
 
 
 class LimitBody(Setting):
-    """What each Envoy of a gateway admits of one task, and of each of its clients."""
+    """What each Envoy of a gateway admits for one task, and for each of its clients."""
 
     revision: Revision
     route: Name = Field(description="the name of the task's route in Envoy")
     bucket: Bucket
-    client: Bucket | None = Field(None, description="of each client that isn't named; null: none of its own")
+    client: Bucket | None = Field(
+        None, description="of each client without its own bucket; null: unlimited within the task's bucket"
+    )
     clients: dict[Annotated[str, Field(min_length=1, max_length=128)], Bucket] = Field(
-        default_factory=dict, max_length=1000, description="client to its bucket"
+        default_factory=dict, max_length=1000, description="the bucket of each named client"
     )
 
     def limit(self, key: TaskKey) -> Limit:
-        """As everywhere else."""
+        """The limit as a value of the logic."""
         return Limit(
             key=key,
             route=self.route,
@@ -63,7 +66,7 @@ class LimitBody(Setting):
 
 
 class TaskLimitBody(LimitBody):
-    """The limit of one task among others."""
+    """The limit of one task in a batch."""
 
     department: Name
     task: Name
@@ -75,7 +78,7 @@ class TaskLimitBody(LimitBody):
 
 
 class LimitsBody(Setting):
-    """The limits of several tasks, each with a revision of its own."""
+    """The limits of several tasks, each with its own revision."""
 
     limits: tuple[TaskLimitBody, ...] = Field(strict=False, max_length=MOST_LIMITS)
 
@@ -84,7 +87,7 @@ class LimitsBody(Setting):
         keys = [limit.key for limit in self.limits]
         if len(set(keys)) < len(keys):
             twice = sorted({str(key) for key in keys if keys.count(key) > 1})
-            raise ValueError(f"limits: {', '.join(twice)} stands twice")
+            raise ValueError(f"limits: {', '.join(twice)} is given twice")
         return self
 
 
@@ -138,7 +141,7 @@ class LimitAnswer(_Answer):
     bucket: Bucket
     client: Bucket | None
     clients: dict[str, Bucket]
-    qps: float = Field(description="what one Envoy admits in the long run")
+    qps: float = Field(description="the sustained rate that one Envoy admits")
 
 
 class LimitsAnswer(_Answer):
@@ -149,7 +152,7 @@ class LimitsAnswer(_Answer):
 
 
 class LimitChanged(_Answer):
-    """What came of a PUT. A dry run's `applied`: it would be."""
+    """The outcome of a PUT. In a dry run, `applied` means that it would be applied."""
 
     outcome: Literal["applied", "unchanged"]
     dry_run: bool
@@ -157,7 +160,7 @@ class LimitChanged(_Answer):
 
 
 class NotTakenAnswer(_Answer):
-    """A limit that was refused. revision: what is held in its place."""
+    """A limit that was rejected. revision: that of the limit in force."""
 
     department: str
     task: str
@@ -166,7 +169,7 @@ class NotTakenAnswer(_Answer):
 
 
 class LimitsChanged(_Answer):
-    """What came of a PUT of several limits."""
+    """The outcome of a PUT of several limits."""
 
     dry_run: bool
     applied: int
@@ -175,16 +178,18 @@ class LimitsChanged(_Answer):
 
 
 class SettingAnswer(_Answer):
-    """A setting: as it was set (null: never), and as Kubernetes has it (null: not, or not as a setting can be)."""
+    """A setting: as it was set (null: never), and as Kubernetes has it (null: absent, or no possible setting)."""
 
     revision: int | None
     was_set: dict[str, Any] | None
     in_force: dict[str, Any] | None
-    drifted: bool = Field(description="somebody else has changed what was set; the next PUT puts it right")
+    drifted: bool = Field(
+        description="the setting was changed outside of the manager; the next PUT restores it"
+    )
 
 
 class SettingChanged(_Answer):
-    """What came of a PUT. A dry run's `applied`: it would be."""
+    """The outcome of a PUT. In a dry run, `applied` means that it would be applied."""
 
     outcome: Literal["applied", "unchanged"]
     dry_run: bool
@@ -194,23 +199,23 @@ class SettingChanged(_Answer):
 
 
 class FieldProblem(_Answer):
-    """A field that is wrong."""
+    """A field that is not valid."""
 
     field: str
     reason: str
 
 
 class Problem(_Answer):
-    """Why a request was not done."""
+    """Why a request was rejected or failed."""
 
     reason: str
-    revision: int | None = Field(None, description="what is in force, where that is newer")
+    revision: int | None = Field(None, description="the revision in force, if it is newer")
     in_force: dict[str, Any] | None = None
     fields: list[FieldProblem] = []
 
 
 def answer_of(limit: Limit) -> LimitAnswer:
-    """A limit as it is shown."""
+    """A limit as an answer."""
     return LimitAnswer(
         department=limit.key.department,
         task=limit.key.task,
@@ -224,13 +229,13 @@ def answer_of(limit: Limit) -> LimitAnswer:
 
 
 def body_of(limit: Limit) -> dict[str, Any]:
-    """A limit as the manager takes it, among others."""
+    """A limit as an element of a PUT's body."""
     shown = answer_of(limit).model_dump(mode="json")
     return {name: value for name, value in shown.items() if name != "qps"}
 
 
 def limit_of(shown: Mapping[str, Any]) -> Limit:
-    """The way back from an answer, bounds or not. Raises KeyError, TypeError."""
+    """The limit of an answer, also outside of the bounds. Raises KeyError, TypeError."""
     client = shown["client"]
     return Limit(
         key=TaskKey(shown["department"], shown["task"]),
@@ -243,5 +248,5 @@ def limit_of(shown: Mapping[str, Any]) -> Limit:
 
 
 def _shown(bucket: TokenBucket) -> Bucket:
-    # Somebody's edit may be out of our bounds, and is shown all the same.
+    # A manual edit may be outside of the bounds, and is shown all the same.
     return Bucket.model_construct(**vars(bucket))

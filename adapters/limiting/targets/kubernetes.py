@@ -1,7 +1,7 @@
 """The target kubernetes: one EnvoyFilter for each gateway, created once and then patched.
 
-A write reads the object, puts its limits in, and applies the whole from the server's side on the condition that nobody
-has written in between; else it looks again. So two writers lose nothing of each other's, and an older one is refused.
+A write reads the object, adds its limits, and applies the whole by server-side apply with the resourceVersion that it
+read; on a conflict it starts over. So concurrent writers keep each other's changes, and an older revision is rejected.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from tidegate.schemas.settings.limits import Kubernetes
 log = logging.getLogger(__name__)
 
 MOST_BYTES = 1_450_000
-"""Of an object as it is sent. etcd takes requests of 1.5 MiB; what the server adds to the object needs a little."""
+"""The maximum size of an object as it is sent: etcd's limit of 1.5 MiB, less room for the server's own fields."""
 _TRIES = 12
 _LONGEST_WAIT_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
 class Written:
-    """What came of a write. before: what was held of these tasks. changed: the tasks whose limit is another now."""
+    """The result of a write. before: the former limits of these tasks. changed: the tasks whose limit has changed."""
 
     before: Mapping[TaskKey, Limit]
     changed: frozenset[TaskKey]
@@ -49,7 +49,7 @@ class Written:
 
 
 class KubernetesTarget:
-    """EnvoyFilters by gateway. gateways: as in the catalog; `use_gateways` when that has changed."""
+    """EnvoyFilters by gateway. gateways: of the catalog; `use_gateways` replaces them."""
 
     name = "kubernetes"
 
@@ -59,29 +59,29 @@ class KubernetesTarget:
         gateways: Mapping[str, Gateway],
         objects: KubernetesObjects | None = None,
     ) -> None:
-        """Raises KubernetesUnknown where no way to the API server is known."""
+        """Raises KubernetesUnknown if no access to the API server is configured."""
         self._objects = objects or KubernetesObjects(settings)
         self._gateways = dict(gateways)
 
     def use_gateways(self, gateways: Mapping[str, Gateway]) -> None:
-        """From now on these gateways."""
+        """Use these gateways from now on."""
         self._gateways = dict(gateways)
 
     def read(self, gateway: str) -> Mapping[TaskKey, Limit]:
-        """What the gateway's EnvoyFilter says; nothing where there is none. Raises TargetFailed."""
+        """The limits of the gateway's EnvoyFilter; none if it doesn't exist. Raises TargetFailed."""
         place = self._place(gateway)
         live = self._live(place)
         return {} if live is None else limits_in_force(live, place)
 
     def write(self, gateway: str, limits: Iterable[Limit]) -> Mapping[TaskKey, Refused]:
-        """Put these limits into the gateway's EnvoyFilter; nothing is written where they all stand there already.
+        """Write these limits into the gateway's EnvoyFilter, unless it has all of them already.
 
         Raises TargetFailed.
         """
         return self.change(gateway, limits).refused
 
     def change(self, gateway: str, limits: Iterable[Limit], *, dry_run: bool = False) -> Written:
-        """As `write`, telling more. dry_run: the API server checks all of it and keeps nothing.
+        """As `write`, with a detailed result. dry_run: the API server validates the change and stores nothing.
 
         Raises TargetFailed.
         """
@@ -102,13 +102,13 @@ class KubernetesTarget:
             held = {limit.key: before[limit.key] for limit in wanted if limit.key in before}
             refused = {key: Refused(why.reason, why.revision) for key, why in change.refused.items()}
             return Written(held, change.written, refused | too_many)
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
     def _place(self, gateway: str) -> GatewayPlace:
         try:
             known = self._gateways[gateway]
         except KeyError:
-            raise TargetFailed(f"gateway {gateway!r} is not in the task catalog; name it there") from None
+            raise TargetFailed(f"gateway {gateway!r} is not in the task catalog; add it there") from None
         return GatewayPlace(gateway, known.namespace, known.labels or {"istio": gateway})
 
     def _live(self, place: GatewayPlace) -> dict[str, Any] | None:
@@ -117,7 +117,7 @@ class KubernetesTarget:
             raise ApiFailed(
                 "not-ours",
                 f"EnvoyFilter {place.namespace}/{place.object_name} isn't tidegate's: it has no label "
-                f"{OWNER_LABEL}={OWNER}. Remove or rename it; or, if tidegate may have it, give it the label",
+                f"{OWNER_LABEL}={OWNER}. Remove or rename it; or add the label, if tidegate may manage it",
             )
         return live
 
@@ -131,7 +131,7 @@ class KubernetesTarget:
 def _fitting(
     live: Mapping[str, Any] | None, place: GatewayPlace, limits: list[Limit]
 ) -> tuple[Put, dict[str, Any], dict[TaskKey, Refused]]:
-    """The limits put into the object; those with which it would grow too large are left out, new tasks first."""
+    """The object with the limits; those that would make it too large are left out, new tasks first."""
     change = put(live, place, limits)
     body = envoy_filter(place, change.patches)
     whole_bytes = _bytes(body)
@@ -147,11 +147,11 @@ def _fitting(
             now_bytes += growth
     reason = (
         f"EnvoyFilter {place.namespace}/{place.object_name} would have {whole_bytes} bytes with "
-        f"{len(change.patches) - 1} tasks, and may have {MOST_BYTES}; spread the tasks over more gateways"
+        f"{len(change.patches) - 1} tasks, more than {MOST_BYTES}; spread the tasks over more gateways"
     )
     taken_keys = {limit.key for limit in taken}
     too_many = {limit.key: Refused(reason) for limit in limits if limit.key not in taken_keys}
-    log.warning("%d limits aren't taken: %s", len(too_many), reason)
+    log.warning("%d limits are not written: %s", len(too_many), reason)
     change = put(live, place, taken)
     return change, envoy_filter(place, change.patches), too_many
 

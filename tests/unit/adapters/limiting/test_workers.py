@@ -169,7 +169,7 @@ def test_a_target_that_takes_it_and_never_has_it_is_a_failure(stage: Stage) -> N
     stage.target.delay_reads = 1_000_000
     stage.worker.want([limit()])
     until(lambda: bool(stage.failures()))
-    assert "doesn't have all of them in force" in stage.failures()[0]
+    assert "not all of them are in force" in stage.failures()[0]
 
 
 def test_a_failure_is_told_and_tried_again_until_it_works(stage: Stage) -> None:
@@ -281,7 +281,7 @@ def test_a_limit_that_envoy_would_not_take_is_refused_here_and_the_others_go_on(
     until(stage.found(limit()))
     assert all(limits == [limit()] for _, limits in stage.target.writes)
     until(lambda: sum(isinstance(one, LimitRejected) for one in stage.heard()) >= 2)
-    assert "give it a ceiling_qps" in next(one for one in stage.said if isinstance(one, LimitRejected)).reason
+    assert "set a ceiling_qps" in next(one for one in stage.said if isinstance(one, LimitRejected)).reason
 
 
 def test_a_newer_revision_at_the_target_is_told_with_it(stage: Stage) -> None:

@@ -77,7 +77,7 @@ def test_a_wrong_field_is_named(change: dict[str, Any], field: str) -> None:
 
 def test_a_task_that_stands_twice_in_a_batch_is_refused() -> None:
     one = BODY | {"department": "vision", "task": "chat"}
-    with pytest.raises(ValidationError, match="vision/chat stands twice"):
+    with pytest.raises(ValidationError, match="vision/chat is given twice"):
         LimitsBody.model_validate({"limits": [one, one]})
 
 
@@ -104,8 +104,8 @@ def test_a_tasks_namespace_is_the_one_that_the_log_reads_as_its_department(
     ("department", "namespace", "told"),
     [
         ("many", None, "has the namespaces a, b"),
-        ("many", "c", "namespace c is not of department many"),
-        ("ads", "prod-vision", "namespace prod-vision is not of department ads"),
+        ("many", "c", "namespace c does not belong to department many"),
+        ("ads", "prod-vision", "namespace prod-vision does not belong to department ads"),
         ("search", None, "department search has no namespace"),
     ],
 )

@@ -62,21 +62,21 @@ LIMIT_TOPICS = (
 
 
 class CatalogFile:
-    """The catalog's file, reloaded when it changes. An invalid change is rejected, and the last valid catalog stays."""
+    """The catalog's file, looked at now and then. A wrong change is refused, and the last good one stays."""
 
     def __init__(self, path: Path) -> None:
-        """Raises CatalogError if the file is not valid."""
+        """Raises CatalogError when there is no good one yet."""
         self._path = path
         self._seen = self._stamp()
         self._catalog = catalogs.load(path)
 
     @property
     def catalog(self) -> Catalog:
-        """The last valid catalog."""
+        """The last good one."""
         return self._catalog
 
     def changed(self) -> bool:
-        """Whether a new valid catalog was loaded since the last call."""
+        """Whether there is another good one since the last time."""
         stamp = self._stamp()
         if stamp == self._seen:
             return False
@@ -84,7 +84,7 @@ class CatalogFile:
         try:
             self._catalog = catalogs.load(self._path)
         except CatalogError as error:
-            _LOG.error("the changed catalog is not valid, so the last valid one stays in use:\n%s", error)
+            _LOG.error("the catalog is refused, the last good one stays:\n%s", error)
             return False
         _LOG.info("%s: %d tasks", self._path, len(self._catalog.tasks))
         return True

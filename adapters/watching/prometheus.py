@@ -1,4 +1,4 @@
-"""Ready replicas as kube-state-metrics says, by Prometheus' samples in Kafka (topic `prometheus.metrics`)."""
+"""Ready replicas from kube-state-metrics, through Prometheus' samples in Kafka (topic `prometheus.metrics`)."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _NO_USE_GOING_ON = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.
 
 
 class PrometheusSource:
-    """Reads the samples from now on; a row is told when a sample tells something new, with the sample's time.
+    """Reads the samples from now on, and emits a row with the sample's time when one changes it.
 
-    Raises KafkaUnavailable, KafkaException where the topic can't be had, CatalogError for a catalog with mistakes.
+    Raises KafkaUnavailable, KafkaException if the topic is not available, CatalogError for an invalid catalog.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._kafka = settings.kafka
         self._topic = settings.kafka.topic(PROMETHEUS_METRICS)
-        # Halved, since a scrape that comes a little too early for a refresh would put it off by a whole scrape.
+        # Halved, since a scrape just before a refresh is due would delay it by a whole scrape interval.
         self._published = PublishedRows(settings.watcher.refresh_seconds / 2)
         self._samples = ReadySamples(
             partial(of_service, settings=settings.access_log),
@@ -54,7 +54,7 @@ class PrometheusSource:
                 **settings.kafka.client_config(),
                 "group.id": settings.watcher.consumer_group,
                 "client.id": "tidegate-watcher",
-                # What was before the first start is history: every series comes again within a scrape.
+                # Older samples are not needed: every series is scraped again within an interval.
                 "auto.offset.reset": "latest",
                 "enable.auto.commit": True,
                 "reconnect.backoff.ms": 200,
@@ -70,7 +70,7 @@ class PrometheusSource:
         return f"{self._topic} at {self._kafka.bootstrap_servers}: {DEPLOYMENTS}; gateways: {gateways}"
 
     def rows(self, wait_seconds: float) -> Iterator[WatchRow]:
-        """What the next samples mean."""
+        """The rows that the next samples change."""
         self._gateway_file.changed(time.monotonic())
         letters: list[DeadLetter] = []
         for message in self._consumer.consume(_AT_ONCE, wait_seconds):
@@ -103,7 +103,7 @@ class PrometheusSource:
             return None
         value = message.value() or b""
         if not any(name in value for name in _NAMES):
-            return None  # most samples are of other metrics, and those who want them read them
+            return None  # most samples are of other metrics, which other readers consume
         try:
             return sample_of(orjson.loads(value))
         except (orjson.JSONDecodeError, BadSample) as bad:

@@ -323,4 +323,4 @@ def test_without_kafka_prometheus_is_asked_to_send_again(kafka: Kafka, tmp_path:
 
         until(refused, "a refusal")
         assert found[0][2]["Retry-After"] == "5"
-        assert "Kafka did not take all" in found[0][1]
+        assert "Kafka did not acknowledge all samples" in found[0][1]

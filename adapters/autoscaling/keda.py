@@ -60,7 +60,7 @@ class Scaler:
         if request.metricName not in ("", METRIC):
             context.abort(
                 grpc.StatusCode.NOT_FOUND,
-                f"metric {request.metricName!r} does not exist; the only metric is {METRIC}",
+                f"metric {request.metricName!r} does not exist; use {METRIC}",
             )
         wanted = self._wanted(request.scaledObjectRef, context)
         value = _pb2.MetricValue(metricName=METRIC, metricValue=wanted, metricValueFloat=float(wanted))

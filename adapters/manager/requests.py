@@ -27,7 +27,7 @@ from tidegate.adapters.manager.audit import Audit, AuditFailed
 from tidegate.adapters.manager.bodies import FieldProblem, Problem
 from tidegate.adapters.manager.tasks import Outdated
 from tidegate.adapters.manager.tokens import Caller, Role, Tokens
-from tidegate.jobs.logic.istio.traffic import NotWhole
+from tidegate.jobs.logic.istio.traffic import IncompatibleSettings
 from tidegate.schemas.rows.limits import ChangeRow
 
 log = logging.getLogger(__name__)
@@ -214,7 +214,7 @@ def refusal_of(error: Exception) -> Refusal:  # noqa: PLR0911 (one for each kind
                 in_force=error.held.setting.model_dump(mode="json"),
             ),
         )
-    if isinstance(error, NotWhole):
+    if isinstance(error, IncompatibleSettings):
         return Refusal(422, Problem(reason=str(error)))
     if isinstance(error, ApiFailed):
         return Refusal(_STATUS_OF[error.failure], Problem(reason=str(error)), error.retry_after_seconds)

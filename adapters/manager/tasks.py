@@ -24,7 +24,7 @@ from tidegate.jobs.logic.istio.objects import (
 )
 from tidegate.jobs.logic.istio.task_settings import ASPECTS, Held, Setting, Version, VersionsSetting
 from tidegate.jobs.logic.istio.traffic import (
-    NotWhole,
+    IncompatibleSettings,
     TaskPlace,
     check_together,
     destination_rule,
@@ -83,18 +83,20 @@ def place_of(
 ) -> TaskPlace:
     """The place of a task's service: the inverse of the access log's mapping.
 
-    Raises NotWhole if a department has several namespaces and none is given.
+    Raises IncompatibleSettings if a department has several namespaces and none is given.
     """
     mapped = sorted(name for name, owner in access_log.departments.items() if owner == department)
     if namespace is None and len(mapped) > 1:
-        raise NotWhole(
+        raise IncompatibleSettings(
             f"department {department} has the namespaces {', '.join(mapped)}; choose one with ?namespace="
         )
     if namespace is not None and access_log.departments.get(namespace, namespace) != department:
-        raise NotWhole(f"namespace {namespace} does not belong to department {department}")
+        raise IncompatibleSettings(f"namespace {namespace} does not belong to department {department}")
     where = namespace or (mapped[0] if mapped else department)
     if access_log.departments.get(where, where) != department:
-        raise NotWhole(f"department {department} has no namespace; map one to it in access_log.departments")
+        raise IncompatibleSettings(
+            f"department {department} has no namespace; map one to it in access_log.departments"
+        )
     return TaskPlace(department, task, where, access_log.service_prefix + task, domain)
 
 
@@ -126,7 +128,7 @@ class TaskObjects:
     ) -> Changed:
         """Put one setting, without a write if it is in force already.
 
-        Raises Outdated, NotWhole, ApiFailed.
+        Raises Outdated, IncompatibleSettings, ApiFailed.
         """
         wanted = Held(revision, normalised(place, setting))
         for attempt in range(1, _TRIES + 1):

@@ -101,7 +101,7 @@ class Receiver:
         if message is None:
             return Answer(
                 415,
-                f"Content-Type {content_type!r} is not supported; send application/x-protobuf with proto={V1} or {V2}",
+                f"Content-Type {content_type!r} is not supported; send application/x-protobuf;proto={V1} or {V2}",
             )
         if encoding.lower() not in ("snappy", ""):
             return Answer(415, f"Content-Encoding {encoding!r} is not supported; send snappy")

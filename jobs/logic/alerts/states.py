@@ -1,8 +1,8 @@
-"""One alert's life: pending -> firing -> resolved, by the rows' own time.
+"""The lifecycle of an alert: pending -> firing -> resolved, in event time.
 
-An alert is pending while its condition holds and `for` isn't over, fires then, and is resolved when the condition has
-been false for keep_firing. A row without a verdict (null, too few samples) neither begins nor ends anything; where
-nothing else comes for FORGOTTEN_MS the alert ends, as Prometheus' ends with its series.
+An alert is pending while its condition holds and `for` has not elapsed, then fires, and is resolved once the condition
+has been false for keep_firing. A row without a verdict (null, too few samples) neither begins nor ends an alert. An
+alert without any other row for FORGOTTEN_MS ends, as in Prometheus when its series ends.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Literal
 
 FORGOTTEN_MS = 5 * 60_000
 AGAIN_MS = 60_000
-"""A firing alert is told again so often, with its newest value."""
+"""The interval at which a firing alert is published again, with its newest value."""
 
 PublishedState = Literal["pending", "firing", "resolved"]
 
 
 @dataclass(frozen=True)
 class Durations:
-    """For how long the condition must hold, and then be false. In ms."""
+    """How long the condition must hold before the alert fires, and be false before it is resolved, in ms."""
 
     for_ms: int
     keep_firing_ms: int = 0
@@ -27,7 +27,7 @@ class Durations:
 
 @dataclass(frozen=True)
 class AlertState:
-    """What is known of one alert. began_ms None: its condition doesn't hold. Moments are epoch ms, of the rows."""
+    """The state of an alert. began_ms None: its condition doesn't hold. Event times, in epoch ms."""
 
     began_ms: int | None = None
     fired_ms: int | None = None
@@ -38,13 +38,13 @@ class AlertState:
 
     @property
     def firing(self) -> bool:
-        """Whether it has fired and not been resolved."""
+        """Whether it has fired and is not resolved."""
         return self.fired_ms is not None
 
 
 @dataclass(frozen=True)
 class Transition:
-    """What became of an alert. told: what has to be said, as of at_ms; None: nothing. The rest is of that alert."""
+    """An alert's new state. published: the state to publish as of at_ms, if any, with its began_ms and fired_ms."""
 
     state: AlertState
     published: PublishedState | None = None
@@ -54,9 +54,9 @@ class Transition:
 
 
 def advance(state: AlertState, verdict: bool | None, at_ms: int, durations: Durations) -> Transition:
-    """One more row. verdict: whether the condition holds, for a firing alert whether it has to go on; None: unknown.
+    """The transition by one more row. verdict: whether the condition holds, or a firing alert continues; None: unknown.
 
-    A row that isn't newer than the newest one tells nothing: at a replay the same rows give the same alerts.
+    A row that isn't newer than the newest one has no effect: at a replay the same rows give the same alerts.
     """
     if at_ms <= state.seen_ms:
         return Transition(state)
@@ -71,7 +71,7 @@ def advance(state: AlertState, verdict: bool | None, at_ms: int, durations: Dura
 
 
 def expire(state: AlertState, at_ms: int) -> Transition:
-    """Its rows have stopped: what was begun ends."""
+    """The end of an alert whose rows have stopped."""
     if state.began_ms is None:
         return Transition(state)
     return _ended(state, at_ms)
@@ -111,5 +111,5 @@ def _ended(state: AlertState, at_ms: int) -> Transition:
 
 
 def _after(ended: Transition, begun: Transition) -> Transition:
-    """An alert that was forgotten ends before another begins: the end is said, the new one by its next row."""
+    """A forgotten alert ends before the next begins: the end is published now, the new alert with its next row."""
     return replace(ended, state=replace(begun.state, published_ms=0))

@@ -1,4 +1,4 @@
-"""What a task's Istio objects say is in force, as settings: the way back from istio_traffic."""
+"""The settings that a task's Istio objects put in force: the inverse of traffic.py."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tidegate.jobs.logic.istio.traffic import HTTP_NAMES, OUTLIER_NAMES, TASK_HE
 
 
 def read_virtual_service(live: Mapping[str, Any], place: TaskPlace) -> dict[str, Setting]:
-    """What a VirtualService says is in force, by aspect.
+    """The settings of a VirtualService, by aspect.
 
-    An aspect is left out where the object says nothing of it, or what none of our settings would make.
+    An aspect is left out if the object doesn't define it, or in a way that no setting produces.
     """
     read: dict[str, Setting] = {}
     spec = live.get("spec") or {}
@@ -36,14 +36,14 @@ def read_virtual_service(live: Mapping[str, Any], place: TaskPlace) -> dict[str,
 
 
 def read_destination_rule(live: Mapping[str, Any], place: TaskPlace) -> dict[str, Setting]:
-    """What a DestinationRule says is in force: the circuit breaker."""
+    """The settings of a DestinationRule: the circuit breaker."""
     read: dict[str, Setting] = {}
     _read(read, "circuit-breaker", live.get("spec") or {}, place)
     return read
 
 
 def with_labels(versions: VersionsSetting, subsets: Mapping[str, Mapping[str, str]]) -> VersionsSetting:
-    """The versions with the labels that a DestinationRule gives them; without one that it doesn't have."""
+    """The versions with the labels of a DestinationRule, without those that it lacks."""
     labelled = tuple(
         version
         if subsets[version.name] == version.selected
@@ -54,19 +54,19 @@ def with_labels(versions: VersionsSetting, subsets: Mapping[str, Mapping[str, st
     return VersionsSetting.model_construct(versions=labelled)
 
 
-def _named_back(said: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    if unknown := said.keys() - set(names.values()):
-        raise ValueError(f"{', '.join(sorted(unknown))}: none of our settings")
+def _named_back(fields: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    if unknown := fields.keys() - set(names.values()):
+        raise ValueError(f"{', '.join(sorted(unknown))}: not part of tidegate's settings")
     return {
-        ours: duration_ms(said[theirs]) if ours.endswith("_ms") else said[theirs]
+        ours: duration_ms(fields[theirs]) if ours.endswith("_ms") else fields[theirs]
         for ours, theirs in names.items()
-        if theirs in said
+        if theirs in fields
     }
 
 
-def _read(into: dict[str, Setting], aspect: str, said: Mapping[str, Any], place: TaskPlace) -> None:
+def _read(into: dict[str, Setting], aspect: str, source: Mapping[str, Any], place: TaskPlace) -> None:
     try:
-        into[aspect] = _READERS[aspect](said, place)
+        into[aspect] = _READERS[aspect](source, place)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         return
 
@@ -76,14 +76,14 @@ def _read_timeout(http: Mapping[str, Any], _: TaskPlace) -> TimeoutSetting:
 
 
 def _read_retries(http: Mapping[str, Any], _: TaskPlace) -> RetriesSetting:
-    said = http["retries"]
-    if not said.get("attempts"):
+    retries = http["retries"]
+    if not retries.get("attempts"):
         return RetriesSetting(attempts=0)
-    per_try = said.get("perTryTimeout")
-    reasons = {"retry_on": said["retryOn"].split(",")} if "retryOn" in said else {}
+    per_try = retries.get("perTryTimeout")
+    reasons = {"retry_on": retries["retryOn"].split(",")} if "retryOn" in retries else {}
     return RetriesSetting.model_validate(
         {
-            "attempts": said["attempts"],
+            "attempts": retries["attempts"],
             "per_try_timeout_ms": None if per_try is None else duration_ms(per_try),
             **reasons,
         }
@@ -93,7 +93,7 @@ def _read_retries(http: Mapping[str, Any], _: TaskPlace) -> RetriesSetting:
 def _read_route(http: Mapping[str, Any], place: TaskPlace) -> RouteSetting:
     (match,) = http["match"]
     if match.keys() - {"headers", "uri"} or match["headers"].keys() != {TASK_HEADER}:
-        raise ValueError("it matches by more than our settings do")
+        raise ValueError("it matches by more than tidegate's settings do")
     ports = {(route["destination"].get("port") or {}).get("number") for route in http["route"]}
     hosts = {route["destination"]["host"] for route in http["route"]}
     if hosts != {place.host}:
@@ -135,7 +135,7 @@ def _read_circuit_breaker(spec: Mapping[str, Any], _: TaskPlace) -> CircuitBreak
     policy = spec.get("trafficPolicy") or {}
     pool, outliers = policy.get("connectionPool"), policy.get("outlierDetection")
     if unknown := policy.keys() - {"connectionPool", "outlierDetection"}:
-        raise ValueError(f"{', '.join(sorted(unknown))}: none of our settings")
+        raise ValueError(f"{', '.join(sorted(unknown))}: not part of tidegate's settings")
     return CircuitBreakerSetting(
         connection_pool=None
         if pool is None

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from tidegate.adapters.manager.bodies import LimitBody, LimitsBody, answer_of, body_of, limit_of
 from tidegate.adapters.manager.tasks import place_of
-from tidegate.jobs.logic.istio.traffic import NotWhole
+from tidegate.jobs.logic.istio.traffic import IncompatibleSettings
 from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
 from tidegate.jobs.logic.limits.rate_limits import TokenBucket
 from tidegate.schemas.settings import AccessLog
@@ -112,5 +112,5 @@ def test_a_tasks_namespace_is_the_one_that_the_log_reads_as_its_department(
 def test_a_namespace_of_another_department_is_refused(
     department: str, namespace: str | None, told: str
 ) -> None:
-    with pytest.raises(NotWhole, match=told):
+    with pytest.raises(IncompatibleSettings, match=told):
         place_of(department, "chat", namespace, MAPPED, "cluster.local")

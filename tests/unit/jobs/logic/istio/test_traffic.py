@@ -27,7 +27,7 @@ from tidegate.jobs.logic.istio.task_settings import (
     VersionsSetting,
 )
 from tidegate.jobs.logic.istio.traffic import (
-    NotWhole,
+    IncompatibleSettings,
     TaskPlace,
     check_together,
     destination_rule,
@@ -169,7 +169,7 @@ def test_a_gray_release_is_weights_of_subsets_behind_the_tasks_header() -> None:
 
 
 def test_a_task_without_a_gateway_has_no_virtual_service() -> None:
-    with pytest.raises(NotWhole, match="vision/chat has no gateway yet; set it first"):
+    with pytest.raises(IncompatibleSettings, match="vision/chat has no gateway yet; set it first"):
         virtual_service(PLACE, {"timeout": Held(1, TimeoutSetting(timeout_ms=5))})
 
 
@@ -178,7 +178,7 @@ def test_a_try_longer_than_the_whole_is_refused() -> None:
         "timeout": Held(1, TimeoutSetting(timeout_ms=1000)),
         "retries": Held(1, RetriesSetting(attempts=2, per_try_timeout_ms=1001)),
     }
-    with pytest.raises(NotWhole, match="per_try_timeout_ms: 1001 is above timeout_ms, 1000"):
+    with pytest.raises(IncompatibleSettings, match="per_try_timeout_ms: 1001 is above timeout_ms, 1000"):
         check_together(held)
     check_together(held | {"timeout": Held(2, TimeoutSetting(timeout_ms=None))})
 
@@ -194,13 +194,13 @@ def test_a_try_longer_than_the_whole_is_refused() -> None:
         ("timeout", {"timeout_ms": 5, "timeout_s": 5}, "Extra inputs are not permitted"),
         ("retries", {"attempts": 11}, "less than or equal to 10"),
         ("retries", {"attempts": -1}, "greater than or equal to 0"),
-        ("retries", {"attempts": 1, "retry_on": []}, "nothing would be retried"),
+        ("retries", {"attempts": 1, "retry_on": []}, "no request would be retried"),
         ("retries", {"attempts": 1, "retry_on": ["sometimes"]}, "Input should be '5xx'"),
-        ("versions", {"versions": [{"name": "v1", "weight": 99}]}, "sum to 99, and must sum to 100"),
+        ("versions", {"versions": [{"name": "v1", "weight": 99}]}, "sum to 99 instead of 100"),
         (
             "versions",
             {"versions": [{"name": "v1", "weight": 50}, {"name": "v1", "weight": 50}]},
-            "v1 stands twice",
+            "v1 is given twice",
         ),
         ("versions", {"versions": [{"name": "V 1", "weight": 100}]}, "should match pattern"),
         ("versions", {"versions": [{"name": "v1", "weight": 101}]}, "less than or equal to 100"),
@@ -212,14 +212,14 @@ def test_a_try_longer_than_the_whole_is_refused() -> None:
         (
             "circuit-breaker",
             {"outlier_detection": {"consecutive_5xx_errors": 0}},
-            "nothing counts",
+            "no error counts",
         ),
         (
             "circuit-breaker",
             {"outlier_detection": {"max_ejection_percent": 101}},
             "less than or equal to 100",
         ),
-        ("circuit-breaker", {"connection_pool": {}}, "it sets nothing"),
+        ("circuit-breaker", {"connection_pool": {}}, "connection_pool: empty"),
         ("circuit-breaker", {"connection_pool": {"max_connections": 0}}, "greater than or equal to 1"),
     ],
 )
@@ -239,7 +239,7 @@ def test_every_form_of_a_duration_is_read(text: str, wanted: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "5", "s", "1.5", "-1s", "1s ", "1d", None, 3])
 def test_what_is_no_duration_is_an_error(text: object) -> None:
-    with pytest.raises(ValueError, match="is no duration"):
+    with pytest.raises(ValueError, match="is not a valid duration"):
         duration_ms(text)
 
 

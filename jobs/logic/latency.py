@@ -24,7 +24,7 @@ class Latencies:
     highest_ms: float | None = None
 
     def add_row(self, row: Mapping[str, Any]) -> None:
-        """Add those of a service-metrics row, as parsed JSON. Raises KeyError, TypeError, ValueError if it is invalid."""
+        """Add a service-metrics row, as parsed JSON. Raises KeyError, TypeError or ValueError if it is invalid."""
         if not row["latency_count"]:
             return
         histogram = row["histogram"]

@@ -1,16 +1,16 @@
-"""What is known of one task now: the newest of each input, and the traffic of the last minute.
+"""The current state of one task: the newest row of each input, and the traffic of the last minute.
 
     observe_second     a service-metrics row of a second, level task or version
     observe_minute     one of a minute, level task or replica
     observe_replicas, observe_limit, observe_resources, observe_task
-    profile         all of it, as a row
+    profile         the state as a row
 
-Time has two clocks: that of the service metrics, by which a window ends with the newest second of any task that is
-whole, and this machine's, `now_ms`, by which an input is stale when nothing of it came for so long. So sources whose
-clocks differ by minutes harm nothing.
+There are two clocks: the event time of the service metrics, by which a window ends with the newest complete second of
+any task, and this machine's, `now_ms`, by which an input without rows becomes stale. So sources whose clocks differ by
+minutes do no harm.
 
 A checkpoint holds all but the traffic (task_profile_state.py). After a restart the traffic's window begins with the
-first second that is heard, and `traffic_window_seconds` says how long it is by then.
+first observed second, and `traffic_window_seconds` is its length so far.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from tidegate.schemas.settings.signals import ProfileSettings
 from tidegate.schemas.timestamps import from_epoch_ms, to_epoch_ms
 
 _KEPT_MS = 180_000
-"""A resource window comes half a minute late, and is set beside the requests of the same seconds."""
+"""A resource window comes half a minute late, and is related to the requests of the same seconds."""
 _LEAST = 4
-"""After a restart a fourth of the traffic's window has to be known before it is told."""
+"""After a restart a fourth of the traffic's window must be observed before it is published."""
 _ENOUGH_OF_A_REPLICA = 20
-"""Requests in a minute: below it a replica's p99 says little."""
+"""Requests in a minute: below it a replica's p99 is not significant."""
 DAY_MS = 24 * 3_600_000
 
 
 @dataclass(frozen=True)
 class ObservedRow:
-    """The newest row of an input, and when it came by this machine's clock."""
+    """The newest row of an input, and when it arrived by this machine's clock."""
 
     row: Any
     at_ms: int
@@ -53,9 +53,9 @@ class ObservedRow:
 
 @dataclass
 class TaskState:
-    """One task. Everything is mutable: it is updated some thousand times a second.
+    """The state of one task. Mutable: it is updated some thousand times a second.
 
-    restored: it comes from a checkpoint, so its traffic is known from the first second on that is heard after it.
+    restored: it comes from a checkpoint, so its traffic begins with the first second observed after it.
     """
 
     department: str
@@ -74,9 +74,9 @@ class TaskState:
     restored: bool = False
 
     def observe_second(self, row: Mapping[str, Any], now_ms: int, settings: ProfileSettings) -> int:
-        """Take in a second's row of level task or version. Returns the second's end (epoch, ms).
+        """Add a second's row of level task or version. Returns the second's end (epoch, ms).
 
-        Raises KeyError, TypeError or ValueError for what is no such row.
+        Raises KeyError, TypeError or ValueError for an invalid row.
         """
         end_ms = _end_ms(row)
         start_ms = end_ms - 1000
@@ -90,7 +90,7 @@ class TaskState:
         return end_ms
 
     def observe_minute(self, row: Mapping[str, Any], now_ms: int, settings: ProfileSettings) -> None:
-        """Take in a minute's row of level task or replica. Raises as observe_second."""
+        """Add a minute's row of level task or replica. Raises as observe_second."""
         start_ms = _end_ms(row) - MINUTE_MS
         self.observed_ms = now_ms
         if row["level"] == "replica":
@@ -112,7 +112,7 @@ class TaskState:
         self.learned = learn(self.learned, minute, self._promise(), settings.sustain_minutes)
 
     def observe_replicas(self, row: ReplicasRow, now_ms: int) -> bool:
-        """Take in who is ready. Returns whether their number has changed."""
+        """Take the replicas. Returns whether their numbers have changed."""
         before = self.replicas
         if (
             before is not None
@@ -125,7 +125,7 @@ class TaskState:
         return before is None or any(getattr(before.row, name) != getattr(row, name) for name in counts)
 
     def observe_limit(self, row: RateLimitRow, now_ms: int) -> bool:
-        """Take in the limit. Returns whether it has changed."""
+        """Take the limit. Returns whether it has changed."""
         before = self.limit
         if before is not None and row.revision < before.row.revision:
             return False
@@ -133,7 +133,7 @@ class TaskState:
         return before is None or (before.row.limit_qps, before.row.state) != (row.limit_qps, row.state)
 
     def observe_resources(self, row: ResourceMetricsRow, now_ms: int) -> None:
-        """Take in a window of level task; an older one than is known tells nothing."""
+        """Take a window of level task; an older one than the newest is ignored."""
         if row.level != "task" or (
             self.resources is not None and row.window_start < self.resources.row.window_start
         ):
@@ -141,26 +141,28 @@ class TaskState:
         self.resources, self.observed_ms = ObservedRow(row, now_ms), now_ms
 
     def observe_task(self, row: TaskRow | None, now_ms: int) -> None:
-        """Take in the task's entry in the catalog; None: it has left the catalog."""
+        """Take the task's entry in the catalog; None: it was removed."""
         self.catalog, self.observed_ms = row, now_ms
 
     def gone(self, now_ms: int) -> bool:
-        """Nothing was heard for a day, and the catalog doesn't know it."""
+        """Whether no row was observed for a day, and the catalog does not have the task."""
         return self.catalog is None and now_ms - self.observed_ms > DAY_MS
 
-    def profile(self, now_ms: int, heard: SecondsObserved, settings: ProfileSettings) -> TaskProfile:
-        """The row. heard: the seconds of all tasks."""
-        end_ms = heard.whole_ms(now_ms)
-        first_ms = None if end_ms is None else self._traffic_since_ms(end_ms, heard, settings)
-        traffic = _freshness(end_ms, heard.at_ms, now_ms, settings.traffic_stale_seconds)
+    def profile(self, now_ms: int, observed: SecondsObserved, settings: ProfileSettings) -> TaskProfile:
+        """The profile as a row. observed: the seconds of all tasks."""
+        end_ms = observed.whole_ms(now_ms)
+        first_ms = None if end_ms is None else self._traffic_since_ms(end_ms, observed, settings)
+        traffic = _freshness(end_ms, observed.at_ms, now_ms, settings.traffic_stale_seconds)
         if first_ms is None:
             traffic = traffic.model_copy(update={"stale": True})
         freshness = {
             "traffic": traffic,
-            "replicas": _heard(self.replicas, "observed_at", now_ms, settings.replicas_stale_seconds),
-            # A limit and a catalog's entry hold until another one comes.
-            "limit": _heard(self.limit, "decided_at", now_ms, None),
-            "resources": _heard(self.resources, "window_end", now_ms, settings.resources_stale_seconds),
+            "replicas": _row_freshness(self.replicas, "observed_at", now_ms, settings.replicas_stale_seconds),
+            # A limit and a catalog entry are valid until replaced.
+            "limit": _row_freshness(self.limit, "decided_at", now_ms, None),
+            "resources": _row_freshness(
+                self.resources, "window_end", now_ms, settings.resources_stale_seconds
+            ),
             "catalog": Freshness(
                 observed_at=self.catalog.published_at if self.catalog else None,
                 age_ms=None,
@@ -188,20 +190,22 @@ class TaskState:
         if not freshness["limit"].stale and self.limit is not None:
             fields |= {"limit_qps": self.limit.row.limit_qps, "limit_state": self.limit.row.state}
         if not freshness["resources"].stale and self.resources is not None:
-            fields |= self._of_resources(self.resources.row, self._since_ms(heard))
+            fields |= self._of_resources(self.resources.row, self._since_ms(observed))
         if not traffic.stale and end_ms is not None and first_ms is not None:
             fields |= self._of_traffic(first_ms, end_ms, fields, settings)
         return TaskProfile(**fields)
 
-    def _since_ms(self, heard: SecondsObserved) -> int:
-        """The slot from which on this task's traffic is known whole."""
-        if not self.restored or heard.first_end_ms is None:
+    def _since_ms(self, observed: SecondsObserved) -> int:
+        """The first slot whose traffic was observed completely."""
+        if not self.restored or observed.first_end_ms is None:
             return 0
-        return -(-heard.first_end_ms // SLOT_MS) * SLOT_MS
+        return -(-observed.first_end_ms // SLOT_MS) * SLOT_MS
 
-    def _traffic_since_ms(self, end_ms: int, heard: SecondsObserved, settings: ProfileSettings) -> int | None:
-        """Where the traffic's window begins; None while it is too short to say anything."""
-        first_ms = max(_first_slot(end_ms, settings), self._since_ms(heard))
+    def _traffic_since_ms(
+        self, end_ms: int, observed: SecondsObserved, settings: ProfileSettings
+    ) -> int | None:
+        """The beginning of the traffic's window; None while it is too short to be published."""
+        first_ms = max(_first_slot(end_ms, settings), self._since_ms(observed))
         enough_ms = 1000 * settings.traffic_window_seconds // _LEAST
         return first_ms if not self.restored or end_ms - first_ms >= enough_ms else None
 
@@ -284,7 +288,7 @@ class TaskState:
         return found
 
     def _slowest(self, end_ms: int) -> SlowReplica | None:
-        """Of the newest minute; that of a task which has been quiet since is none any more."""
+        """The slowest replica of the newest minute; None if that minute is too old."""
         return None if end_ms - self.minute_ms > 3 * MINUTE_MS else slowest(self.replica_p99_ms)
 
     def _promise(self) -> Promise | None:
@@ -292,7 +296,7 @@ class TaskState:
         return None if slo is None or slo.p99_ms is None else Promise(slo.p99_ms, slo.error_rate)
 
     def _forget(self, end_ms: int, settings: ProfileSettings) -> None:
-        """What no window needs any more."""
+        """Forget what no window needs any more."""
         window_ms = 1000 * settings.traffic_window_seconds
         self.traffic.forget(end_ms, max(_KEPT_MS, window_ms + 2 * SLOT_MS))
         recent_ms = end_ms - 1000 * settings.panic_window_seconds - 2 * SLOT_MS
@@ -313,11 +317,13 @@ def _first_slot(end_ms: int, settings: ProfileSettings) -> int:
     return -(-since_ms // SLOT_MS) * SLOT_MS
 
 
-def _heard(heard: ObservedRow | None, moment: str, now_ms: int, stale_seconds: float | None) -> Freshness:
-    if heard is None:
+def _row_freshness(
+    observed: ObservedRow | None, moment: str, now_ms: int, stale_seconds: float | None
+) -> Freshness:
+    if observed is None:
         return Freshness(observed_at=None, age_ms=None, stale=True)
-    observed_ms = to_epoch_ms(getattr(heard.row, moment))
-    return _freshness(observed_ms, heard.at_ms, now_ms, stale_seconds)
+    observed_ms = to_epoch_ms(getattr(observed.row, moment))
+    return _freshness(observed_ms, observed.at_ms, now_ms, stale_seconds)
 
 
 def _freshness(

@@ -1,6 +1,6 @@
-"""The pods' windows of one task into the task's: said when all pods that were there before have told, or in time.
+"""Merges the pods' windows of a task: published once all pods of the window before have reported, or on timeout.
 
-A pod that comes later than the task's row makes the row be said again, with the same id.
+A pod's row that comes later makes the task's row be published again, with the same id.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tidegate.schemas.rows.resources import ResourceMetricsRow
 from tidegate.schemas.timestamps import to_epoch_ms
 
 _KEPT = 4
-"""So many of the newest windows of each span are kept for pods that come late."""
+"""The number of newest windows of each span that are kept for late pods."""
 
 Window = tuple[str, int]
 """Span, and start (epoch, ms)."""
@@ -20,7 +20,7 @@ Window = tuple[str, int]
 
 @dataclass
 class TaskWindows:
-    """What is known of one task's newest windows. pods: by span those of the newest window that was said."""
+    """The newest windows of a task. pods: by span, those of the newest published window."""
 
     windows: dict[Window, dict[str, ResourceMetricsRow]] = field(default_factory=dict)
     published: set[Window] = field(default_factory=set)
@@ -28,7 +28,7 @@ class TaskWindows:
     desired: int | None = None
 
     def observe(self, row: ResourceMetricsRow) -> ResourceMetricsRow | None:
-        """A pod's row. Returns the task's, where it has to be said now."""
+        """Add a pod's row. Returns the task's row if it is to be published now."""
         window = (row.span, to_epoch_ms(row.window_start))
         pods = self.windows.setdefault(window, {})
         pods[row.replica or ""] = row
@@ -38,7 +38,7 @@ class TaskWindows:
         return None
 
     def overdue(self, before_ms: int | None = None) -> list[ResourceMetricsRow]:
-        """The windows that nobody has said yet: of all, or of those that began before a moment."""
+        """The rows of unpublished windows: of all, or of those that began before a moment."""
         found = [
             window
             for window in sorted(self.windows)
@@ -48,7 +48,7 @@ class TaskWindows:
 
     @property
     def waiting(self) -> bool:
-        """Whether a window hasn't been said."""
+        """Whether a window is not published yet."""
         return any(window not in self.published for window in self.windows)
 
     def _publish(self, window: Window) -> ResourceMetricsRow:

@@ -1,4 +1,4 @@
-"""What a topic's index holds that the one built anew doesn't: counted minute by minute."""
+"""Compares a topic's index with the rebuilt one: documents that the new one lacks, counted by minute."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ LEAST_SPREAD = 0.05
 
 
 def slowest(p99_ms: Mapping[str, float]) -> SlowReplica | None:
-    """The slowest replica. p99_ms: of replicas with enough requests. None for fewer than three, which have no majority."""
+    """The slowest replica; None for fewer than three, which have no majority. p99_ms: with enough requests."""
     if len(p99_ms) < LEAST_SIBLINGS:
         return None
     middle = median(p99_ms.values())

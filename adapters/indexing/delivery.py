@@ -82,7 +82,7 @@ class Delivery:
         self._under_way = (batch, self._thread.submit(self._settle, batch))
 
     def settled(self, timeout_seconds: float | None) -> Batch | None:
-        """The batch whose every document was answered for good; None while there is none.
+        """The settled batch, each of whose documents has its final answer; None without one.
 
         timeout_seconds: how long to wait for it; None means until it is settled, or cut short by `halt`.
         A batch that was cut short stays under way: none of it may be committed.

@@ -177,7 +177,7 @@ def _rows(
 
 
 def _milliseconds(value: object) -> float:
-    """Of a gateway's line; 0 for what isn't known."""
+    """Of a gateway's line; 0 for a missing field."""
     try:
         return max(0.0, float(str(value)))
     except ValueError:

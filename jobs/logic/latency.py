@@ -15,7 +15,7 @@ GROWTH = 2 ** (1 / 32)
 
 @dataclass
 class Latencies:
-    """The latencies of some requests, merged from rows. lowest_ms, highest_ms: None while there is none."""
+    """The latencies of some requests, merged from rows. lowest_ms, highest_ms: None without latencies."""
 
     count: int = 0
     zero: int = 0
@@ -42,7 +42,7 @@ class Latencies:
             self._add(other.count, other.zero, other.buckets, other.lowest_ms, other.highest_ms)
 
     def percentile_ms(self, percent: float) -> float | None:
-        """The nearest-rank percentile, off by 1.1 % at most; None when there is no latency."""
+        """The nearest-rank percentile, off by 1.1 % at most; None without latencies."""
         total = self.zero + sum(self.buckets.values())
         if not total or self.lowest_ms is None or self.highest_ms is None:
             return None

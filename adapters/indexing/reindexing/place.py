@@ -1,7 +1,7 @@
-"""Where a topic's indices are built anew: names beside those in service, a template for them, and the change of names.
+"""The place of a rebuild: index names beside those in service, a template for them, and the swap of names.
 
-The template is the mark that a rebuild runs or was interrupted: it says whose it is, and which indices take no writes
-because of it. Whoever begins takes over what an interrupted one left.
+The template marks a running or interrupted rebuild: it names the rebuild, and the indices whose writes it blocks. A new
+rebuild takes over from an interrupted one.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class BuildingPlace:
     def block(self, names: Sequence[str]) -> None:
         """These indices in service take no writes until `leave`. No write is under way once this returns.
 
-        Those that somebody else has blocked are left alone. Raises TakenOver.
+        Indices that were blocked before are left alone. Raises TakenOver.
         """
         free = [name for name in names if not self._takes_no_writes(name)]
         if not free:
@@ -157,7 +157,7 @@ class BuildingPlace:
         return found
 
     def ready_settings(self, index: FamilyIndex) -> dict[str, Any]:
-        """Of a new index before it is in service: refreshed as its template says, and as old as its day."""
+        """Of a new index before it is in service: refreshed by its template, and as old as its day."""
         template = self._body()["template"]["settings"]["index"]
         ready: dict[str, Any] = {"refresh_interval": template.get("refresh_interval")}
         if self._features.lifecycle and index.day is not None:

@@ -1,8 +1,8 @@
 """The followed tasks with their EndpointSlices, while slices and namespaces change.
 
 A task has all services that map to its identity, in the followed namespaces: their replicas together, each pod once.
-Two services with the same pods (one headless, say) are one set; two with different pods are what the gateway's routes
-to either reach.
+Two services with the same pods (such as a headless one) are one set; two with different pods are the replicas that the
+gateway's routes to either service reach.
 
 A deleted service and one that is no longer followed differ: the first has zero replicas, the second has no row.
 """

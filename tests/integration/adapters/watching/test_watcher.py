@@ -336,7 +336,9 @@ def test_a_wrong_catalog_or_selector_is_a_clear_failure(
     catalog.write_text("gateways: nonsense\n")
     with pytest.raises(CatalogError, match=r"tasks\.yaml: gateways"):
         KubernetesSource(settings(kubernetes_api.settings, catalog))
-    with pytest.raises(SourceFailed, match=r"watcher.namespace_selector: 'a b' is not a valid label selector"):
+    with pytest.raises(
+        SourceFailed, match=r"watcher.namespace_selector: 'a b' is not a valid label selector"
+    ):
         KubernetesSource(settings(kubernetes_api.settings, namespace_selector="a b"))
     with pytest.raises(SourceFailed, match=r"set kubernetes\.kubeconfig"):
         KubernetesSource(settings(Kubernetes(kubeconfig=tmp_path / "none")))

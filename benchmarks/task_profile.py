@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 
 import orjson
 
-from tidegate.jobs.logic.profile.task_profile import TaskKnown
-from tidegate.jobs.logic.profile.task_traffic import SecondsHeard
+from tidegate.jobs.logic.profile.task_profile import TaskState
+from tidegate.jobs.logic.profile.task_traffic import SecondsObserved
 from tidegate.schemas.settings.signals import ProfileSettings
 from tidegate.schemas.timestamps import from_epoch_ms, to_text
 
@@ -69,22 +69,22 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=20)
     chosen = parser.parse_args()
     rows = [(task, row(task, second)) for second in range(chosen.seconds) for task in range(chosen.tasks)]
-    known = {task: TaskKnown(f"d{task % 20}", f"t{task}") for task in range(chosen.tasks)}
+    known = {task: TaskState(f"d{task % 20}", f"t{task}") for task in range(chosen.tasks)}
     packed = {task: pickle.dumps(one) for task, one in known.items()}
 
     def hear(task: int, message: bytes) -> None:
-        known[task].hear_second(orjson.loads(message), START_MS, SETTINGS)
+        known[task].observe_second(orjson.loads(message), START_MS, SETTINGS)
 
     def hear_packed(task: int, message: bytes) -> None:
-        one: TaskKnown = pickle.loads(packed[task])  # noqa: S301 (our own, a moment ago)
-        one.hear_second(orjson.loads(message), START_MS, SETTINGS)
+        one: TaskState = pickle.loads(packed[task])  # noqa: S301 (our own, a moment ago)
+        one.observe_second(orjson.loads(message), START_MS, SETTINGS)
         packed[task] = pickle.dumps(one)
 
     floor = timed(rows, lambda _, message: orjson.loads(message))
     heard, repacked = timed(rows, hear), timed(rows, hear_packed)
     end_ms = START_MS + 1000 * chosen.seconds
-    seconds = SecondsHeard(settle_ms=0)
-    seconds.hear(end_ms, end_ms)
+    seconds = SecondsObserved(settle_ms=0)
+    seconds.observe(end_ms, end_ms)
     began = time.perf_counter()
     for one in known.values():
         one.profile(end_ms, seconds, SETTINGS).model_dump_json()

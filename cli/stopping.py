@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tidegate.adapters.heartbeat import Alive
+from tidegate.adapters.heartbeat import Heartbeat
 from tidegate.cli.app_context import DONE, INTERRUPTED
 
 _NUMBERS = (signal.SIGTERM, signal.SIGINT)
@@ -22,14 +22,14 @@ class _Stop(threading.Event):
 
     def __init__(self) -> None:
         super().__init__()
-        self._alive = Alive()
+        self._heartbeat = Heartbeat()
 
     def is_set(self) -> bool:
-        self._alive()
+        self._heartbeat.beat()
         return super().is_set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        self._alive()
+        self._heartbeat.beat()
         return super().wait(timeout)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from tidegate.adapters.heartbeat import Alive
+from tidegate.adapters.heartbeat import Heartbeat
 from tidegate.demo import envoy_config, upstreams
 from tidegate.demo.director import Director
 from tidegate.demo.envoy_config import LOOPBACK, Files
@@ -59,12 +59,12 @@ class Pod:
         self._scenario.write(self._folder / SCENARIO)
         (self._folder / CATALOG).write_text(yaml.safe_dump(catalog_of(self._scenario), sort_keys=False))
         envoy_config.write(self._scenario, serving.addresses, self._files, PORT, ADMIN_PORT, host=_EVERYWHERE)
-        alive = Alive()
+        heartbeat = Heartbeat()
         try:
             while not stop.is_set():
                 self._step(serving.addresses, time.time_ns() // 1_000_000)
                 await asyncio.to_thread(self._rotate)
-                alive()
+                heartbeat.beat()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), _STEP_SECONDS)
         finally:

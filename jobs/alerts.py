@@ -89,7 +89,7 @@ class Evaluate(KeyedProcessFunction):  # type: ignore[misc]
         seen_ms = to_epoch_ms(from_text(seen_at))
         try:
             # Whole before anything is kept: a row that can't be read changes nothing.
-            rows = list(one.known.hear(self._rules_now, source, orjson.loads(message), seen_ms))
+            rows = list(one.known.observe(self._rules_now, source, orjson.loads(message), seen_ms))
         except (ValueError, KeyError, TypeError) as error:
             topic = INPUTS[source].topic.full_name(self._prefix)
             reason = f"no row: {error!r}"

@@ -66,7 +66,7 @@ class Settle(KeyedProcessFunction):  # type: ignore[misc]
         key, text = value
         row = ReplicasRow.model_validate_json(text)
         one = self._tasks.find_or_add(key, lambda: SettlingTask(self._begun(key, row)))
-        one.known, changes = one.known.hear(row, self._windows, self._stale_ms)
+        one.known, changes = one.known.observe(row, self._windows, self._stale_ms)
         yield from self._go_on(key, one, changes, context)
 
     def on_timer(self, timestamp: int, context: Any) -> Iterator[Any]:

@@ -170,7 +170,7 @@ class Pods(KeyedProcessFunction):  # type: ignore[misc]
         if one.pod is None:
             one.pod = Pod()
         late = one.pod.late
-        one.pod.hear(ResourceSample("", "", "", name, part, at_ms, number))
+        one.pod.add(ResourceSample("", "", "", name, part, at_ms, number))
         if one.pod.late > late:
             self._late.inc(one.pod.late - late)
         if self._bounded:
@@ -241,12 +241,12 @@ class Tasks(KeyedProcessFunction):  # type: ignore[misc]
         row = ResourceMetricsRow.model_validate_json(text)
         yield from _messages([row])
         # A bounded run reads pod by pod: a task's window is whole at the end only.
-        said = one.known.hear(row)
+        said = one.known.observe(row)
         if said is not None and not self._bounded:
             yield from _messages([said])
         service = context.timer_service()
         if self._bounded:
-            one.known.told.clear()
+            one.known.published.clear()
             one.known.pods.clear()
             if not one.timer:
                 service.register_event_time_timer(_LAST)

@@ -25,9 +25,9 @@ from pyflink.datastream import KeyedProcessFunction, OutputTag, RuntimeContext
 from tidegate.jobs.kafka_tables import dead_letters_table, messages_sink, messages_table, text, timestamp_text
 from tidegate.jobs.keyed import KeyedMemory
 from tidegate.jobs.logic.profile.autoscaling import SignalMemory, decide
-from tidegate.jobs.logic.profile.task_profile import TaskKnown
+from tidegate.jobs.logic.profile.task_profile import TaskState
 from tidegate.jobs.logic.profile.task_profile_state import FORMAT, ProfiledTask, Scaling
-from tidegate.jobs.logic.profile.task_traffic import SETTLE_MS, SecondsHeard
+from tidegate.jobs.logic.profile.task_traffic import SETTLE_MS, SecondsObserved
 from tidegate.jobs.messages import DEAD, MESSAGE, dead_letter, error_text
 from tidegate.jobs.messages import OPTIONS as MESSAGE_OPTIONS
 from tidegate.schemas import topics
@@ -80,11 +80,11 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
         self._prefix = settings.kafka.topic_prefix
         self._bounded = bounded
         self._tasks: KeyedMemory[ProfiledTask]
-        self._seconds = self._none_heard()
+        self._seconds = self._none_observed()
 
     def open(self, runtime_context: RuntimeContext) -> None:
         """Declare the state: what is known of a task without its traffic, and its autoscaling."""
-        self._tasks, self._seconds = KeyedMemory(runtime_context, FORMAT), self._none_heard()
+        self._tasks, self._seconds = KeyedMemory(runtime_context, FORMAT), self._none_observed()
 
     def process_element(self, value: Any, context: Any) -> Iterator[Any]:
         """value: (key, input, message, partition, offset, when Kafka got it)."""
@@ -96,9 +96,9 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
         is_new = task is None
         if task is None:
             department, _, name = key.partition("/")
-            task = ProfiledTask(TaskKnown(department, name))
+            task = ProfiledTask(TaskState(department, name))
         try:
-            changed = self._hear(task.known, source, message, now_ms)
+            changed = self._observe(task.known, source, message, now_ms)
         except (ValidationError, ValueError, KeyError, TypeError) as error:
             reason = error_text(error) if isinstance(error, ValidationError) else f"no row: {error!r}"
             topic = INPUTS[source].topic.full_name(self._prefix)
@@ -122,7 +122,7 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
         if task is None:
             return
         if self._bounded:
-            yield from self._rows(key, task, max(task.known.heard_ms, self._seconds.at_ms or 0))
+            yield from self._rows(key, task, max(task.known.observed_ms, self._seconds.at_ms or 0))
             return
         service = context.timer_service()
         now_ms = service.current_processing_time()
@@ -136,26 +136,26 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
         self._tasks.store_when_due(key, now_ms, _STORED_EVERY_MS)
         self._set_timer(service)
 
-    def _none_heard(self) -> SecondsHeard:
-        return SecondsHeard(0 if self._bounded else SETTLE_MS)
+    def _none_observed(self) -> SecondsObserved:
+        return SecondsObserved(0 if self._bounded else SETTLE_MS)
 
-    def _hear(self, known: TaskKnown, source: str, message: bytes | None, now_ms: int) -> bool:
+    def _observe(self, known: TaskState, source: str, message: bytes | None, now_ms: int) -> bool:
         """Returns whether it has to be published, and stored, at once."""
         if source == "tasks":
-            known.hear_task(None if message is None else TaskRow.model_validate_json(message), now_ms)
+            known.observe_task(None if message is None else TaskRow.model_validate_json(message), now_ms)
             return True
         if message is None:
             return False
         if source == "seconds":
-            self._seconds.hear(known.hear_second(orjson.loads(message), now_ms, self._settings), now_ms)
+            self._seconds.observe(known.observe_second(orjson.loads(message), now_ms, self._settings), now_ms)
         elif source == "minutes":
-            known.hear_minute(orjson.loads(message), now_ms, self._settings)
+            known.observe_minute(orjson.loads(message), now_ms, self._settings)
         elif source == "resources":
-            known.hear_resources(ResourceMetricsRow.model_validate_json(message), now_ms)
+            known.observe_resources(ResourceMetricsRow.model_validate_json(message), now_ms)
         elif source == "replicas":
-            return known.hear_replicas(ReplicasRow.model_validate_json(message), now_ms)
+            return known.observe_replicas(ReplicasRow.model_validate_json(message), now_ms)
         else:
-            return known.hear_limit(RateLimitRow.model_validate_json(message), now_ms)
+            return known.observe_limit(RateLimitRow.model_validate_json(message), now_ms)
         return False
 
     def _rows(self, key: str, task: ProfiledTask, now_ms: int) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""Follows tidegate.alerts and sends: each target on a thread of its own, so that one that is away holds up no other."""
+"""Follows tidegate.alerts and sends alerts, with one thread a target, so that an unavailable one delays no other."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _LOG = logging.getLogger(__name__)
 
 _WAIT_SECONDS = 0.5
 _AT_ONCE = 64
-"""Alerts in one request: Alertmanager refuses all of a request for one that it can't read."""
+"""The number of alerts in a request: Alertmanager rejects a whole request for one invalid alert."""
 
 
 def targets_of(settings: Alerts) -> list[Target]:
-    """The receivers by the settings."""
+    """The receivers from the settings."""
     found: list[Target] = [Alertmanager(url, settings.resend_seconds) for url in settings.alertmanager_urls]
     if settings.webhook_url is not None:
         found.append(Webhook(settings.webhook_url))
@@ -35,7 +35,7 @@ def targets_of(settings: Alerts) -> list[Target]:
 
 
 class Sending(threading.Thread):
-    """One target: takes rows, and sends what is due until it is told to stop."""
+    """The sender for one target: takes rows, and sends what is due until `stop`."""
 
     def __init__(self, target: Target, resend_seconds: float, max_backoff_seconds: float) -> None:
         super().__init__(name=target.name, daemon=True)
@@ -45,22 +45,22 @@ class Sending(threading.Thread):
         self._news = threading.Condition()
         self._stopping = False
         self.requests = 0
-        """That the target has taken."""
+        """The number of requests that the target has acknowledged."""
 
     def put(self, row: AlertRow) -> None:
-        """One more row of the topic."""
+        """Add a row of the topic."""
         with self._news:
             self._outbox.put(row)
             self._news.notify()
 
     def stop(self) -> None:
-        """Send what is due once more, then end."""
+        """Send what is due, then stop."""
         with self._news:
             self._stopping = True
             self._news.notify()
 
     def run(self) -> None:
-        """Until stop. A target that is away is tried again with backoff, and then gets the newest of each alert."""
+        """Send until `stop`. An unavailable target is retried with backoff, and gets the newest state of each alert."""
         failures = 0
         while True:
             with self._news:
@@ -87,24 +87,24 @@ class Sending(threading.Thread):
         except SendFailed as error:
             if not error.lasting or len(due) > 1:
                 if failures == 0 or not error.lasting:
-                    _LOG.warning("%s; %d alerts wait for it", error, len(due))
+                    _LOG.warning("%s; %d alerts are waiting for a retry", error, len(due))
                 return self._one_by_one(due) if error.lasting else False
-            _LOG.error("%s; %s is not sent again", error, due[0].id)
+            _LOG.error("%s; alert %s is dropped, since the target rejects it", error, due[0].id)
         with self._news:
             self._outbox.sent(due, _now_ms())
         self.requests += 1
         return True
 
     def _one_by_one(self, due: Sequence[AlertRow]) -> bool:
-        """Of alerts that were refused together, all that can be taken are."""
+        """Send alerts that were rejected together one by one, so that only the invalid ones are dropped."""
         taken = [self._try([row], 0) for row in due]
         return all(taken)
 
 
 def run(kafka: Kafka, settings: Alerts, targets: Sequence[Target], stop: threading.Event) -> int:
-    """Send until stopped; returns the number of requests that were taken.
+    """Send until `stop` is set. Returns the number of acknowledged requests.
 
-    Raises KafkaUnavailable when no broker answers at the start. Kafka that goes away later is waited for.
+    Raises KafkaUnavailable if no broker answers at the start. A later outage of Kafka is waited out.
     """
     ensure_topics(kafka, [topics.ALERTS])
     log = TopicLog(kafka, [topics.ALERTS])

@@ -1,4 +1,4 @@
-"""Where alerts are sent to: Alertmanager's API v2, and any webhook that takes JSON."""
+"""The receivers of alerts: Alertmanager's API v2, and webhooks that accept JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ANSWER_CHARACTERS = 200
 
 
 class SendFailed(Exception):
-    """A target didn't take the alerts. lasting: it refuses them, so that the same again is no use."""
+    """A target did not accept the alerts. lasting: it rejects them, so a retry would not help."""
 
     def __init__(self, what: str, *, lasting: bool = False) -> None:
         super().__init__(what)
@@ -24,22 +24,22 @@ class SendFailed(Exception):
 
 
 class Target(Protocol):
-    """One receiver."""
+    """A receiver of alerts."""
 
     @property
     def name(self) -> str:
-        """For people: what, and where."""
+        """The kind of receiver and its address, for people."""
 
     def send(self, alerts: Sequence[AlertRow], now: datetime) -> None:
-        """Send these, whole. Raises SendFailed."""
+        """Send all of these alerts. Raises SendFailed."""
 
 
 class Alertmanager:
-    """POST /api/v2/alerts. A firing alert ends by itself when it isn't sent again in time, as Prometheus' do."""
+    """POST /api/v2/alerts. A firing alert expires if it is not sent again in time, as from Prometheus."""
 
     def __init__(self, url: str, resend_seconds: float) -> None:
         self._url = f"{url.rstrip('/')}/api/v2/alerts"
-        # Four times the interval, as Prometheus: three may be lost before the alert ends.
+        # Four times the interval, as in Prometheus: three requests may fail before the alert expires.
         self._valid = timedelta(seconds=4 * resend_seconds)
         self._client = httpx.Client(timeout=_TIMEOUT_SECONDS)
 
@@ -49,7 +49,7 @@ class Alertmanager:
         return f"Alertmanager at {self._url}"
 
     def send(self, alerts: Sequence[AlertRow], now: datetime) -> None:
-        """Alertmanager tells two alerts apart by their labels."""
+        """Send these alerts; Alertmanager identifies an alert by its labels."""
         _post(self._client, self.name, self._url, [self._alert(row, now) for row in alerts])
 
     def _alert(self, row: AlertRow, now: datetime) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class Alertmanager:
 
 
 class Webhook:
-    """POST of `{"alerts": [row, ...]}`, each row as in tidegate.alerts. Any answer below 300 takes them."""
+    """POST of `{"alerts": [row, ...]}`, each row as in tidegate.alerts. Any status below 300 acknowledges them."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -86,12 +86,12 @@ class Webhook:
 
     @property
     def name(self) -> str:
-        """The URL, without what may be a secret in it."""
+        """The scheme and host of the URL, whose rest may be a secret."""
         address = httpx.URL(self._url)
         return f"webhook at {address.scheme}://{address.host}"
 
     def send(self, alerts: Sequence[AlertRow], now: datetime) -> None:
-        """All in one request."""
+        """Send all in one request."""
         body = {"alerts": [row.model_dump(mode="json") for row in alerts]}
         _post(self._client, self.name, self._url, body)
 
@@ -102,6 +102,6 @@ def _post(client: httpx.Client, name: str, url: str, body: Any) -> None:
     except httpx.HTTPError as error:
         raise SendFailed(f"{name} doesn't answer: {type(error).__name__}: {error}") from error
     if answer.status_code >= 300:
-        told = answer.text[:_ANSWER_CHARACTERS]
+        excerpt = answer.text[:_ANSWER_CHARACTERS]
         lasting = 400 <= answer.status_code < 500 and answer.status_code not in (408, 429)
-        raise SendFailed(f"{name} answered {answer.status_code}: {told}", lasting=lasting)
+        raise SendFailed(f"{name} answers {answer.status_code}: {excerpt}", lasting=lasting)

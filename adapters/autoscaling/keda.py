@@ -1,8 +1,8 @@
-"""KEDA's external scaler: how many replicas a task should have, by gRPC.
+"""KEDA's external scaler: serves a task's desired number of replicas over gRPC.
 
-A ScaledObject names the task in its trigger's metadata (`department`, `task`). The metric is the number of replicas
-that are wanted, with a target of 1 for each (AverageValue): the HPA that KEDA makes asks for just as many. What
-isn't known is an error and never 0: KEDA's fallback holds then, or the HPA keeps what there is.
+A ScaledObject names the task in its trigger's metadata (`department`, `task`). The metric is the desired number of
+replicas, with a target of 1 each (AverageValue), so that KEDA's HPA asks for exactly as many. An unknown value is an
+error and never 0: then KEDA's fallback applies, or the HPA keeps the current replicas.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ SERVICE = "externalscaler.ExternalScaler"
 METRIC = "tidegate-desired-replicas"
 _STREAM_SECONDS = 5.0
 _WORKERS = 64
-"""A stream that KEDA keeps open has a thread of its own."""
+"""Each stream that KEDA keeps open occupies a thread."""
 
-_pb2: Any = external_scaler_pb2  # protoc's classes are made when the module is loaded
+_pb2: Any = external_scaler_pb2  # protoc's classes are created at import
 
 
 class Scaler:
-    """The service's methods."""
+    """The methods of KEDA's service."""
 
     def __init__(self, feed: SignalsFeed, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._feed = feed
@@ -40,25 +40,28 @@ class Scaler:
         return _pb2.IsActiveResponse(result=self._wanted(request, context) > 0)
 
     def stream_is_active(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-        """The same, when it changes; at once at first."""
-        said: bool | None = None
+        """`is_active` as a stream: the current value, then each change."""
+        sent: bool | None = None
         while context.is_active():
             active = self._wanted(request, context) > 0
-            if active != said:
-                said = active
+            if active != sent:
+                sent = active
                 yield _pb2.IsActiveResponse(result=active)
             self._feed.wait(_STREAM_SECONDS)
 
     def get_metric_spec(self, request: Any, context: grpc.ServicerContext) -> Any:
-        """One metric, a target of 1."""
+        """One metric, with a target of 1."""
         _task(request, context)
         spec = _pb2.MetricSpec(metricName=METRIC, targetSize=1, targetSizeFloat=1.0)
         return _pb2.GetMetricSpecResponse(metricSpecs=[spec])
 
     def get_metrics(self, request: Any, context: grpc.ServicerContext) -> Any:
-        """The metric's value now."""
+        """The current value of the metric."""
         if request.metricName not in ("", METRIC):
-            context.abort(grpc.StatusCode.NOT_FOUND, f"metric {request.metricName!r}: there is only {METRIC}")
+            context.abort(
+                grpc.StatusCode.NOT_FOUND,
+                f"metric {request.metricName!r} does not exist; use {METRIC}",
+            )
         wanted = self._wanted(request.scaledObjectRef, context)
         value = _pb2.MetricValue(metricName=METRIC, metricValue=wanted, metricValueFloat=float(wanted))
         return _pb2.GetMetricsResponse(metricValues=[value])
@@ -69,24 +72,26 @@ class Scaler:
         if row is None:
             context.abort(
                 grpc.StatusCode.NOT_FOUND,
-                f"{department}/{task} has no autoscaling signals: is `autoscaling` in its catalog's entry, and "
-                "does the job task-profile run?",
+                f"{department}/{task} has no autoscaling signals; check that its entry in the catalog has "
+                "`autoscaling`, and that the job task-profile runs",
             )
         return self._of(row, context)
 
     def _of(self, row: AutoscalingSignals | None, context: grpc.ServicerContext) -> int:
         if row is None or row.desired_replicas is None or row.valid_until <= self._now():
             reason = "unknown" if row is None else row.reason
-            until = "" if row is None else f"; they held until {row.valid_until:%H:%M:%S}Z"
-            context.abort(grpc.StatusCode.UNAVAILABLE, f"its signals don't hold now ({reason}){until}")
+            until = "" if row is None else f"; valid until {row.valid_until:%H:%M:%S}Z"
+            context.abort(
+                grpc.StatusCode.UNAVAILABLE, f"the task's signals are not valid now ({reason}){until}"
+            )
             raise AssertionError("abort raises")
         return row.desired_replicas
 
 
 def serve(scaler: Scaler, address: str) -> tuple[grpc.Server, int]:
-    """A started server with KEDA's service and gRPC's health service; and its port.
+    """A started server with KEDA's service and gRPC's health service, and its port.
 
-    address: host:port, port 0 for any free one. Raises OSError when it can't be listened on.
+    address: host:port, with port 0 for any free one. Raises OSError if the address is not available.
     """
     server = grpc.server(
         ThreadPoolExecutor(_WORKERS, thread_name_prefix="keda"), options=[("grpc.so_reuseport", 0)]
@@ -121,7 +126,7 @@ def serve(scaler: Scaler, address: str) -> tuple[grpc.Server, int]:
     except RuntimeError as error:
         raise OSError(str(error)) from error
     if port == 0:
-        raise OSError(f"{address} is in use")
+        raise OSError(f"{address} is in use; free it or choose another address")
     server.start()
     return server, port
 

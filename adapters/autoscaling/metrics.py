@@ -1,4 +1,4 @@
-"""Autoscaling signals as Prometheus metrics: for an HPA through the Prometheus adapter, and for people."""
+"""Autoscaling signals as Prometheus metrics, for an HPA through the Prometheus adapter and for dashboards."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tidegate.adapters.autoscaling.feed import SignalsFeed
 
 
 class SignalsCollector(Collector):
-    """One gauge family for each thing. A task whose signals don't hold any more is absent, and never 0."""
+    """A collector with one gauge family for each figure. A task whose signals have expired is absent, and never 0."""
 
     def __init__(self, feed: SignalsFeed) -> None:
         self._feed = feed
 
     def collect(self) -> Iterable[Metric]:
-        """All families, as they are now."""
+        """All families with their current values."""
         task, signal = ["department", "task"], ["department", "task", "signal"]
         desired = GaugeMetricFamily("tidegate_desired_replicas", "Replicas that are wanted.", labels=task)
         ready = GaugeMetricFamily("tidegate_ready_replicas", "Replicas that are ready.", labels=task)

@@ -1,4 +1,4 @@
-"""What was read from Kafka and isn't in Elasticsearch yet."""
+"""Messages that were read from Kafka and are not in Elasticsearch yet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Partition = tuple[str, int]
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """When a batch is sent: at so many messages, at so many bytes, or so long after its first message."""
+    """The limits of a batch: its messages, its bytes, and its age since the first message."""
 
     messages: int
     bytes: int
@@ -36,7 +36,7 @@ class Batch:
         self._started_at: float | None = None
 
     def add(self, position: Position, made: Document | Refusal | None, now: float) -> bool:
-        """Take in one message. Returns whether it replaced an older row. `now`: seconds, monotonic."""
+        """Add a message. Returns whether it replaced an older row. `now`: seconds, monotonic."""
         self.reach((position.topic, position.partition), position.offset + 1)
         self.messages += 1
         if self._started_at is None:
@@ -56,11 +56,11 @@ class Batch:
         self.next_offsets[partition] = max(next_offset, self.next_offsets.get(partition, 0))
 
     def documents(self) -> list[Document]:
-        """What has yet to be indexed, oldest first."""
+        """The documents that are not indexed yet, oldest first."""
         return list(self._documents.values())
 
     def leave(self, documents: Collection[Document]) -> None:
-        """Only these have yet to be indexed."""
+        """Keep only these documents to index."""
         self._documents = {(document.index_name, document.id): document for document in documents}
 
     def drop(self, partitions: Collection[Partition]) -> int:
@@ -76,7 +76,7 @@ class Batch:
         return dropped
 
     def full(self, limits: BatchLimits) -> bool:
-        """Whether nothing more may be added."""
+        """Whether the batch is full."""
         return self.messages >= limits.messages or self.bytes >= limits.bytes
 
     def due(self, limits: BatchLimits, now: float) -> bool:

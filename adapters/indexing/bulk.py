@@ -1,4 +1,4 @@
-"""One bulk request, and what each of its documents' answers means."""
+"""A bulk request, and the outcome of each of its documents."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _NOT_THE_DOCUMENT = frozenset(
         "validation_exception",  # the cluster holds as many shards as it may
     }
 )
-"""Errors that come with a 4xx status though the document is sound: another one would fare the same."""
+"""Errors with a 4xx status for a valid document: any other document would get them too."""
 
 
 @dataclass
 class Attempt:
-    """What became of the documents of one attempt; each is in exactly one place."""
+    """The outcomes of the documents of one attempt; each document has exactly one."""
 
     indexed: int = 0
     refused: list[tuple[Document, str]] = field(default_factory=list)
@@ -41,13 +41,13 @@ class Attempt:
     retry_reason: str = ""
 
     def hold(self, documents: Sequence[Document], reason: str) -> None:
-        """These stay to be tried again."""
+        """Keep these documents for a retry."""
         self.retry.extend(documents)
         self.retry_reason = reason
 
 
 def judge(status: int, error: object) -> Verdict:
-    """What one document's answer means.
+    """The outcome of one document's answer.
 
     A refusal is for good only where the document is at fault (400, 413 and the like). A full, blocked, closed
     or missing index and missing rights hold the consumer: they'd hit every document.
@@ -85,12 +85,12 @@ def attempt_bulk(client: Client, documents: Sequence[Document]) -> Attempt:
         # Nothing passes, not even alone: what stands at this address is wrong, not the documents.
         reason = attempt.refused[0][1]
         attempt = Attempt()
-        attempt.hold(documents, f"every bulk request is refused: {reason}")
+        attempt.hold(documents, f"Elasticsearch rejects every bulk request: {reason}")
     return attempt
 
 
 def _send(client: Client, documents: Sequence[Document], attempt: Attempt) -> int:
-    """Add to the attempt what became of these; returns how many were refused as whole requests with 400."""
+    """Add the outcomes of these documents. Returns how many were rejected as whole requests with 400."""
     answers, failure = _request(client, documents)
     if failure is None:
         _judge_all(documents, answers, attempt)
@@ -140,12 +140,15 @@ def _request(
             item = answer["index"]
             exception = item.get("exception")
             if exception is not None:
-                return [], (_status(exception), f"{item['status']} {_told(exception)}")
+                return [], (_status(exception), f"{item['status']} {_description(exception)}")
             answers.append((item["status"], item.get("error")))
     except TransportError as error:
         return [], (0, f"{type(error).__name__}: {error.message}"[:_REASON_CHARACTERS])
     except (KeyError, TypeError) as error:
-        return [], (0, f"what answers is not Elasticsearch's bulk API ({type(error).__name__}: {error})")
+        return [], (
+            0,
+            f"the answer is not of Elasticsearch's bulk API ({type(error).__name__}: {error}); check elasticsearch.url",
+        )
     return answers, None
 
 
@@ -158,6 +161,6 @@ def _status(error: ApiError) -> int:
     return error.status_code if error.status_code >= 400 else 0
 
 
-def _told(error: ApiError) -> str:
+def _description(error: ApiError) -> str:
     body = error.body
     return describe(body.get("error", body) if isinstance(body, Mapping) else f"{error.message} {body}")

@@ -1,4 +1,4 @@
-"""The Elasticsearch client as tidegate sets it up: retries are the caller's, JSON is orjson's."""
+"""The Elasticsearch client with tidegate's configuration: the caller retries, orjson encodes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class _CompatibleOrjson(OrjsonSerializer):
 
 
 def trouble(url: str, error: ApiError | TransportError) -> str:
-    """What a failed request says to people: that nobody answered, or what the answer was."""
+    """The error message of a failed request: no answer, or the status of the answer."""
     if isinstance(error, ApiError):
         return f"Elasticsearch at {url} answers {error.status_code}: {error.message}"
-    return f"Elasticsearch at {url} can't be asked ({error.message})"
+    return f"Elasticsearch at {url} doesn't answer ({error.message})"
 
 
 def connect(elasticsearch: Elasticsearch, timeout_seconds: float) -> Client:
-    """A client for these settings. It connects with its first request, and tries each request once."""
+    """A client for these settings. It connects with its first request, and sends each request once."""
     return Client(
         elasticsearch.url,
         basic_auth=elasticsearch.basic_auth(),

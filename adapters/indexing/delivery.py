@@ -1,4 +1,4 @@
-"""Brings batches to Elasticsearch, one after the other on a thread of its own, each until it is settled."""
+"""Delivers batches to Elasticsearch, one after the other in its own thread, each until it is settled."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WRITER = "indexer"
 
 @dataclass
 class Counters:
-    """What became of the messages, since the start.
+    """Counts of the messages' outcomes, since the start.
 
     read = indexed + replaced + refused + tombstones + what is under way, left or given back.
     """
@@ -55,12 +55,12 @@ class Counters:
 
 
 class Delivery:
-    """At most one batch under way. While Elasticsearch refuses or is away, it waits and tries again."""
+    """Delivers at most one batch at a time, with retries while Elasticsearch rejects it or is unavailable."""
 
     def __init__(
         self, client: Client, letters: DeadLetterWriter | None, backoff: Backoff, counters: Counters
     ) -> None:
-        """letters: None where what is refused was refused before, and has its letter."""
+        """letters: None if rejected documents have their dead letters already."""
         self._client = client
         self._letters = letters
         self._backoff = backoff
@@ -76,13 +76,13 @@ class Delivery:
         return self._under_way is not None
 
     def begin(self, batch: Batch) -> None:
-        """Send this batch. There must be none under way."""
+        """Send a batch. No other one may be in flight."""
         if self._under_way is not None:
             raise RuntimeError("a batch is under way already")
         self._under_way = (batch, self._thread.submit(self._settle, batch))
 
     def settled(self, timeout_seconds: float | None) -> Batch | None:
-        """The batch whose every document was answered for good; None while there is none.
+        """The settled batch, each of whose documents has its final answer; None without one.
 
         timeout_seconds: how long to wait for it; None means until it is settled, or cut short by `halt`.
         A batch that was cut short stays under way: none of it may be committed.
@@ -97,7 +97,7 @@ class Delivery:
         return batch
 
     def give_up(self, partitions: Collection[Partition]) -> None:
-        """Let go of these partitions' messages, after the request that is on its way was answered.
+        """Drop these partitions' messages, after the request in flight was answered.
 
         The wait matters: a request of ours that arrived later would bring older rows back over the newer ones
         of the instance that gets the partitions.
@@ -110,11 +110,11 @@ class Delivery:
                 self._counters.given_back += batch.drop(partitions)
 
     def halt(self) -> None:
-        """After the attempt that is on its way, no other one is made."""
+        """Stop after the attempt in flight."""
         self._halted.set()
 
     def close(self) -> None:
-        """Wait for the attempt on its way, then end the thread."""
+        """Wait for the attempt in flight, then end the thread."""
         self.halt()
         self._thread.shutdown(wait=True)
 
@@ -139,7 +139,7 @@ class Delivery:
         return True
 
     def _index(self, batch: Batch) -> tuple[str, bool]:
-        """One attempt; returns why documents must be sent again (empty: none), and if others passed."""
+        """Make one attempt. Returns why documents must be retried (empty: none), and whether others passed."""
         documents = batch.documents()
         if not documents:
             return "", False
@@ -179,7 +179,7 @@ class Delivery:
         return letters
 
     def _wait(self, failures: int, what: str) -> bool:
-        """Wait before the next try; False when halted meanwhile."""
+        """Wait before the next attempt. Returns False if halted meanwhile."""
         seconds = self._backoff.delay(failures, random.random())  # noqa: S311 (jitter, no secret)
         logger.warning("%s; next try in %.1f s", what, seconds)
         return not self._halted.wait(seconds)

@@ -1,4 +1,4 @@
-"""A Kafka message becomes an Elasticsearch document, or a refusal that says why not. Pure."""
+"""Turns a Kafka message into an Elasticsearch document, or a refusal with its reason. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tidegate.schemas.settings import AccessLog
 from tidegate.schemas.timestamps import from_epoch_ms, from_text, to_text
 
 MAX_ID_BYTES = 512
-"""Elasticsearch refuses a whole bulk request for one longer `_id`."""
+"""The maximum: Elasticsearch rejects a whole bulk request for a longer `_id`."""
 
 MAX_AGE = timedelta(days=400)
 MAX_AHEAD = timedelta(days=1)
@@ -29,7 +29,7 @@ _EARLIEST_YEAR = 1970
 
 
 class Position(NamedTuple):
-    """Where a message lies in Kafka. The topic's name has its prefix."""
+    """A message's position in Kafka. The topic's name includes the prefix."""
 
     topic: str
     partition: int
@@ -59,7 +59,7 @@ class Document(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A message that can be no document, and why."""
+    """A message that can't be a document, and the reason."""
 
     position: Position
     value: bytes
@@ -79,7 +79,7 @@ class DocumentMaker:
         self._index = lru_cache(maxsize=64)(lambda day: contract.index(index_prefix, day))
 
     def make(self, message: Received) -> Document | Refusal | None:
-        """The document; a refusal; None for a tombstone (a message without a value), which says nothing."""
+        """The document, or a refusal; None for a tombstone (a message without a value)."""
         if message.value is None:
             return None
         try:
@@ -138,7 +138,7 @@ def _identity(cluster: str, settings: AccessLog) -> dict[str, str | None]:
 
 
 def document_id(text: str) -> str:
-    """The `_id`: the text itself; its SHA-256 where it is longer than Elasticsearch takes."""
+    """The `_id`: the text itself, or its SHA-256 if it is longer than Elasticsearch allows."""
     if len(text) * 4 <= MAX_ID_BYTES:
         return text
     encoded = text.encode("utf-8", "surrogatepass")

@@ -1,4 +1,4 @@
-"""All indices of one topic: of which day each is, and the name that its documents are written to."""
+"""All indices of one topic: the day of each, and the name to which its documents are written."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def family(client: Client, contract: IndexContract, index_prefix: str) -> list[F
     alias = contract.alias(index_prefix)
     known = client.indices.get_alias(index=contract.pattern(index_prefix), ignore_unavailable=True).body
     found: list[FamilyIndex] = []
-    for name, told in known.items():
+    for name, info in known.items():
         if contract.time_field is None:
             found.append(FamilyIndex(name, alias, None))
-        elif alias in told["aliases"]:
+        elif alias in info["aliases"]:
             found += [
                 FamilyIndex(name, target, day)
-                for target in (name, *told["aliases"])
+                for target in (name, *info["aliases"])
                 if (day := _day_of(target, alias)) is not None
             ]
     return sorted(found, key=lambda one: (one.target, one.name))

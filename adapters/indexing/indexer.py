@@ -44,7 +44,7 @@ _COMES_RIGHT = (408, 429)
 
 
 class TemplatesRefused(Exception):
-    """Elasticsearch refuses the index templates. The message says why and what to do."""
+    """Elasticsearch rejects the index templates. The message gives the reason and the remedy."""
 
 
 class Indexer:
@@ -174,17 +174,17 @@ class _Reporter:
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
-        self._told = ""
-        self._told_at = 0.0
+        self._logged = ""
+        self._logged_at = 0.0
 
     def report(self, now: float) -> None:
-        if now - self._told_at < _REPORT_SECONDS:
+        if now - self._logged_at < _REPORT_SECONDS:
             return
-        self._told_at = now
+        self._logged_at = now
         text = str(self._counters)
-        if text != self._told:
+        if text != self._logged:
             logger.info("%s", text)
-            self._told = text
+            self._logged = text
 
 
 def run_indexer(
@@ -214,13 +214,13 @@ def run_indexer(
 
 
 def backoff_of(settings: IndexerSettings) -> Backoff:
-    """How long it waits before it tries again."""
+    """The backoff before retries, from the settings."""
     longest = settings.max_backoff_seconds
     return Backoff(min(_INITIAL_BACKOFF_SECONDS, longest), longest)
 
 
 def limits_of(settings: IndexerSettings) -> BatchLimits:
-    """How large its bulks are."""
+    """The limits of a bulk, from the settings."""
     return BatchLimits(settings.bulk_documents, settings.bulk_bytes, settings.flush_ms / 1000)
 
 
@@ -248,7 +248,7 @@ def await_templates(
         failures += 1
         seconds = backoff.delay(failures, random.random())  # noqa: S311 (jitter, no secret)
         logger.warning(
-            "%s; next try in %.1f s. `tidegate up` starts one; elasticsearch.url says where it is",
+            "%s; retry in %.1f s. Start Elasticsearch with `tidegate up`, or set elasticsearch.url",
             reason,
             seconds,
         )

@@ -1,4 +1,4 @@
-"""Daily indices that are older than they are to be kept, and how much room each topic takes."""
+"""Daily indices beyond their retention, and the disk space of each topic."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class DayIndex:
     store_bytes: int
 
     def is_expired(self, today: date) -> bool:
-        """Whether its day is over by more than it is kept. today: UTC."""
+        """Whether it is older than its retention. today: UTC."""
         return self.day < today - timedelta(days=self.keep_days)
 
 
 @dataclass(frozen=True)
 class Room:
-    """What one topic takes in Elasticsearch, with all replicas.
+    """The disk space of one topic in Elasticsearch, with all replicas.
 
     per_million_requests: bytes, of the days whose requests are known; None where there is none. keep_days: None for a
     topic whose index has no day: it holds what is true now.
@@ -90,12 +90,12 @@ def day_indices(client: Client, elasticsearch: Elasticsearch) -> list[DayIndex]:
 
 
 def remove(client: Client, index: DayIndex) -> None:
-    """Delete it; one that is gone meanwhile is no error. Raises ApiError, TransportError."""
+    """Delete the index, if it still exists. Raises ApiError, TransportError."""
     client.indices.delete(index=index.name, ignore_unavailable=True)
 
 
 def room(client: Client, elasticsearch: Elasticsearch, requests: Requests) -> list[Room]:
-    """What every topic's indices take, also beside the requests of the same days.
+    """The disk space of every topic's indices, also in relation to the requests of the same days.
 
     Raises ApiError, TransportError.
     """

@@ -1,4 +1,4 @@
-"""Index templates in Elasticsearch: what the server can do, what is installed, and bringing it up to date."""
+"""Index templates in Elasticsearch: the server's features, the installed versions, and updates."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ TemplateState = Literal["missing", "older", "current", "newer"]
 
 @dataclass(frozen=True)
 class InstalledTemplate:
-    """One topic's template as it was found. `version` is None where there is none."""
+    """One topic's installed template. `version` is None without one."""
 
     name: str
     version: int | None
 
     @property
     def state(self) -> TemplateState:
-        """How it compares to what this tidegate would install."""
+        """The installed version compared to this release's."""
         if self.version is None:
             return "missing"
         if self.version < TEMPLATE_VERSION:
@@ -44,7 +44,7 @@ class InstalledTemplate:
 
 
 def supports(client: Client, field_type: str) -> bool:
-    """Whether the server has this field type, found by asking it to make sense of a template with one."""
+    """Whether the server has this field type, by simulating a template that uses it."""
     try:
         client.indices.simulate_template(
             index_patterns="tidegate-probe-*",
@@ -56,7 +56,7 @@ def supports(client: Client, field_type: str) -> bool:
 
 
 def detect_features(client: Client) -> Features:
-    """What this server can do beyond what every one can."""
+    """The optional features of this server."""
     return Features(flattened=supports(client, "flattened"), lifecycle=_has_lifecycle(client))
 
 

@@ -1,4 +1,4 @@
-"""Kafka clients as all adapters use them: topics made at start, errors that say what to do."""
+"""What all Kafka clients share: topics are created at the start, and errors name the remedy."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _LEADER_WAIT_SECONDS = 0.1
 
 
 class KafkaUnavailable(Exception):
-    """Kafka didn't answer. The message has the address, and what to do."""
+    """Kafka did not answer. The message names the address and the remedy."""
 
 
 def ensure_topics(kafka: Kafka, topics: Iterable[Topic], timeout_seconds: float = 30) -> None:
-    """Create the topics that are missing, unless `kafka.create_topics` is off.
+    """Create the missing topics, unless `kafka.create_topics` is off.
 
-    Raises KafkaUnavailable when no broker answers in time, KafkaException when a topic is refused.
+    Raises KafkaUnavailable if no broker answers in time, KafkaException if a topic can't be created.
     """
     client = AdminClient({**kafka.client_config(), "log_level": 4})
     try:
@@ -57,9 +57,9 @@ _LEADER_MOVES = {
 def partition_range(
     consumer: Consumer, topic: str, partition: int, timeout_seconds: float
 ) -> tuple[int, int]:
-    """A partition's first offset and the one after its last. Waits while a new or moving partition has no leader.
+    """A partition's low and high watermark. Waits while a new or moving partition has no leader.
 
-    Raises KafkaException for any other error, and when the time is over.
+    Raises KafkaException for any other error, and on timeout.
     """
     deadline = time.monotonic() + timeout_seconds
     while True:

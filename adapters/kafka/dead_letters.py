@@ -1,4 +1,4 @@
-"""Dead letters to Kafka, counted as written only when the brokers said so."""
+"""Dead letters into Kafka, written once the brokers acknowledge them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MESSAGE_TIMEOUT_MS = 20_000
 
 
 class DeadLetterWriter:
-    """Writes letters with acks from all replicas."""
+    """A producer of dead letters, with acks from all replicas."""
 
     def __init__(self, kafka: Kafka) -> None:
         self.topic = kafka.topic(topics.DEAD_LETTERS)
@@ -24,7 +24,7 @@ class DeadLetterWriter:
 
     @property
     def _producer(self) -> Producer:
-        """Made with the first letter: most instances never write one."""
+        """Created with the first letter: most instances never write one."""
         if self._opened is None:
             self._opened = Producer(
                 {
@@ -39,14 +39,14 @@ class DeadLetterWriter:
         return self._opened
 
     def write(self, letters: Sequence[DeadLetter]) -> tuple[list[DeadLetter], str]:
-        """Write these; returns those that no broker acknowledged, and why. At most some 25 s."""
+        """Write letters. Returns those that no broker acknowledged, and the reason. Takes at most some 25 s."""
         reasons: dict[str, str] = {letter.id: "no answer from Kafka" for letter in letters}
         for letter in letters:
-            told = partial(_told, reasons, letter.id)
+            on_delivery = partial(_delivered, reasons, letter.id)
             value = letter.model_dump_json().encode()
             while True:
                 try:
-                    self._producer.produce(self.topic, value=value, on_delivery=told)
+                    self._producer.produce(self.topic, value=value, on_delivery=on_delivery)
                     break
                 except BufferError:
                     self._producer.poll(0.1)
@@ -55,7 +55,7 @@ class DeadLetterWriter:
         return left, next(iter(reasons.values()), "")
 
 
-def _told(reasons: dict[str, str], letter_id: str, error: KafkaError | None, _: Message) -> None:
+def _delivered(reasons: dict[str, str], letter_id: str, error: KafkaError | None, _: Message) -> None:
     if error is None:
         reasons.pop(letter_id, None)
     else:

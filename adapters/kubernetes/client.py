@@ -1,4 +1,4 @@
-"""The official Kubernetes client, connected as the settings say."""
+"""The official Kubernetes client, configured by the settings."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tidegate.adapters.kubernetes.errors import KubernetesUnknown
 from tidegate.schemas.settings.limits import Kubernetes
 
 _CONNECTIONS = 100
-"""So many are kept for the next request: a watcher has one for each gateway."""
+"""The pool of open connections: a watcher needs one for each gateway."""
 
 
 def connect(settings: Kubernetes) -> client.ApiClient:
-    """A client: of the kubeconfig that is set, else of the pod's service account, else of the usual kubeconfig.
+    """A client from the configured kubeconfig, else the pod's service account, else the default kubeconfig.
 
-    It tries nothing a second time by itself: whoever calls knows what may be tried again, and when.
-    Raises KubernetesUnknown where there is none of these; asks the API nothing yet.
+    It repeats no request by itself: the caller decides what is retried, and when.
+    Raises KubernetesUnknown without any of these. Sends no request yet.
     """
     configuration = client.Configuration()
     try:
@@ -32,7 +32,7 @@ def connect(settings: Kubernetes) -> client.ApiClient:
             )
     except (config.ConfigException, OSError, ValueError) as error:
         raise KubernetesUnknown(
-            f"no way to the Kubernetes API: {error}. Run in a pod with a service account, or set "
+            f"no access to the Kubernetes API is configured: {error}. Run in a pod with a service account, or set "
             "kubernetes.kubeconfig (and kubernetes.context)"
         ) from error
     configuration.connection_pool_maxsize = _CONNECTIONS

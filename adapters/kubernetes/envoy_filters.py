@@ -20,7 +20,7 @@ from tidegate.adapters.kubernetes.objects import KubernetesObjects
 from tidegate.jobs.logic.istio.objects import ENVOY_FILTER, OWNER, OWNER_LABEL, is_ours, replacing
 from tidegate.jobs.logic.istio.rate_limits import (
     GatewayPlace,
-    NotTaken,
+    LimitRefusal,
     Put,
     envoy_filter,
     held_patches,
@@ -44,7 +44,7 @@ class Written:
 
     before: Mapping[TaskKey, Limit]
     changed: frozenset[TaskKey]
-    refused: Mapping[TaskKey, NotTaken]
+    refused: Mapping[TaskKey, LimitRefusal]
 
 
 class EnvoyFilters:
@@ -99,7 +99,7 @@ class EnvoyFilters:
 
 def _fitting(
     live: Mapping[str, Any] | None, place: GatewayPlace, limits: list[Limit]
-) -> tuple[Put, dict[str, Any], dict[TaskKey, NotTaken]]:
+) -> tuple[Put, dict[str, Any], dict[TaskKey, LimitRefusal]]:
     """The limits put into the object; those with which it would grow too large are left out, new tasks first."""
     change = put(live, place, limits)
     body = envoy_filter(place, change.patches)
@@ -119,7 +119,7 @@ def _fitting(
         f"{len(change.patches) - 1} tasks, and may have {MOST_BYTES}; spread the tasks over more gateways"
     )
     taken_keys = {limit.key for limit in taken}
-    too_many = {limit.key: NotTaken(reason) for limit in limits if limit.key not in taken_keys}
+    too_many = {limit.key: LimitRefusal(reason) for limit in limits if limit.key not in taken_keys}
     log.warning("%d limits aren't taken: %s", len(too_many), reason)
     change = put(live, place, taken)
     return change, envoy_filter(place, change.patches), too_many

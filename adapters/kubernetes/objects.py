@@ -1,6 +1,6 @@
-"""Objects of the Kubernetes API, one request each: read, and applied from the server's side.
+"""Objects of the Kubernetes API, one request each: get and server-side apply.
 
-No request is repeated here: who asks knows whether that is safe, and what the API server asked for (`Retry-After`).
+No request is repeated here: the caller decides whether that is safe, and honours the API server's `Retry-After`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tidegate.jobs.logic.istio.objects import Kind
 from tidegate.schemas.settings.limits import Kubernetes
 
 NOT_THERE_YET = "1"
-"""The resource version of what must not exist: every object has a higher one, so an existing one is a conflict."""
+"""The resourceVersion for a create: every existing object has a higher one, so it is a conflict."""
 _APPLY = "application/apply-patch+yaml"
 
 
@@ -27,7 +27,7 @@ class KubernetesObjects:
     """A connection to one API server. Safe to use from several threads."""
 
     def __init__(self, settings: Kubernetes) -> None:
-        """Raises KubernetesUnknown where neither a service account nor a usable kubeconfig is there."""
+        """Raises KubernetesUnknown without a service account and without a usable kubeconfig."""
         self._api = connect(settings)
         self._seconds = settings.request_timeout_seconds
         self._manager = settings.field_manager
@@ -38,17 +38,17 @@ class KubernetesObjects:
         return str(self._api.configuration.host)
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._api.rest_client.pool_manager.clear()
 
     def check(self) -> None:
-        """Raises ApiFailed where the API server isn't ready, or doesn't know us."""
+        """Raises ApiFailed if the API server is not ready, or rejects the credentials."""
         status, answer, headers = self._send("GET", "/readyz", {}, None)
         if status != 200:
             raise _failed(f"{self.address}/readyz", status, answer, headers)
 
     def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any] | None:
-        """The object; None where there is none. Raises ApiFailed."""
+        """The object; None if it doesn't exist. Raises ApiFailed."""
         status, answer, headers = self._send("GET", _path(kind, namespace, name), {}, None)
         if status == 404 and _is_about(answer, name):
             return None
@@ -57,18 +57,18 @@ class KubernetesObjects:
         return _object(_shown(kind, namespace, name), answer)
 
     def create(self, kind: Kind, wanted: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
-        """Apply an object that must not exist yet. Raises ApiFailed, a conflict where it does."""
+        """Apply an object that must not exist yet. Raises ApiFailed, a conflict if it does."""
         metadata = wanted["metadata"] | {"resourceVersion": NOT_THERE_YET}
         return self._apply(kind, dict(wanted) | {"metadata": metadata}, dry_run=dry_run, force=False)
 
     def replace(self, kind: Kind, wanted: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
-        """Apply an object of ours over the one that was read; its uid and resourceVersion are in `wanted`.
+        """Apply an object of tidegate over the one that was read, whose uid and resourceVersion are in `wanted`.
 
-        What others have set of our fields is ours again. Raises ApiFailed, a conflict where the object isn't the
-        one that was read.
+        Takes ownership of tidegate's fields back from other managers. Raises ApiFailed, a conflict if the object has
+        changed since.
         """
         if not {"uid", "resourceVersion"} <= wanted["metadata"].keys():
-            raise ValueError("without uid and resourceVersion this would overwrite what nobody has looked at")
+            raise ValueError("without uid and resourceVersion the apply could overwrite unseen changes")
         return self._apply(kind, wanted, dry_run=dry_run, force=True)
 
     def _apply(self, kind: Kind, wanted: Mapping[str, Any], *, dry_run: bool, force: bool) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def _object(what: str, answer: bytes) -> dict[str, Any]:
             return found
     except orjson.JSONDecodeError:
         pass
-    raise ApiFailed("unavailable", f"{what}: the answer is no JSON object; is this address the API server's?")
+    raise ApiFailed("unavailable", f"{what}: the answer is not a JSON object; check the API server's address")
 
 
 def _status(answer: bytes) -> dict[str, Any]:
@@ -136,15 +136,17 @@ def _status(answer: bytes) -> dict[str, Any]:
 
 
 def _is_about(answer: bytes, name: str) -> bool:
-    """Whether a 404 means the object, and not its whole kind."""
+    """Whether a 404 is about the object, and not about its kind."""
     return (_status(answer).get("details") or {}).get("name") == name
 
 
 def _failed(what: str, status: int, answer: bytes, headers: Mapping[str, str]) -> ApiFailed:
-    message = _status(answer).get("message") or answer[:300].decode("utf-8", "replace").strip() or "no reason"
+    message = (
+        _status(answer).get("message") or answer[:300].decode("utf-8", "replace").strip() or "no reason given"
+    )
     failure, advice = _kind_of(status, str(message))
-    said = f"{what}: the API server says {status}: {message}"
-    return ApiFailed(failure, said + (f"; {advice}" if advice else ""), _retry_after(headers))
+    reason = f"{what}: the API server answers {status}: {message}"
+    return ApiFailed(failure, reason + (f"; {advice}" if advice else ""), _retry_after(headers))
 
 
 def _kind_of(status: int, message: str) -> tuple[Failure, str]:  # noqa: PLR0911 (one for each answer)
@@ -152,15 +154,15 @@ def _kind_of(status: int, message: str) -> tuple[Failure, str]:  # noqa: PLR0911
     if status == 409:
         return "conflict", ""
     if admission and 400 <= status < 500:
-        return "refused", "ask who runs that admission policy"
+        return "refused", "ask the owner of that admission policy"
     if status == 401:
-        return "forbidden", "the account's token isn't valid; renew it"
+        return "forbidden", "the account's token is not valid; renew it"
     if status == 403:
         return "forbidden", "give this account the rights of deploy/kubernetes"
     if status == 404:
         return "unavailable", "the namespace or Istio's CRDs are missing; install them"
     if status == 429:
-        return "busy", "it is asked too much"
+        return "busy", "it limits the rate of requests"
     if status == 413 or "too large" in message:
         return "refused", "the object is too large for the API server; spread the tasks over more gateways"
     if status in (400, 422):

@@ -1,4 +1,4 @@
-"""`tidegate limit`: the rate-limit controller. Moves what `LimitBook` decides; decides nothing itself."""
+"""`tidegate limit`: the rate-limit controller. It carries out what `LimitBook` decides, and decides nothing itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from tidegate.adapters.limiting.feed import LimitFeed, now_ms
 from tidegate.adapters.limiting.leader import Leadership
 from tidegate.adapters.limiting.sink import KafkaRows, RowSink
 from tidegate.adapters.limiting.targets.base import Target
-from tidegate.adapters.limiting.workers import Failed, Found, GatewayWorker, NotTaken, Result, WorkerTiming
+from tidegate.adapters.limiting.workers import (
+    GatewayFailed,
+    GatewayWorker,
+    LimitRejected,
+    LimitsRead,
+    Result,
+    WorkerTiming,
+)
 from tidegate.jobs.logic.limits.book import LimitBook
 from tidegate.jobs.logic.limits.inputs import Timing
 from tidegate.jobs.logic.limits.rate_limits import Pace
@@ -41,7 +48,7 @@ _LASTING = {
     KafkaError._UNKNOWN_TOPIC,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
 }
-"""What is wrong until somebody changes it."""
+"""Errors that last until a person changes something: a retry is of no use."""
 LIMIT_TOPICS = (
     topics.REPLICA_CHANGES,
     topics.REPLICAS,
@@ -54,12 +61,12 @@ LIMIT_TOPICS = (
 
 
 def pace_of(limits: Limits) -> Pace:
-    """How slowly limits rise, by the settings."""
+    """The pace at which limits rise, from the settings."""
     return Pace(limits.max_raise, round(limits.raise_every_seconds * 1000), limits.deadband)
 
 
 def timing_of(limits: Limits) -> Timing:
-    """What the settings say of silence, alarms and raises together."""
+    """The timing of silence, alarms and simultaneous raises, from the settings."""
     return Timing(
         silent_ms=round(limits.silent_seconds * 1000),
         alarm_ms=round(limits.alarm_every_seconds * 1000),
@@ -67,8 +74,8 @@ def timing_of(limits: Limits) -> Timing:
     )
 
 
-class Reign:
-    """The controller while it leads: from what the topics and the targets say now, until it is ended."""
+class LeaderSession:
+    """One term of leadership: begins with the current topics and targets, and ends with `close`."""
 
     def __init__(
         self,
@@ -80,9 +87,9 @@ class Reign:
         goes_on: Callable[[], bool],
         missing_is_empty: bool = False,
     ) -> None:
-        """goes_on: whether it still leads. missing_is_empty: a topic that isn't there is one without a row.
+        """goes_on: whether it still leads. missing_is_empty: a missing topic counts as an empty one.
 
-        Raises KafkaException when the topics can't be read.
+        Raises KafkaException if the topics can't be read.
         """
         limits = settings.limits
         self._limits = limits
@@ -106,11 +113,11 @@ class Reign:
 
     @property
     def book(self) -> LimitBook:
-        """What is known."""
+        """The limits and their inputs."""
         return self._book
 
     def catch_up(self) -> bool:
-        """Read all that the topics hold. False when it leads no longer."""
+        """Read the topics up to their current end. Returns False if the leadership ends meanwhile."""
         while not self._feed.caught_up():
             if not self._goes_on():
                 return False
@@ -118,7 +125,7 @@ class Reign:
         return True
 
     def turn(self) -> None:
-        """One turn: hear, decide, hand out."""
+        """One turn: observe the inputs, decide, hand the limits to the workers."""
         happened = self._feed.poll(_TICK_SECONDS)
         happened |= self._look_at_catalog()
         happened |= self._take_results()
@@ -127,7 +134,7 @@ class Reign:
             self._decide(now)
 
     def close(self) -> None:
-        """End all work at the gateways, then the reading."""
+        """Stop the workers, then the feed."""
         for worker in self._workers.values():
             worker.stop()
         deadline = time.monotonic() + _STOP_SECONDS
@@ -138,10 +145,10 @@ class Reign:
     def _decide(self, now: int) -> None:
         self._publish(self._book.decide(now))
         self._publish(self._book.ended_holds(now))
-        # A push must be known before it is made: after a crash the next leader goes on with it.
+        # A push is durable in Kafka before it is made: after a crash the next leader continues it.
         was_unsafe, self._unsafe = self._unsafe, not self._sink.durable(_DURABLE_SECONDS)
         if self._unsafe and not was_unsafe:
-            _LOG.warning("Kafka doesn't take the decisions: the limits stay as they are until it does")
+            _LOG.warning("Kafka does not acknowledge the decisions; the limits stay unchanged until it does")
         if self._unsafe or not self._goes_on():
             return
         gateways, unread = self._book.gateways(), self._book.unread_gateways()
@@ -153,7 +160,7 @@ class Reign:
             if gateway in unread:
                 worker.look()
         due = self._book.next_due_ms(now)
-        # Silence is noticed within a second, though nothing happens.
+        # Silence is noticed within a second, even without any event.
         self._due_ms = now + 1000 if due is None else min(due, now + 1000)
 
     def _worker(self, gateway: str) -> GatewayWorker:
@@ -174,15 +181,15 @@ class Reign:
             except Empty:
                 return happened
             happened = True
-            if isinstance(result, Found):
+            if isinstance(result, LimitsRead):
                 self._publish(self._book.observe_limits(result.gateway, result.limits, result.at_ms))
-            elif isinstance(result, NotTaken):
+            elif isinstance(result, LimitRejected):
                 self._publish(
                     self._book.observe_rejection(
                         result.key, result.revision, result.reason, result.newer, result.at_ms
                     )
                 )
-            elif isinstance(result, Failed):
+            elif isinstance(result, GatewayFailed):
                 _LOG.warning("gateway %s: %s", result.gateway, result.reason)
                 self._publish(self._book.observe_failure(result.gateway, result.reason, result.at_ms))
 
@@ -192,7 +199,7 @@ class Reign:
             limit = "-" if row.limit_qps_per_gateway is None else f"{row.limit_qps_per_gateway:g} qps"
             _LOG.log(
                 level,
-                "%s/%s %s, revision %d: %s a gateway (%s)",
+                "%s/%s %s, revision %d: %s per gateway (%s)",
                 *(row.department, row.task, row.state, row.revision, limit, row.reason),
             )
         self._sink.put(rows)
@@ -209,7 +216,7 @@ class Reign:
 
 
 def run(settings: Settings, target: Target, stop: threading.Event) -> None:
-    """Lead whenever it is this controller's turn, until told to stop.
+    """Lead whenever this controller is elected, until `stop` is set.
 
     Raises CatalogError, KafkaUnavailable and KafkaException at the start.
     """
@@ -225,7 +232,7 @@ def run(settings: Settings, target: Target, stop: threading.Event) -> None:
                 _lead(settings, target, catalog, leadership, stop)
             elif not waiting:
                 waiting = True
-                _LOG.info("waiting to lead (group %s)", settings.limits.consumer_group)
+                _LOG.info("waiting to lead (consumer group %s)", settings.limits.consumer_group)
     finally:
         leadership.close()
         catalog.close()
@@ -238,24 +245,24 @@ def _lead(
     leadership: Leadership,
     stop: threading.Event,
 ) -> None:
-    """Lead until told to stop, until it is another one's turn, or until Kafka can't be read."""
+    """Lead until `stop` is set, another controller is elected, or Kafka can't be read."""
 
     def goes_on() -> bool:
         return leadership.leads() and not stop.is_set()
 
     sink = KafkaRows(settings.kafka)
     try:
-        reign = Reign(settings, target, sink, catalog, goes_on=goes_on)
+        session = LeaderSession(settings, target, sink, catalog, goes_on=goes_on)
         try:
-            if reign.catch_up():
+            if session.catch_up():
                 while goes_on():
-                    reign.turn()
+                    session.turn()
         finally:
-            reign.close()
+            session.close()
     except KafkaException as error:
         if error.args[0].code() in _LASTING:
             raise
-        _LOG.warning("Kafka can't be read, the limits stay as they are: %s", error.args[0].str())
+        _LOG.warning("Kafka can't be read, so the limits stay unchanged: %s", error.args[0].str())
         stop.wait(_AGAIN_SECONDS)
     finally:
         if not (leadership.leads() and sink.durable(_STOP_SECONDS)):

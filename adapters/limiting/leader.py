@@ -1,4 +1,4 @@
-"""One leader among the controllers: whoever Kafka gives the one partition of `tidegate.limit-controls`."""
+"""Leader election: the leader is the controller that Kafka assigns the only partition of `tidegate.limit-controls`."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _HEARTBEAT_MS = 2_000
 
 
 class Leadership:
-    """A place in the consumer group. `leads` must be called at least every few seconds: it keeps the place.
+    """A membership in the consumer group. `leads` must be called every few seconds: it keeps the membership.
 
-    A controller that Kafka takes for dead while it is only slow may act for a moment beside the next leader; the
-    target's comparison of revisions is what keeps its writes from doing harm.
+    A slow controller that Kafka considers dead may act beside the next leader for a moment; the target's comparison of
+    revisions fences its writes.
     """
 
     def __init__(self, kafka: Kafka, group: str) -> None:
-        """group: the consumer group's name, one for each set of gateways."""
+        """group: the name of the consumer group, one for each set of gateways."""
         self._leads = False
-        self._told: str | None = None
+        self._logged: str | None = None
         self._consumer = Consumer(
             {
                 **kafka.client_config(),
                 "group.id": group,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "latest",
-                # A controller that comes or goes takes nothing from the one that leads.
+                # A controller that joins or leaves takes nothing from the leader.
                 "partition.assignment.strategy": "cooperative-sticky",
                 "session.timeout.ms": _SESSION_MS,
                 "heartbeat.interval.ms": _HEARTBEAT_MS,
@@ -47,23 +47,25 @@ class Leadership:
         )
 
     def leads(self, timeout_seconds: float = 0) -> bool:
-        """Whether this controller is the leader now. Waits for up to the timeout for news."""
+        """Whether this controller is the leader now. Waits up to the timeout for a change."""
         message = self._consumer.poll(timeout_seconds)
         if message is not None and (error := message.error()):
-            # Told once: it comes again and again while it lasts.
-            if self._told != error.str():
-                self._told = error.str()
-                _LOG.warning("who leads is not known: %s", self._told)
+            # Logged once: it is repeated while it lasts.
+            if self._logged != error.str():
+                self._logged = error.str()
+                _LOG.warning(
+                    "the leader election does not work (this controller keeps its role): %s", self._logged
+                )
         elif self._leads:
-            self._told = None
+            self._logged = None
         return self._leads
 
     def close(self) -> None:
-        """Give the place to another one at once."""
+        """Leave the group, so that another controller leads at once."""
         self._consumer.close()
 
     def _assigned(self, consumer: Consumer, places: list[TopicPartition]) -> None:
-        # Only what is new: nothing for who leads already.
+        # The incremental assignment: empty for the current leader.
         self._leads = self._leads or bool(places)
 
     def _revoked(self, consumer: Consumer, places: list[TopicPartition]) -> None:

@@ -1,4 +1,4 @@
-"""Where the controller's rows go: `tidegate.rate-limits`, and the newest of each task to `.current`."""
+"""The sinks of the controller's rows: `tidegate.rate-limits`, and the newest row of each task in `.current`."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _LOG = logging.getLogger(__name__)
 
 
 class RowSink(Protocol):
-    """Takes rows."""
+    """A sink of rows."""
 
     def put(self, rows: Iterable[RateLimitRow]) -> None:
-        """Take rows, in order."""
+        """Add rows, in order."""
 
     def durable(self, timeout_seconds: float) -> bool:
-        """Whether all rows up to now are safe, within this time."""
+        """Whether all rows so far are durable within the timeout."""
 
 
 class KafkaRows:
-    """Rows into Kafka, none lost while it is away. Of one leader: the next one has its own."""
+    """A sink into Kafka, which keeps rows while Kafka is away. Each leader session has its own."""
 
     def __init__(self, kafka: Kafka) -> None:
         self._all = kafka.topic(topics.RATE_LIMITS)
@@ -36,14 +36,14 @@ class KafkaRows:
                 **kafka.client_config(),
                 "enable.idempotence": True,
                 "linger.ms": 0,
-                # As long as this process lives: a row is only lost with it.
+                # No timeout: a row is lost only with this process.
                 "message.timeout.ms": 0,
                 "log_level": 4,
             }
         )
 
     def put(self, rows: Iterable[RateLimitRow]) -> None:
-        """Take rows, in order."""
+        """Add rows, in order."""
         for row in rows:
             key = f"{row.department}/{row.task}"
             current = row.model_copy(update={"id": key})
@@ -57,19 +57,19 @@ class KafkaRows:
         self._producer.poll(0)
 
     def durable(self, timeout_seconds: float) -> bool:
-        """Whether Kafka has all rows, within this time."""
+        """Whether Kafka acknowledges all rows within the timeout."""
         return self._producer.flush(timeout_seconds) == 0
 
     def forget(self) -> None:
-        """Drop what Kafka hasn't taken yet: who leads no longer has nothing to say.
+        """Drop the rows that Kafka has not acknowledged: a former leader must not publish.
 
-        None of it was carried out before it was safe, and what was carried out the next leader reads at the target.
+        No decision is carried out before its row is durable, and the next leader reads the target itself.
         """
         self._producer.purge()
 
 
 class ShownRows:
-    """Rows to people, for a dry run: nothing is kept."""
+    """A sink that shows rows, for a dry run: nothing is stored."""
 
     def __init__(self, show: Callable[[RateLimitRow], None]) -> None:
         self._show = show
@@ -80,10 +80,10 @@ class ShownRows:
             self._show(row)
 
     def durable(self, timeout_seconds: float) -> bool:
-        """Nothing is at stake."""
+        """Always: nothing is stored."""
         return True
 
 
 def _delivered(error: KafkaError | None, message: Message) -> None:
     if error is not None and error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
-        _LOG.error("a row of %s was not taken by Kafka: %s", message.topic(), error)
+        _LOG.error("a row of topic %s was not delivered to Kafka: %s", message.topic(), error)

@@ -1,4 +1,4 @@
-"""Carries limits to the gateways, a thread for each, so that one gateway that is away holds up no other."""
+"""Workers that write limits to the gateways, one thread each, so that an unavailable gateway delays no other."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
 
 _LOG = logging.getLogger(__name__)
 _LOOK_AGAIN_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.2, 0.5, 0.5, 0.5)
-"""After a write, when to look whether it is in force: Envoy takes some milliseconds, istiod up to a second or two."""
+"""The delays between the reads that verify a write: Envoy takes milliseconds, istiod up to two seconds."""
 _SHORTEST_REST_SECONDS = 1.0
 _MOST_TOKENS = 2**32 - 1
 _TOO_LARGE = Refused(
-    f"a bucket of more than {_MOST_TOKENS} tokens is none for Envoy; lower the task's qps_per_replica or "
-    "burst_seconds, or give it a ceiling_qps"
+    f"Envoy accepts buckets of at most {_MOST_TOKENS} tokens; lower the task's qps_per_replica or "
+    "burst_seconds, or set a ceiling_qps"
 )
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a gateway holds."""
+class LimitsRead:
+    """The limits that a gateway has in force."""
 
     gateway: str
     limits: Mapping[TaskKey, Limit]
@@ -34,8 +34,8 @@ class Found:
 
 
 @dataclass(frozen=True)
-class NotTaken:
-    """A limit that a gateway refused. newer: the revision that it has, where that is why."""
+class LimitRejected:
+    """A limit that a gateway rejected. newer: the gateway's revision, if that is the reason."""
 
     key: TaskKey
     revision: int
@@ -45,27 +45,27 @@ class NotTaken:
 
 
 @dataclass(frozen=True)
-class Failed:
-    """A gateway that could be neither written nor read."""
+class GatewayFailed:
+    """A gateway that could not be read or written."""
 
     gateway: str
     reason: str
     at_ms: int
 
 
-Result = Found | NotTaken | Failed
+Result = LimitsRead | LimitRejected | GatewayFailed
 
 
 @dataclass(frozen=True)
 class WorkerTiming:
-    """reconcile_seconds: how often what is in force is looked at though nothing is to be done."""
+    """The intervals of a worker. reconcile_seconds: between two reads while nothing changes."""
 
     reconcile_seconds: float
     backoff: Backoff
 
 
 class GatewayWorker:
-    """Keeps one gateway at its newest limits. `want` never waits; an older wish not yet carried out is forgotten."""
+    """Reconciles one gateway with its newest limits. `want` never blocks, and replaces limits not yet written."""
 
     def __init__(
         self,
@@ -89,24 +89,24 @@ class GatewayWorker:
         self._thread = threading.Thread(target=self._run, name=f"limits of {gateway}", daemon=True)
 
     def start(self) -> None:
-        """Begin, with a look at what is in force."""
+        """Start, with a read of the limits in force."""
         self._thread.start()
 
     def want(self, limits: Sequence[Limit]) -> None:
-        """From now on these limits are to be put in force, the first ones first."""
+        """Set the limits to put in force, in this order."""
         with self._condition:
             if list(limits) != list(self._wanted):
                 self._wanted, self._new = tuple(limits), True
                 self._condition.notify()
 
     def look(self) -> None:
-        """Say soon what is in force."""
+        """Read and report the limits in force soon."""
         with self._condition:
             self._look = True
             self._condition.notify()
 
     def stop(self) -> None:
-        """No further write."""
+        """Stop: no further write."""
         with self._condition:
             self._stopped = True
             self._condition.notify()
@@ -125,20 +125,20 @@ class GatewayWorker:
                 if wanted:
                     self._put(wanted)
                 else:
-                    self._say()
+                    self._report_limits()
                 failures = 0
             except TargetFailed as error:
                 failures += 1
-                self._failed(str(error))
+                self._report_failure(str(error))
                 self._rest(self._pause(failures, error.retry_after_seconds))
-            except Exception as error:  # a defect of a target must not end the thread in silence
+            except Exception as error:  # a bug in a target must not end the thread silently
                 failures += 1
                 _LOG.exception("gateway %s", self._gateway)
-                self._failed(f"unexpected: {type(error).__name__}: {error}")
+                self._report_failure(f"unexpected: {type(error).__name__}: {error}")
                 self._rest(self._delay(failures))
 
     def _next(self, failures: int) -> Sequence[Limit] | None:
-        """What to put in force next; nothing: only to look; None: to end."""
+        """The limits to put in force next; empty: only read; None: stop."""
         with self._condition:
             seconds = self._timing.reconcile_seconds
             if self._refusals:
@@ -151,17 +151,19 @@ class GatewayWorker:
             return self._wanted
 
     def _put(self, wanted: Sequence[Limit]) -> None:
-        # Envoy refuses a configuration with one such limit as a whole, and with it all other tasks' changes.
+        # Envoy rejects a whole configuration for one such limit, and with it the changes of all other tasks.
         refused = {limit.key: _TOO_LARGE for limit in wanted if _largest(limit) > _MOST_TOKENS}
         refused |= self._target.write(self._gateway, [one for one in wanted if one.key not in refused])
         now_ms = self._clock_ms()
         self._refusals = self._refusals + 1 if refused else 0
         for limit in wanted:
-            if no := refused.get(limit.key):
-                self._results.put(NotTaken(limit.key, limit.revision, no.reason, no.revision, now_ms))
+            if refusal := refused.get(limit.key):
+                self._results.put(
+                    LimitRejected(limit.key, limit.revision, refusal.reason, refusal.revision, now_ms)
+                )
         taken = [limit for limit in wanted if limit.key not in refused]
         for seconds in _LOOK_AGAIN_SECONDS:
-            found = self._say()
+            found = self._report_limits()
             if all(found.get(limit.key) == limit for limit in taken):
                 return
             with self._condition:
@@ -169,27 +171,27 @@ class GatewayWorker:
                     return
                 self._condition.wait(seconds)
         raise TargetFailed(
-            f"gateway {self._gateway!r} took the limits, but doesn't have all of them in force after "
+            f"gateway {self._gateway!r} accepted the limits, but not all of them are in force after "
             f"{sum(_LOOK_AGAIN_SECONDS):.1f} s"
         )
 
-    def _say(self) -> Mapping[TaskKey, Limit]:
+    def _report_limits(self) -> Mapping[TaskKey, Limit]:
         found = self._target.read(self._gateway)
-        self._results.put(Found(self._gateway, found, self._clock_ms()))
+        self._results.put(LimitsRead(self._gateway, found, self._clock_ms()))
         return found
 
-    def _failed(self, reason: str) -> None:
-        self._results.put(Failed(self._gateway, reason, self._clock_ms()))
+    def _report_failure(self, reason: str) -> None:
+        self._results.put(GatewayFailed(self._gateway, reason, self._clock_ms()))
 
     def _delay(self, failures: int) -> float:
         return self._timing.backoff.delay(failures, random.random())  # noqa: S311 (no secret)
 
     def _pause(self, failures: int, asked_seconds: float | None) -> float:
-        """As long as the target asked for, where that is longer; it can't ask for more than our own longest one."""
+        """The backoff's delay, or the target's Retry-After if longer, up to the backoff's maximum."""
         return max(self._delay(failures), min(asked_seconds or 0.0, self._timing.backoff.maximum_seconds))
 
     def _rest(self, seconds: float) -> None:
-        """Before the next try. A new wish ends it, but not before _SHORTEST_REST_SECONDS: no storm."""
+        """Wait before the next attempt. New limits end the wait, but not before _SHORTEST_REST_SECONDS."""
         shortest = min(seconds, _SHORTEST_REST_SECONDS)
         with self._condition:
             self._condition.wait_for(lambda: self._stopped, shortest)
@@ -197,6 +199,6 @@ class GatewayWorker:
 
 
 def _largest(limit: Limit) -> int:
-    """Of its numbers of tokens."""
+    """The largest number of tokens of its buckets."""
     buckets = [limit.bucket, *limit.clients.values(), *([limit.client] if limit.client else [])]
     return max(max(bucket.max_tokens, bucket.tokens_per_fill) for bucket in buckets)

@@ -1,6 +1,6 @@
-"""`tidegate manager`: an HTTP service as the one checked way to a task's objects in Kubernetes and Istio.
+"""`tidegate manager`: the HTTP service through which a task's objects in Kubernetes and Istio are changed.
 
-GET says what is in force, PUT sets it with a revision: the same again changes nothing, an older one is refused.
+GET returns what is in force. PUT sets it with a revision: a repeated one changes nothing, an older one is rejected.
 """
 # No `from __future__ import annotations`: FastAPI couldn't resolve the types that are local to a function.
 
@@ -33,27 +33,26 @@ from tidegate.adapters.manager.bodies import (
     TimeoutBody,
     VersionsBody,
 )
-from tidegate.adapters.manager.requests import Change, Gate, GuardedRoute, Refusal, Told
+from tidegate.adapters.manager.requests import AuditedPart, Change, Gate, GuardedRoute, Refusal
 from tidegate.adapters.manager.tasks import InForce, TaskObjects, place_of
 from tidegate.adapters.manager.tokens import Tokens
 from tidegate.jobs.logic.istio.limit_bodies import LimitAnswer, LimitBody, LimitsBody, Name, answer_of
 from tidegate.jobs.logic.istio.rate_limits import GatewayPlace
-from tidegate.jobs.logic.istio.task_settings import ASPECTS, Held, Label, Setting
-from tidegate.jobs.logic.istio.task_settings import Gateway as GatewaySetting
+from tidegate.jobs.logic.istio.task_settings import ASPECTS, GatewaySetting, Held, Label, Setting
 from tidegate.jobs.logic.istio.traffic import TaskPlace
 from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
 from tidegate.schemas.catalog import Gateway
 from tidegate.schemas.settings import AccessLog
 
 Aspect = Literal["timeout", "retries", "circuit-breaker", "versions", "route", "gateway"]
-DryRun = Annotated[bool, Query(description="the API server checks all of it and keeps nothing")]
+DryRun = Annotated[bool, Query(description="the API server validates the change and stores nothing")]
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "no token, or an unknown one"},
-    403: {"model": Problem, "description": "the token hasn't the role"},
-    404: {"model": Problem, "description": "there is no such thing"},
+    403: {"model": Problem, "description": "the token does not have the role"},
+    404: {"model": Problem, "description": "the gateway, limit or setting does not exist"},
     409: {"model": Problem, "description": "an older revision, or an object that isn't tidegate's"},
-    422: {"model": Problem, "description": "a wrong body, or Kubernetes doesn't take it"},
-    429: {"model": Problem, "description": "the API server is asked too much; see Retry-After"},
+    422: {"model": Problem, "description": "the body is not valid, or Kubernetes rejects it"},
+    429: {"model": Problem, "description": "the API server limits the rate of requests; see Retry-After"},
     502: {"model": Problem, "description": "the manager's account lacks a right"},
     503: {"model": Problem, "description": "the API server or the audit log doesn't answer"},
 }
@@ -61,7 +60,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Parts:
-    """What the manager stands on. gateways: those of the catalog, now."""
+    """The manager's dependencies. gateways: the current ones of the catalog."""
 
     tokens: Tokens
     audit: Audit
@@ -74,7 +73,7 @@ class Parts:
 
 
 def create_app(parts: Parts) -> FastAPI:
-    """The service."""
+    """The HTTP application."""
     app = FastAPI(
         title="tidegate manager",
         description=(__doc__ or "").partition("\n\n")[2],
@@ -93,7 +92,7 @@ def _health(parts: Parts) -> APIRouter:
     router = APIRouter(tags=["health"])
 
     @router.get("/healthz", summary="The process runs")
-    async def healthz() -> dict[str, str]:  # not in a thread: those may all wait for the API server
+    async def healthz() -> dict[str, str]:  # not in a thread: all threads may be waiting for the API server
         return {"status": "ok"}
 
     @router.get("/readyz", summary="The API server and Kafka answer", responses={503: {"model": Problem}})
@@ -124,8 +123,8 @@ def _rate_limits(parts: Parts) -> APIRouter:
     def known(gateway: Annotated[Name, Path()]) -> GatewayPlace:
         gateways = parts.gateways()
         if gateway not in gateways:
-            there = ", ".join(sorted(gateways)) or "there are none"
-            raise HTTPException(404, f"gateway {gateway!r} is not in the task catalog ({there})")
+            known_names = ", ".join(sorted(gateways)) or "none"
+            raise HTTPException(404, f"gateway {gateway!r} is not in the task catalog ({known_names})")
         return GatewayPlace.of(gateway, gateways[gateway])
 
     KnownGateway = Annotated[GatewayPlace, Depends(known)]  # noqa: N806 (a type)
@@ -137,7 +136,7 @@ def _rate_limits(parts: Parts) -> APIRouter:
             gateway=gateway.gateway, limits=[answer_of(limits[key]) for key in sorted(limits)]
         )
 
-    @router.put("/rate-limits", summary="Set the limits of several tasks; others stay")
+    @router.put("/rate-limits", summary="Set the limits of several tasks; other limits stay unchanged")
     def put_all(
         gateway: KnownGateway, body: LimitsBody, request: Request, dry_run: DryRun = False
     ) -> LimitsChanged:
@@ -147,14 +146,14 @@ def _rate_limits(parts: Parts) -> APIRouter:
         for limit in limits:
             why = written.refused.get(limit.key)
             change.parts.append(
-                Told(
+                AuditedPart(
                     department=limit.key.department,
                     task=limit.key.task,
                     revision=limit.revision,
                     outcome=_outcome(limit.key in written.changed)
                     if why is None
                     else ("refused" if why.revision is None else "conflict"),
-                    reason="of a batch" if why is None else why.reason,
+                    reason="part of a batch" if why is None else why.reason,
                     before=_dumped(written.before.get(limit.key)),
                     after=_dumped(limit),
                 )
@@ -213,7 +212,7 @@ def _tasks(parts: Parts) -> APIRouter:
         department: Name,
         task: Name,
         namespace: Annotated[
-            Label | None, Query(description="of the task's service, where its department has several")
+            Label | None, Query(description="of the task's service, if its department has several namespaces")
         ] = None,
     ) -> TaskPlace:
         return place_of(department, task, namespace, parts.access_log, parts.domain)
@@ -224,9 +223,9 @@ def _tasks(parts: Parts) -> APIRouter:
         place: Place, request: Request, dry_run: DryRun = False
     ) -> Callable[[Aspect, Setting], SettingChanged]:
         def put(aspect: Aspect, body: Setting) -> SettingChanged:
-            said = body.model_dump()
-            revision = said.pop("revision")
-            setting = ASPECTS[aspect].model_validate(said)
+            fields = body.model_dump()
+            revision = fields.pop("revision")
+            setting = ASPECTS[aspect].model_validate(fields)
             if isinstance(setting, GatewaySetting):
                 setting = _with_namespace(setting, parts.gateways())
             changed = tasks.put(place, aspect, setting, revision, dry_run=dry_run)
@@ -257,7 +256,7 @@ def _tasks(parts: Parts) -> APIRouter:
     def put_timeout(body: TimeoutBody, put: Put) -> SettingChanged:
         return put("timeout", body)
 
-    @router.put("/retries", summary="Tries after the first one")
+    @router.put("/retries", summary="Retries after the first attempt")
     def put_retries(body: RetriesBody, put: Put) -> SettingChanged:
         return put("retries", body)
 
@@ -265,15 +264,15 @@ def _tasks(parts: Parts) -> APIRouter:
     def put_circuit_breaker(body: CircuitBreakerBody, put: Put) -> SettingChanged:
         return put("circuit-breaker", body)
 
-    @router.put("/versions", summary="Weights of the versions (gray release)")
+    @router.put("/versions", summary="Weights of the versions (canary release)")
     def put_versions(body: VersionsBody, put: Put) -> SettingChanged:
         return put("versions", body)
 
-    @router.put("/route", summary="Which requests are the task's")
+    @router.put("/route", summary="Which requests belong to the task")
     def put_route(body: RouteBody, put: Put) -> SettingChanged:
         return put("route", body)
 
-    @router.put("/gateway", summary="Which gateway serves the task; to be set first")
+    @router.put("/gateway", summary="Which gateway serves the task; set it first")
     def put_gateway(body: GatewayBody, put: Put) -> SettingChanged:
         return put("gateway", body)
 
@@ -282,8 +281,8 @@ def _tasks(parts: Parts) -> APIRouter:
 
 def _with_namespace(setting: GatewaySetting, gateways: Mapping[str, Gateway]) -> GatewaySetting:
     if setting.gateway not in gateways:
-        there = ", ".join(sorted(gateways)) or "there are none"
-        raise HTTPException(404, f"gateway {setting.gateway!r} is not in the task catalog ({there})")
+        known_names = ", ".join(sorted(gateways)) or "none"
+        raise HTTPException(404, f"gateway {setting.gateway!r} is not in the task catalog ({known_names})")
     namespace = setting.namespace or gateways[setting.gateway].namespace
     return setting.model_copy(update={"namespace": namespace})
 

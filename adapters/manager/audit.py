@@ -1,8 +1,8 @@
-"""The manager's audit log: `tidegate.changes`, written before anything is changed and after it.
+"""The manager's audit log: `tidegate.changes`, written before and after each change.
 
-Nothing is changed that isn't in the log already: a row says that it begins, and when Kafka doesn't take that in time,
-the change is refused. A second row with the same id says what came of it. Kafka away in between: the caller is told,
-and the row waits in this process for Kafka to come back.
+A change begins only after its first row is in the log: if Kafka does not acknowledge the row in time, the change is
+rejected. A second row with the same id holds the outcome. If Kafka fails in between, the caller gets an error, and the
+row waits in this process until Kafka is back.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ _POLL_SECONDS = 0.05
 
 
 class AuditFailed(Exception):
-    """Kafka didn't take a row in time, or refuses it. The message says which, and what to do."""
+    """Kafka did not acknowledge a row in time, or rejects it. The message names the fault and the remedy."""
 
 
 class Audit(Protocol):
-    """Where changes are told."""
+    """A log of changes."""
 
     def write(self, rows: Sequence[ChangeRow]) -> None:
-        """Returns when all rows are kept. Raises AuditFailed."""
+        """Write rows, and return once all are durable. Raises AuditFailed."""
 
-    def tell(self, row: ChangeRow) -> None:
-        """As `write`, without waiting and without an error."""
+    def enqueue(self, row: ChangeRow) -> None:
+        """Write a row in the background, without an error."""
 
     def check(self) -> None:
-        """Raises AuditFailed where rows can't be kept now."""
+        """Raises AuditFailed if rows can't be written now."""
 
 
 class KafkaAudit:
-    """Rows into Kafka. wait_seconds: how long a row may take."""
+    """The audit log in Kafka. wait_seconds: the time in which a row must be acknowledged."""
 
     def __init__(self, kafka: Kafka, wait_seconds: float = 5) -> None:
         self._topic = kafka.topic(topics.CHANGES)
@@ -50,61 +50,64 @@ class KafkaAudit:
                 **kafka.client_config(),
                 "enable.idempotence": True,
                 "linger.ms": 0,
-                # A row that is late is still told, as long as this process lives.
+                # No timeout: a late row is still published, as long as this process lives.
                 "message.timeout.ms": 0,
                 "log_level": 4,
             }
         )
 
     def write(self, rows: Sequence[ChangeRow]) -> None:
-        """Returns when Kafka has all rows. Raises AuditFailed when it hasn't in time."""
-        waiting = _Waiting(len(rows))
+        """Write rows, and return once Kafka acknowledges all. Raises AuditFailed if it does not in time."""
+        deliveries = _Deliveries(len(rows))
         deadline = time.monotonic() + self._wait_seconds
         for row in rows:
-            self._produce(row, waiting)
-        while not waiting.done and time.monotonic() < deadline:
+            self._produce(row, deliveries)
+        while not deliveries.done and time.monotonic() < deadline:
             self._producer.poll(_POLL_SECONDS)
-        if waiting.refused is not None:
-            raise AuditFailed(f"Kafka refuses the audit row: {waiting.refused}")
-        if not waiting.done:
+        if deliveries.refused is not None:
+            raise AuditFailed(f"Kafka rejects the audit row: {deliveries.refused}")
+        if not deliveries.done:
             raise AuditFailed(
-                f"Kafka at {self._address} didn't take the audit row within {self._wait_seconds:g} s; "
-                "check that it runs, then try again with the same revision"
+                f"Kafka at {self._address} did not acknowledge the audit row within {self._wait_seconds:g} s; "
+                "check that the brokers run, then repeat the request with the same revision"
             )
 
-    def tell(self, row: ChangeRow) -> None:
-        """Hand a row to Kafka, whenever that takes it."""
+    def enqueue(self, row: ChangeRow) -> None:
+        """Queue a row, which Kafka gets as soon as it is available."""
         try:
-            self._produce(row, _Waiting(1))
+            self._produce(row, _Deliveries(1))
             self._producer.poll(0)
         except AuditFailed:
             return
 
     def check(self) -> None:
-        """Raises AuditFailed where no broker answers."""
+        """Raises AuditFailed if no broker answers."""
         try:
             self._producer.list_topics(self._topic, timeout=2)
         except KafkaException as error:
-            raise AuditFailed(f"no Kafka answers at {self._address} ({error.args[0].str()})") from error
+            raise AuditFailed(
+                f"no Kafka answers at {self._address} ({error.args[0].str()}); check that the brokers run"
+            ) from error
 
     def close(self) -> None:
-        """Wait a little for what Kafka hasn't taken yet."""
+        """Wait up to wait_seconds for rows that Kafka has not acknowledged."""
         self._producer.flush(self._wait_seconds)
 
-    def _produce(self, row: ChangeRow, waiting: _Waiting) -> None:
+    def _produce(self, row: ChangeRow, deliveries: _Deliveries) -> None:
         key = row.gateway or "" if row.task is None else f"{row.department}/{row.task}"
         try:
-            self._producer.produce(self._topic, row.model_dump_json(), key, on_delivery=waiting.delivered)
+            self._producer.produce(self._topic, row.model_dump_json(), key, on_delivery=deliveries.delivered)
         except BufferError as error:
             raise AuditFailed(
-                f"Kafka at {self._address} hasn't taken the audit for so long that no more fits into memory"
+                f"Kafka at {self._address} has not acknowledged audit rows for so long that the queue is full; "
+                "check that the brokers run"
             ) from error
         except KafkaException as error:
-            raise AuditFailed(f"Kafka refuses the audit row: {error.args[0].str()}") from error
+            raise AuditFailed(f"Kafka rejects the audit row: {error.args[0].str()}") from error
 
 
-class _Waiting:
-    """How many rows of one write are on their way."""
+class _Deliveries:
+    """The rows of one write that are not acknowledged yet."""
 
     def __init__(self, rows: int) -> None:
         self._left = rows

@@ -1,4 +1,4 @@
-"""What the manager takes and gives: JSON bodies, in the OpenAPI page with their bounds."""
+"""The manager's JSON bodies, which the OpenAPI page shows with their bounds."""
 
 from __future__ import annotations
 
@@ -8,46 +8,46 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tidegate.jobs.logic.istio.limit_bodies import LimitAnswer, Revision
 from tidegate.jobs.logic.istio.task_settings import (
-    CircuitBreaker,
-    Gateway,
-    Retries,
-    Route,
-    Timeout,
-    Versions,
+    CircuitBreakerSetting,
+    GatewaySetting,
+    RetriesSetting,
+    RouteSetting,
+    TimeoutSetting,
+    VersionsSetting,
 )
 
 
-class TimeoutBody(Timeout):
+class TimeoutBody(TimeoutSetting):
     """A timeout and its revision."""
 
     revision: Revision
 
 
-class RetriesBody(Retries):
+class RetriesBody(RetriesSetting):
     """Retries and their revision."""
 
     revision: Revision
 
 
-class CircuitBreakerBody(CircuitBreaker):
+class CircuitBreakerBody(CircuitBreakerSetting):
     """A circuit breaker and its revision."""
 
     revision: Revision
 
 
-class VersionsBody(Versions):
+class VersionsBody(VersionsSetting):
     """The weights of all versions, and their revision."""
 
     revision: Revision
 
 
-class RouteBody(Route):
+class RouteBody(RouteSetting):
     """A route and its revision."""
 
     revision: Revision
 
 
-class GatewayBody(Gateway):
+class GatewayBody(GatewaySetting):
     """A gateway assignment and its revision."""
 
     revision: Revision
@@ -65,7 +65,7 @@ class LimitsAnswer(_Answer):
 
 
 class LimitChanged(_Answer):
-    """What came of a PUT. A dry run's `applied`: it would be."""
+    """The outcome of a PUT. In a dry run, `applied` means that it would be applied."""
 
     outcome: Literal["applied", "unchanged"]
     dry_run: bool
@@ -73,7 +73,7 @@ class LimitChanged(_Answer):
 
 
 class NotTakenAnswer(_Answer):
-    """A limit that was refused. revision: what is held in its place."""
+    """A limit that was rejected. revision: that of the limit in force."""
 
     department: str
     task: str
@@ -82,7 +82,7 @@ class NotTakenAnswer(_Answer):
 
 
 class LimitsChanged(_Answer):
-    """What came of a PUT of several limits."""
+    """The outcome of a PUT of several limits."""
 
     dry_run: bool
     applied: int
@@ -91,16 +91,18 @@ class LimitsChanged(_Answer):
 
 
 class SettingAnswer(_Answer):
-    """A setting: as it was set (null: never), and as Kubernetes has it (null: not, or not as a setting can be)."""
+    """A setting: as it was set (null: never), and as Kubernetes has it (null: absent, or no possible setting)."""
 
     revision: int | None
     was_set: dict[str, Any] | None
     in_force: dict[str, Any] | None
-    drifted: bool = Field(description="somebody else has changed what was set; the next PUT puts it right")
+    drifted: bool = Field(
+        description="the setting was changed outside of the manager; the next PUT restores it"
+    )
 
 
 class SettingChanged(_Answer):
-    """What came of a PUT. A dry run's `applied`: it would be."""
+    """The outcome of a PUT. In a dry run, `applied` means that it would be applied."""
 
     outcome: Literal["applied", "unchanged"]
     dry_run: bool
@@ -110,16 +112,16 @@ class SettingChanged(_Answer):
 
 
 class FieldProblem(_Answer):
-    """A field that is wrong."""
+    """A field that is not valid."""
 
     field: str
     reason: str
 
 
 class Problem(_Answer):
-    """Why a request was not done."""
+    """Why a request was rejected or failed."""
 
     reason: str
-    revision: int | None = Field(None, description="what is in force, where that is newer")
+    revision: int | None = Field(None, description="the revision in force, if it is newer")
     in_force: dict[str, Any] | None = None
     fields: list[FieldProblem] = []

@@ -1,6 +1,6 @@
-"""What every request to the manager goes through: who asks, whether they may, the audit, and errors as answers.
+"""What every request to the manager goes through: authentication, authorization, the audit, and errors as answers.
 
-A PUT is told in the audit before its body is looked at, and again when it is over, whatever came of it.
+A PUT is recorded in the audit before it is handled, and again with its outcome.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tidegate.adapters.manager.audit import Audit, AuditFailed
 from tidegate.adapters.manager.bodies import FieldProblem, Problem
 from tidegate.adapters.manager.tasks import Outdated
 from tidegate.adapters.manager.tokens import Caller, Role, Tokens
-from tidegate.jobs.logic.istio.traffic import NotWhole
+from tidegate.jobs.logic.istio.traffic import IncompatibleSettings
 from tidegate.schemas.rows.limits import ChangeRow
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 Outcome = Literal["applied", "unchanged", "refused", "conflict", "failed"]
 MOST_BODY_BYTES = 4_194_304
 _NOBODY = "(nobody)"
-BEGUN = "begun; what came of it is told by a later row with this id"
+BEGUN = "begun; a later row with this id holds the outcome"
 _STATUS_OF: Mapping[Failure, int] = {
     "conflict": 409,
     "forbidden": 502,
@@ -46,8 +46,8 @@ _STATUS_OF: Mapping[Failure, int] = {
 
 
 @dataclass(frozen=True)
-class Told:
-    """What one task's part of a change came to, for the audit."""
+class AuditedPart:
+    """The outcome of one task's part of a change, for the audit."""
 
     department: str
     task: str
@@ -60,19 +60,19 @@ class Told:
 
 @dataclass
 class Change:
-    """What a PUT has done, as it goes on; its handler fills it in."""
+    """The outcome of a PUT, which its handler fills in."""
 
     dry_run: bool
     outcome: Outcome = "failed"
     reason: str = ""
     before: dict[str, Any] | None = None
     after: dict[str, Any] | None = None
-    parts: list[Told] = field(default_factory=list)
+    parts: list[AuditedPart] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Who may pass, and where it is told."""
+    """Who may send requests, and where they are audited."""
 
     tokens: Tokens
     audit: Audit
@@ -80,7 +80,7 @@ class Gate:
 
 
 class Refusal(Exception):
-    """A request that isn't done: its status and why."""
+    """A request that is rejected or failed: its status and the reason."""
 
     def __init__(self, status: int, problem: Problem, retry_after_seconds: float | None = None) -> None:
         super().__init__(problem.reason)
@@ -90,13 +90,13 @@ class Refusal(Exception):
 
     @property
     def outcome(self) -> Outcome:
-        """As the audit calls it."""
+        """The outcome as the audit names it."""
         if self.status == 409:
             return "conflict"
         return "failed" if self.status >= 500 or self.status == 429 else "refused"
 
     def answer(self) -> Response:
-        """As it is sent."""
+        """The HTTP answer."""
         headers = {}
         if self.retry_after_seconds is not None:
             headers["Retry-After"] = str(max(1, round(self.retry_after_seconds)))
@@ -106,10 +106,10 @@ class Refusal(Exception):
 
 
 class GuardedRoute(APIRoute):
-    """A route behind the gate: `app.state.gate`. GET needs the role read; PUT that of its path."""
+    """A route behind the gate: `app.state.gate`. GET needs the role read; PUT the role of its path."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's own handler, with the gate around it."""
+        """FastAPI's own handler, behind the gate."""
         handler = super().get_route_handler()
 
         async def guarded(request: Request) -> Response:
@@ -150,8 +150,8 @@ async def _changed(
     try:
         caller = await _caller(gate, request)
     except Refusal as refusal:
-        # Nobody can make the manager wait for Kafka without a token.
-        gate.audit.tell(base.model_copy(update={"outcome": "refused", "reason": str(refusal)}))
+        # Without a token no request makes the manager wait for Kafka.
+        gate.audit.enqueue(base.model_copy(update={"outcome": "refused", "reason": str(refusal)}))
         raise
     base = base.model_copy(update={"actor": caller.name})
     answer: Response | None = None
@@ -167,18 +167,18 @@ async def _changed(
         refused = refusal
     rows = [
         _row(base, change, refused, gate.now()),
-        *(_part(base, told, gate.now()) for told in change.parts),
+        *(_part_row(base, part, gate.now()) for part in change.parts),
     ]
     if refused is not None and isinstance(refused.__cause__, AuditFailed):
         for row in rows:
-            gate.audit.tell(row)
+            gate.audit.enqueue(row)
     else:
         changed = "it was changed" if refused is None and not change.dry_run else "nothing was changed"
-        said = change.outcome if refused is None else str(refused)
-        await _audited(gate, rows, f"{changed} ({said})")
+        outcome = change.outcome if refused is None else str(refused)
+        await _audited(gate, rows, f"{changed} ({outcome})")
     if answer is not None:
         return answer
-    raise refused or AssertionError("without an answer there is a refusal")
+    raise refused or AssertionError("there is an answer or a refusal")
 
 
 async def _handled(handler: Callable[[Request], Coroutine[Any, Any, Response]], request: Request) -> Response:
@@ -194,7 +194,7 @@ async def _handled(handler: Callable[[Request], Coroutine[Any, Any, Response]], 
 
 
 def refusal_of(error: Exception) -> Refusal:
-    """What an error is to the caller."""
+    """An error as the caller gets it."""
     if isinstance(error, RequestValidationError):
         fields = [
             FieldProblem(
@@ -202,8 +202,8 @@ def refusal_of(error: Exception) -> Refusal:
             )
             for item in error.errors()
         ]
-        said = "; ".join(f"{one.field}: {one.reason}" for one in fields)
-        return Refusal(422, Problem(reason=said, fields=fields))
+        reason = "; ".join(f"{one.field}: {one.reason}" for one in fields)
+        return Refusal(422, Problem(reason=reason, fields=fields))
     if isinstance(error, Outdated):
         return Refusal(
             409,
@@ -213,49 +213,51 @@ def refusal_of(error: Exception) -> Refusal:
                 in_force=error.held.setting.model_dump(mode="json"),
             ),
         )
-    if isinstance(error, NotWhole):
+    if isinstance(error, IncompatibleSettings):
         return Refusal(422, Problem(reason=str(error)))
     if isinstance(error, ApiFailed):
         return Refusal(_STATUS_OF[error.failure], Problem(reason=str(error)), error.retry_after_seconds)
     if isinstance(error, HTTPException):
         return Refusal(error.status_code, Problem(reason=str(error.detail)))
-    return Refusal(500, Problem(reason=f"a fault of the manager's own: {type(error).__name__}; see its log"))
+    return Refusal(500, Problem(reason=f"internal error of the manager: {type(error).__name__}; see its log"))
 
 
 async def _caller(gate: Gate, request: Request) -> Caller:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    caller = await run_in_threadpool(gate.tokens.who, token.strip()) if scheme.lower() == "bearer" else None
+    caller = (
+        await run_in_threadpool(gate.tokens.caller_of, token.strip()) if scheme.lower() == "bearer" else None
+    )
     if caller is None:
-        raise Refusal(401, Problem(reason="no token, or one that isn't known: Authorization: Bearer TOKEN"))
+        raise Refusal(401, Problem(reason="no valid token; send the header `Authorization: Bearer TOKEN`"))
     return caller
 
 
 def _may(caller: Caller, role: Role) -> None:
     if role not in caller.roles:
-        raise Refusal(403, Problem(reason=f"{caller.name} hasn't the role {role}"))
+        raise Refusal(403, Problem(reason=f"{caller.name} needs the role {role} in manager.tokens_file"))
 
 
 async def _body(request: Request) -> dict[str, Any] | None:
-    """The body, for the audit; None where it is no JSON object."""
+    """The body, for the audit; None if it is not a JSON object."""
     try:
         announced = int(request.headers.get("content-length", "-1"))
     except ValueError:
         announced = -1
     if not 0 <= announced <= MOST_BODY_BYTES:
         raise Refusal(
-            413, Problem(reason=f"a body of at most {MOST_BODY_BYTES} bytes, with its Content-Length")
+            413, Problem(reason=f"the body needs a Content-Length of at most {MOST_BODY_BYTES} bytes")
         )
     try:
         body = json.loads(await request.body(), parse_constant=_no_number)
-        to_json(body)  # what couldn't be told (half a surrogate pair, a thousand levels) is left out
+        to_json(body)  # what no row can hold (half a surrogate pair, a thousand levels) is left out
     except (ValueError, RecursionError):
         return None
-    # A batch has a row for each of its limits.
+    # A batch has an audit row for each of its limits.
     return body if isinstance(body, dict) and "limits" not in body else None
 
 
 def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 def _revision(body: Mapping[str, Any] | None) -> int | None:
@@ -289,17 +291,17 @@ def _row(base: ChangeRow, change: Change, refused: Refusal | None, now: datetime
     )
 
 
-def _part(base: ChangeRow, told: Told, now: datetime) -> ChangeRow:
+def _part_row(base: ChangeRow, part: AuditedPart, now: datetime) -> ChangeRow:
     return base.model_copy(
         update={
-            "id": f"{base.id}|{told.department}/{told.task}",
+            "id": f"{base.id}|{part.department}/{part.task}",
             "at": now,
-            "department": told.department,
-            "task": told.task,
-            "revision": told.revision,
-            "outcome": told.outcome,
-            "reason": told.reason,
-            "before": told.before,
-            "after": told.after,
+            "department": part.department,
+            "task": part.task,
+            "revision": part.revision,
+            "outcome": part.outcome,
+            "reason": part.reason,
+            "before": part.before,
+            "after": part.after,
         }
     )

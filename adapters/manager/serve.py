@@ -1,4 +1,4 @@
-"""Runs the manager: its parts by the settings, the catalog's gateways kept up to date, and the server."""
+"""Runs the manager: its dependencies from the settings, the catalog's current gateways, and the HTTP server."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _DRAIN_SECONDS = 10
 
 
 def serve(settings: Settings, on_address: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; both are then raised again, for whoever has a handler of them.
+    """Serve until SIGTERM or SIGINT, which are then raised again for the caller's handlers.
 
-    on_address: told the address, once it is listened on.
+    on_address: gets the address, once the server listens on it.
 
-    Raises SettingsError without a good tokens file, CatalogError without a good catalog file, KubernetesUnknown
-    without a way to the API server, KafkaUnavailable without Kafka, OSError for an address that can't be had.
+    Raises SettingsError without a valid tokens file, CatalogError without a valid catalog file, KubernetesUnknown
+    without access to the API server, KafkaUnavailable without Kafka, OSError for an address that is not available.
     """
     tokens = Tokens(settings.manager.tokens_file)
     objects = KubernetesObjects(settings.kubernetes)
@@ -51,7 +51,7 @@ def serve(settings: Settings, on_address: Callable[[str], None]) -> None:
                     now=lambda: datetime.now(UTC),
                 )
             )
-            # Its own log of requests would only repeat the audit.
+            # uvicorn's access log would repeat the audit.
             config = uvicorn.Config(
                 app, log_config=None, access_log=False, timeout_graceful_shutdown=_DRAIN_SECONDS
             )

@@ -1,7 +1,7 @@
-"""A task's VirtualService and DestinationRule in Kubernetes: what is in force, and a setting put with its revision.
+"""A task's VirtualService and DestinationRule in Kubernetes: reads what is in force, puts a setting with its revision.
 
-Every write is made of what the object's annotation holds, on the condition that nobody has written in between. So an
-edit of the spec by somebody else is put right by the next setting, whichever that is.
+Every write derives the whole object from its annotation, and is conditional on the resourceVersion that was read. So
+the next setting, whichever it is, reverts a manual edit of the spec.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from tidegate.jobs.logic.istio.objects import (
     is_ours,
     replacing,
 )
-from tidegate.jobs.logic.istio.task_settings import ASPECTS, Held, Setting, Version, Versions
+from tidegate.jobs.logic.istio.task_settings import ASPECTS, Held, Setting, Version, VersionsSetting
 from tidegate.jobs.logic.istio.traffic import (
-    NotWhole,
+    IncompatibleSettings,
     TaskPlace,
     check_together,
     destination_rule,
@@ -51,14 +51,14 @@ class Outdated(Exception):
         super().__init__(
             f"revision {held.revision} is in force, newer than {revision}"
             if newer
-            else f"revision {revision} is in force with another content; give a higher one"
+            else f"revision {revision} is in force with another content; use a higher revision"
         )
         self.held = held
 
 
 @dataclass(frozen=True)
 class InForce:
-    """One setting of a task: as it was set, and as the objects say it is. drifted: these differ."""
+    """One setting of a task: as it was set, and as the objects have it in force. drifted: these differ."""
 
     revision: int | None
     was_set: Setting | None
@@ -66,13 +66,13 @@ class InForce:
 
     @property
     def drifted(self) -> bool:
-        """Whether somebody has changed what was set."""
+        """Whether the setting was changed outside of the manager."""
         return self.was_set is not None and self.was_set != self.in_force
 
 
 @dataclass(frozen=True)
 class Changed:
-    """What came of a put."""
+    """The outcome of a put."""
 
     outcome: Literal["applied", "unchanged"]
     before: Held | None
@@ -82,20 +82,22 @@ class Changed:
 def place_of(
     department: str, task: str, namespace: str | None, access_log: AccessLog, domain: str
 ) -> TaskPlace:
-    """Where a task's service is: the way back from how the access log is read.
+    """The place of a task's service: the inverse of the access log's mapping.
 
-    Raises NotWhole where a department has several namespaces and none of them is given.
+    Raises IncompatibleSettings if a department has several namespaces and none is given.
     """
     mapped = sorted(name for name, owner in access_log.departments.items() if owner == department)
     if namespace is None and len(mapped) > 1:
-        raise NotWhole(
-            f"department {department} has the namespaces {', '.join(mapped)}; give one (?namespace=)"
+        raise IncompatibleSettings(
+            f"department {department} has the namespaces {', '.join(mapped)}; choose one with ?namespace="
         )
     if namespace is not None and access_log.departments.get(namespace, namespace) != department:
-        raise NotWhole(f"namespace {namespace} is not of department {department}")
+        raise IncompatibleSettings(f"namespace {namespace} does not belong to department {department}")
     where = namespace or (mapped[0] if mapped else department)
     if access_log.departments.get(where, where) != department:
-        raise NotWhole(f"department {department} has no namespace; name it in access_log.departments")
+        raise IncompatibleSettings(
+            f"department {department} has no namespace; map one to it in access_log.departments"
+        )
     return TaskPlace(department, task, where, access_log.service_prefix + task, domain)
 
 
@@ -109,15 +111,15 @@ class TaskObjects:
         """Every setting of a task. Raises ApiFailed."""
         service, rule = self._live(VIRTUAL_SERVICE, place), self._live(DESTINATION_RULE, place)
         held = settings_of(rule) | settings_of(service)
-        said = read_virtual_service(service or {}, place) | read_destination_rule(rule or {}, place)
-        versions = said.get("versions")
-        if isinstance(versions, Versions):
-            said["versions"] = with_labels(versions, subsets_of(rule))
+        in_force = read_virtual_service(service or {}, place) | read_destination_rule(rule or {}, place)
+        versions = in_force.get("versions")
+        if isinstance(versions, VersionsSetting):
+            in_force["versions"] = with_labels(versions, subsets_of(rule))
         return {
             aspect: InForce(
                 revision=held[aspect].revision if aspect in held else None,
                 was_set=held[aspect].setting if aspect in held else None,
-                in_force=said.get(aspect),
+                in_force=in_force.get(aspect),
             )
             for aspect in ASPECTS
         }
@@ -125,9 +127,9 @@ class TaskObjects:
     def put(
         self, place: TaskPlace, aspect: str, setting: Setting, revision: int, *, dry_run: bool = False
     ) -> Changed:
-        """Put one setting. Nothing is written where it is in force already.
+        """Put one setting, without a write if it is in force already.
 
-        Raises Outdated, NotWhole, ApiFailed.
+        Raises Outdated, IncompatibleSettings, ApiFailed.
         """
         wanted = Held(revision, normalised(place, setting))
         for attempt in range(1, _TRIES + 1):
@@ -137,7 +139,7 @@ class TaskObjects:
                 if error.failure != "conflict" or attempt == _TRIES:
                     raise
                 time.sleep(random.uniform(0, _LONGEST_WAIT_SECONDS))  # noqa: S311 (no secret)
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
     def _try(self, place: TaskPlace, aspect: str, wanted: Held, dry_run: bool) -> Changed:
         service, rule = self._live(VIRTUAL_SERVICE, place), self._live(DESTINATION_RULE, place)
@@ -156,7 +158,7 @@ class TaskObjects:
         else:
             new_service = virtual_service(place, of_service | {aspect: wanted})
             if aspect == "versions":
-                # A version has its labels before the first request goes to it, and until after the last one.
+                # A subset exists before the first request is routed to it, and until after the last one.
                 new_rule = of_rule | {aspect: wanted}
                 rule = writer.write(DESTINATION_RULE, destination_rule(place, new_rule, routed), rule)
                 writer.write(VIRTUAL_SERVICE, new_service, service)
@@ -172,13 +174,13 @@ class TaskObjects:
             raise ApiFailed(
                 "not-ours",
                 f"{kind.kind} {place.namespace}/{place.object_name} isn't tidegate's: it has no label "
-                f"{OWNER_LABEL}={OWNER}. Remove or rename it; or, if tidegate may have it, give it the label",
+                f"{OWNER_LABEL}={OWNER}. Remove or rename it; or add the label, if tidegate may manage it",
             )
         return live
 
 
 class _Writer:
-    """Writes what differs from what is there."""
+    """Writes objects that differ from the live ones."""
 
     def __init__(self, objects: KubernetesObjects, dry_run: bool) -> None:
         self._objects = objects
@@ -186,7 +188,7 @@ class _Writer:
         self.written = False
 
     def write(self, kind: Kind, wanted: Object, live: Object | None) -> Object:
-        """The object as it is afterwards."""
+        """Write the object if it differs, and return the live one."""
         if live is not None and same_object(wanted, live):
             return live
         self.written = True
@@ -197,4 +199,4 @@ class _Writer:
 
 def _versions(held: Mapping[str, Held]) -> tuple[Version, ...]:
     versions = held.get("versions")
-    return versions.setting.versions if versions and isinstance(versions.setting, Versions) else ()
+    return versions.setting.versions if versions and isinstance(versions.setting, VersionsSetting) else ()

@@ -1,10 +1,10 @@
-"""Who may ask the manager for what: bearer tokens and their roles, from a file that is read anew when it changes.
+"""The manager's callers: bearer tokens and their roles, from a file that is reloaded when it changes.
 
     - name: limit-controller
-      token_sha256: 5e88…            # of the token; the token itself stands nowhere
+      token_sha256: 5e88…            # of the token; the token itself is stored nowhere
       roles: [read, limit]
 
-A changed file that is wrong changes nothing: the last good one stays, and the log says why.
+A changed file that is not valid has no effect: the last valid one stays, and the log gives the reason.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Role = Literal["read", "limit", "route"]
 
 
 class Caller(BaseModel):
-    """One who has a token."""
+    """A caller, identified by a token."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,26 +41,26 @@ _CALLERS = TypeAdapter(list[Caller])
 
 
 class Tokens:
-    """The callers of a file."""
+    """The callers in a tokens file."""
 
     def __init__(self, path: Path | None) -> None:
-        """Raises SettingsError when there is no good file: nobody could be let in."""
+        """Raises SettingsError without a valid file: every request would be rejected."""
         if path is None:
             raise SettingsError(
-                "manager.tokens_file: not set; the manager lets in nobody without it. Write a YAML list of "
-                "{name, token_sha256, roles: [read, limit, route]}"
+                "manager.tokens_file: not set, and without it the manager rejects every request. Set it to a YAML list "
+                "of {name, token_sha256, roles: [read, limit, route]}"
             )
         self._path = path
         self._lock = threading.Lock()
         self._seen = self._stamp()
         self._callers: Sequence[Caller] = self._load()
 
-    def who(self, token: str) -> Caller | None:
-        """Whose token this is; None where it is nobody's."""
+    def caller_of(self, token: str) -> Caller | None:
+        """The caller with this token; None for an unknown token."""
         self._look()
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
         found = None
-        # All are compared, in the same time whether one fits or not.
+        # All are compared, so that the time does not depend on a match.
         for caller in self._callers:
             if hmac.compare_digest(digest, caller.token_sha256.lower()):
                 found = caller
@@ -75,7 +75,9 @@ class Tokens:
             try:
                 self._callers = self._load()
             except SettingsError as error:
-                log.error("the tokens file is refused, the last good one stays: %s", error)
+                log.error(
+                    "the changed tokens file is not valid, so the last valid one stays in use: %s", error
+                )
             else:
                 log.info("%s: %d callers", self._path, len(self._callers))
 
@@ -94,7 +96,7 @@ class Tokens:
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"{where}: can't be read: {error}") from error
         except yaml.YAMLError as error:
-            # YAML's message quotes the line, and so perhaps what is secret.
+            # YAML's message quotes the line, which may hold a secret.
             mark = getattr(error, "problem_mark", None)
             raise SettingsError(f"{where}: not YAML{f', line {mark.line + 1}' if mark else ''}") from None
         except ValidationError as error:
@@ -106,8 +108,8 @@ class Tokens:
         names = [caller.name for caller in callers]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise SettingsError(
-                f"{where}: {', '.join(twice)} stands twice; the audit couldn't tell them apart"
+                f"{where}: {', '.join(twice)} is given twice; give each caller its own name, which the audit records"
             )
         if not callers:
-            raise SettingsError(f"{where}: empty; the manager would let in nobody")
+            raise SettingsError(f"{where}: empty, so the manager would reject every request; add a caller")
         return callers

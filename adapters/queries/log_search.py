@@ -37,7 +37,7 @@ class LogLine:
 
     @property
     def text(self) -> str:
-        """What a person looks at, and `grep` looks in."""
+        """The text that is shown, and that `grep` searches."""
         if self.kind == "service":
             return str(self.fields.get("message", ""))
         return " ".join(str(value) for value in self.fields.values() if value not in (None, "-"))
@@ -64,7 +64,7 @@ class LogQuery:
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """Whose lines."""
+        """The kinds of lines that the other filters allow."""
         if self.kind is not None:
             return (self.kind,)
         if self.statuses or self.slower_than_ms is not None:
@@ -72,7 +72,7 @@ class LogQuery:
         return ("service",) if self.severity is not None else ("access", "service")
 
     def filters(self, kind: Kind) -> list[dict[str, Any]]:
-        """As Elasticsearch's. Raises ValueError for a status that is none."""
+        """The Elasticsearch query. Raises ValueError for an invalid status."""
         times = {"gte": to_text(self.since)} | ({} if self.until is None else {"lt": to_text(self.until)})
         found: list[dict[str, Any]] = [{"range": {RAW_TIME: times}}, *map(dict, self.more)]
         for name in ("department", "task"):
@@ -102,7 +102,7 @@ def status_range(text: str) -> dict[str, int]:
     """`5xx` or `503` as Elasticsearch's range. Raises ValueError for another form."""
     found = _STATUS.fullmatch(text.lower())
     if found is None:
-        raise ValueError(f"{text!r} is no status: write one such as 503, or 5xx")
+        raise ValueError(f"{text!r} is not a valid status; use one such as 503 or 5xx")
     if found[2] is not None:
         return {"gte": int(found[2]), "lte": int(found[2])}
     return {"gte": 100 * int(found[1]), "lt": 100 * int(found[1]) + 100}

@@ -1,4 +1,4 @@
-"""All that is known of one request: the gateway's line, the service's records, and the windows around it."""
+"""Finds everything about one request: the gateway's line, the service's records, and the windows around it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2
 
 @dataclass(frozen=True)
 class Request:
-    """One request as its gateway told it, with its task's and its replica's seconds around its end."""
+    """A request from its gateway's log, with the seconds of its task and its replica around its end."""
 
     line: LogLine
     ended_at: datetime
@@ -47,7 +47,7 @@ class Story:
 
     @property
     def empty(self) -> bool:
-        """Nothing was found."""
+        """Whether nothing was found."""
         return not self.requests and not self.records
 
 
@@ -76,9 +76,9 @@ def look_up(client: Client, elasticsearch: Elasticsearch, identifier: str) -> St
         lines = _with_ids(client, elasticsearch, requests, traces)
         requests |= {str(one.fields["request_id"]) for one in lines if one.fields.get("request_id")}
         traces |= set(filter(None, map(_trace_of, lines)))
-    told = [one for one in lines if one.kind == "access"]
+    access_lines = [one for one in lines if one.kind == "access"]
     return Story(
-        [_request(client, elasticsearch, one) for one in told],
+        [_request(client, elasticsearch, one) for one in access_lines],
         [one for one in lines if one.kind == "service"],
         sorted({str(one.fields["request_id"]) for one in lines if one.fields.get("request_id")}),
         sorted(traces if lines else ()),
@@ -142,7 +142,7 @@ def _request(client: Client, elasticsearch: Elasticsearch, line: LogLine) -> Req
 
 
 def _firing_at(moment: datetime, rows: Iterable[AlertRow]) -> list[AlertRow]:
-    """Of rows in the order of time: the alerts that fired then, each as it was told last."""
+    """Of rows in the order of time: the alerts that fired then, each in its newest state."""
     newest = {(row.alert_key, row.started_at): row for row in rows}
     return [
         row
@@ -177,7 +177,7 @@ def _rows(
 
 
 def _milliseconds(value: object) -> float:
-    """Of a gateway's line; 0 for what isn't known."""
+    """Of a gateway's line; 0 for a missing field."""
     try:
         return max(0.0, float(str(value)))
     except ValueError:

@@ -1,4 +1,4 @@
-"""A remote write's body as series: snappy, then protobuf, of version 1.0 or 2.0."""
+"""Decodes a remote write's body into series: snappy, then protobuf, of version 1.0 or 2.0."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ V1 = "prometheus.WriteRequest"
 V2 = "io.prometheus.write.v2.Request"
 
 
-class NoRemoteWrite(ValueError):
-    """The body is no remote write. The message says why."""
+class InvalidRemoteWrite(ValueError):
+    """A body that is not a valid remote write. The message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """One series. others: its histograms and exemplars, which aren't written."""
+    """One series. histograms, exemplars: their numbers; they are not written."""
 
     pairs: list[tuple[str, str]]
     samples: list[tuple[float, int]]
@@ -30,29 +30,29 @@ class Series:
 
 
 def size_of(body: bytes) -> int:
-    """How long the body is when it is unpacked, by its own first bytes. Raises NoRemoteWrite."""
+    """The decompressed size of a body, from its header. Raises InvalidRemoteWrite."""
     size = shift = 0
     for byte in body[:5]:
         size |= (byte & 0x7F) << shift
         if not byte & 0x80:
             return size
         shift += 7
-    raise NoRemoteWrite("body: no snappy block")
+    raise InvalidRemoteWrite("body: not in snappy's block format")
 
 
 def series_of(body: bytes, message: str) -> Iterator[Series]:
-    """The series of a body. message: V1 or V2. Raises NoRemoteWrite."""
+    """The series of a body. message: V1 or V2. Raises InvalidRemoteWrite."""
     try:
         unpacked = bytes(cramjam.snappy.decompress_raw(body))
     except cramjam.DecompressionError as error:
-        raise NoRemoteWrite(f"body: not snappy's block format: {error}") from error
-    # protoc's classes are made when the module is loaded: a type checker doesn't see them.
+        raise InvalidRemoteWrite(f"body: not in snappy's block format: {error}") from error
+    # protoc's classes are created at import: a type checker doesn't see them.
     modules: dict[str, Any] = {V1: remote_write_pb2, V2: remote_write_v2_pb2}
     request = modules[V2].Request() if message == V2 else modules[V1].WriteRequest()
     try:
         request.ParseFromString(unpacked)
     except DecodeError as error:
-        raise NoRemoteWrite(f"body: no {message}: {error}") from error
+        raise InvalidRemoteWrite(f"body: not a valid {message}: {error}") from error
     return _of_v2(request) if message == V2 else _of_v1(request)
 
 
@@ -69,11 +69,13 @@ def _of_v1(request: Any) -> Iterator[Series]:
 def _of_v2(request: Any) -> Iterator[Series]:
     symbols = list(request.symbols)
     if symbols and symbols[0]:
-        raise NoRemoteWrite("symbols: the first must be empty")
+        raise InvalidRemoteWrite("symbols: the first one must be empty")
     for series in request.timeseries:
         refs = list(series.labels_refs)
         if len(refs) % 2 or any(ref >= len(symbols) for ref in refs):
-            raise NoRemoteWrite("labels_refs: an odd number, or one beyond symbols")
+            raise InvalidRemoteWrite(
+                "labels_refs: an odd number of references, or one beyond the end of symbols"
+            )
         yield Series(
             [(symbols[name], symbols[value]) for name, value in zip(refs[::2], refs[1::2], strict=True)],
             [(sample.value, sample.timestamp) for sample in series.samples],

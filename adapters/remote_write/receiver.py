@@ -1,4 +1,4 @@
-"""The remote-write receiver: what Prometheus sends, into `prometheus.metrics`, answered once Kafka has it."""
+"""The remote-write receiver: Prometheus' samples into `prometheus.metrics`, acknowledged once Kafka has them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client import Counter as Metric
 
 from tidegate.adapters.kafka.client import ensure_topics
-from tidegate.adapters.remote_write.decoding import V1, V2, NoRemoteWrite, Series, series_of, size_of
+from tidegate.adapters.remote_write.decoding import V1, V2, InvalidRemoteWrite, Series, series_of, size_of
 from tidegate.jobs.logic.resources.ha_election import Elections
 from tidegate.jobs.logic.resources.prometheus_samples import BadSeries, Wanted, labels_of, message_of, pod_of
 from tidegate.schemas.settings import Settings
@@ -25,13 +25,13 @@ from tidegate.schemas.topics import PROMETHEUS_METRICS
 _LOG = logging.getLogger(__name__)
 
 _METADATA_SECONDS = 10.0
-_TOLD = 5
-"""So many of the things that are wrong are told in an answer."""
+_REPORTED = 5
+"""The number of errors that an answer lists."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Of one request: the HTTP status, what is said, and headers."""
+    """The answer to a request: HTTP status, text and headers."""
 
     status: int
     text: str = ""
@@ -39,7 +39,7 @@ class Answer:
 
 
 class Receiver:
-    """Takes bodies, from any thread. Raises KafkaUnavailable and KafkaException at the start."""
+    """Receives bodies, from any thread. Raises KafkaUnavailable and KafkaException at the start."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings: RemoteWrite = settings.remote_write
@@ -54,7 +54,7 @@ class Receiver:
                 "client.id": "tidegate-remote-write",
                 "linger.ms": 5,
                 "compression.type": "lz4",
-                # What isn't in Kafka by then is sent again by Prometheus.
+                # Prometheus repeats the samples that Kafka has not acknowledged by then.
                 "message.timeout.ms": round(1000 * self._settings.timeout_seconds),
                 "queue.buffering.max.messages": self._settings.max_waiting_samples,
                 "log_level": 3,
@@ -67,7 +67,7 @@ class Receiver:
         self.registry = CollectorRegistry()
         self._samples = Metric(
             "tidegate_remote_write_samples",
-            "Samples by what became of them.",
+            "Samples by outcome.",
             ["outcome"],
             registry=self.registry,
         )
@@ -85,13 +85,13 @@ class Receiver:
         return True
 
     def receive(self, body: bytes, content_type: str, encoding: str) -> Answer:
-        """One request, to its end: it is answered with success only when Kafka has all that was wanted of it."""
+        """Handle a request: it succeeds only once Kafka acknowledges all of its selected samples."""
         answer = self._receive(body, content_type, encoding)
         self._requests.labels(str(answer.status)).inc()
         return answer
 
     def close(self) -> None:
-        """Wait until Kafka has what is on its way, no longer than a request would."""
+        """Wait for Kafka's acknowledgements, at most as long as a request does."""
         self._producer.flush(self._settings.timeout_seconds)
         self._closing.set()
         self._polling.join(5)
@@ -100,17 +100,18 @@ class Receiver:
         message = _message_of(content_type)
         if message is None:
             return Answer(
-                415, f"Content-Type {content_type!r} is none of application/x-protobuf;proto={V1} or {V2}"
+                415,
+                f"Content-Type {content_type!r} is not supported; send application/x-protobuf;proto={V1} or {V2}",
             )
         if encoding.lower() not in ("snappy", ""):
-            return Answer(415, f"Content-Encoding {encoding!r} is not snappy")
+            return Answer(415, f"Content-Encoding {encoding!r} is not supported; send snappy")
         try:
             if (size := size_of(body)) > self._settings.max_unpacked_bytes:
                 return Answer(
-                    413, f"the body has {size} bytes unpacked; remote_write.max_unpacked_bytes allows fewer"
+                    413, f"the body has {size} bytes decompressed, more than remote_write.max_unpacked_bytes"
                 )
             return self._write(list(series_of(body, message)), message)
-        except NoRemoteWrite as error:
+        except InvalidRemoteWrite as error:
             return Answer(400, str(error))
 
     def _write(self, found: list[Series], message: str) -> Answer:
@@ -146,7 +147,7 @@ class Receiver:
                         self._topic, text, partition=partition, on_delivery=delivery.expect()
                     )
                 except BufferError:
-                    delivery.took_back()
+                    delivery.withdraw()
                     full = True
                     break
             if full:
@@ -156,8 +157,12 @@ class Receiver:
         for outcome, number in counts.items():
             self._samples.labels(outcome).inc(number)
         if full or lost is not None:
-            reason = "too many samples wait for Kafka" if full else f"Kafka did not take all: {lost}"
-            _LOG.warning("%s; Prometheus is asked to send again", reason)
+            reason = (
+                "too many samples are waiting for Kafka"
+                if full
+                else f"Kafka did not acknowledge all samples: {lost}"
+            )
+            _LOG.warning("%s; Prometheus is asked to retry", reason)
             return Answer(503, reason, {"Retry-After": str(self._settings.retry_after_seconds)})
         headers = {}
         if message == V2:
@@ -167,12 +172,12 @@ class Receiver:
                 "X-Prometheus-Remote-Write-Exemplars-Written": "0",
             }
         if wrong:
-            more = f"; and {len(wrong) - _TOLD} more" if len(wrong) > _TOLD else ""
-            return Answer(400, "; ".join(wrong[:_TOLD]) + more, headers)
+            more = f"; and {len(wrong) - _REPORTED} more" if len(wrong) > _REPORTED else ""
+            return Answer(400, "; ".join(wrong[:_REPORTED]) + more, headers)
         return Answer(204, "", headers)
 
     def _fate(self, labels: dict[str, str], now_ms: int) -> str | None:
-        """Why a series isn't written; None: it is. Takes the replica's label away."""
+        """The outcome of a series that is not written; None: it is. Removes the replica's label."""
         cluster = labels.get(self._settings.ha_cluster_label, "")
         replica = labels.pop(self._settings.ha_replica_label, None)
         if replica is not None:
@@ -191,7 +196,7 @@ class Receiver:
 
 
 class _Delivery:
-    """Waits until Kafka has said of each sample of one request whether it has it."""
+    """The delivery reports of one request's samples."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -200,24 +205,24 @@ class _Delivery:
         self._error: str | None = None
 
     def expect(self) -> Callable[[KafkaError | None, Message], None]:
-        """One more sample is on its way; returns what Kafka calls."""
+        """Expect one more report. Returns the producer's callback."""
         with self._changed:
             self._waiting += 1
-        return self._told
+        return self._delivered
 
-    def took_back(self) -> None:
-        """The sample isn't on its way after all."""
+    def withdraw(self) -> None:
+        """Expect one report less: the sample was not handed over."""
         with self._changed:
             self._waiting -= 1
 
     def wait(self, seconds: float) -> tuple[int, str | None]:
-        """How many were written, and what went wrong with one that wasn't."""
+        """The number of written samples, and the error of one that was not written."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._waiting == 0, seconds):
-                self._error = f"{self._waiting} samples were not taken in {seconds:g} s"
+                self._error = f"{self._waiting} samples were not acknowledged within {seconds:g} s"
             return self._written, self._error
 
-    def _told(self, error: KafkaError | None, _: Message) -> None:
+    def _delivered(self, error: KafkaError | None, _: Message) -> None:
         with self._changed:
             self._waiting -= 1
             if error is None:
@@ -229,7 +234,7 @@ class _Delivery:
 
 
 def _message_of(content_type: str) -> str | None:
-    """Which message a Content-Type names; None for what is no remote write."""
+    """The protobuf message of a Content-Type; None if it is not a remote write."""
     kind, *parameters = (part.strip() for part in content_type.split(";"))
     if kind.lower() != "application/x-protobuf":
         return None

@@ -22,7 +22,7 @@ _KEEP_ALIVE_SECONDS = 120
 
 
 def application(receiver: Receiver, settings: RemoteWrite) -> Starlette:
-    """The HTTP application around a receiver."""
+    """The HTTP application of a receiver."""
 
     async def write(request: Request) -> Response:
         body = bytearray()
@@ -63,11 +63,11 @@ def application(receiver: Receiver, settings: RemoteWrite) -> Starlette:
 
 
 def serve(settings: Settings, on_address: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; both are then raised again, for whoever has a handler of them.
+    """Serve until SIGTERM or SIGINT, which are then raised again for the caller's handlers.
 
-    on_address: told the address, once it is listened on.
+    on_address: gets the address, once the server listens on it.
 
-    Raises KafkaUnavailable and KafkaException without Kafka, OSError for an address that can't be had.
+    Raises KafkaUnavailable and KafkaException without Kafka, OSError for an address that is not available.
     """
     own = settings.remote_write
     receiver = Receiver(settings)
@@ -76,7 +76,7 @@ def serve(settings: Settings, on_address: Callable[[str], None]) -> None:
             application(receiver, own),
             log_config=None,
             access_log=False,
-            # Longer than any usual scrape interval: a connection that ends just when a Prometheus writes costs a retry.
+            # Longer than usual scrape intervals: a connection that closes just as Prometheus writes costs a retry.
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=round(own.timeout_seconds) + 2,
         )

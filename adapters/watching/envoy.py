@@ -1,4 +1,4 @@
-"""The watcher's source envoy: for gateways without Kubernetes, who is ready is what their own health checks say."""
+"""The watcher's source envoy: ready replicas from Envoy's own health checks, for gateways without Kubernetes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.request import urlopen
 
 import orjson
 
-from tidegate.adapters.watching.publisher import SourceFailed, Told, WatchRow
+from tidegate.adapters.watching.publisher import PublishedRows, SourceFailed, WatchRow
 from tidegate.jobs.logic.identity import Identity
 from tidegate.jobs.logic.replicas.envoy_hosts import TaskHosts, hosts_of, row_of
 from tidegate.schemas.rows.limits import GatewayRow
@@ -26,14 +26,14 @@ _MOST_THREADS = 16
 
 
 class EnvoySource:
-    """Asks every Envoy of `watcher.envoy_admins`, several times a second.
+    """Polls every Envoy of `watcher.envoy_admins`, several times a second.
 
-    Tasks are told while at least one Envoy answers. An Envoy that doesn't answer isn't ready; when none of a gateway
-    answers nothing is told of it, since that may be the network's fault.
+    Emits tasks while at least one Envoy answers. An Envoy that doesn't answer is not ready; if none of a gateway's
+    answers, the gateway has no row, since the network may be the cause.
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Raises SourceFailed where no Envoy is named."""
+        """Raises SourceFailed without a configured Envoy."""
         watcher = settings.watcher
         self._admins = {name: admins for name, admins in watcher.envoy_admins.items() if admins}
         if not self._admins:
@@ -42,7 +42,7 @@ class EnvoySource:
             )
         self._settings = settings.access_log
         self._poll_seconds = watcher.envoy_poll_seconds
-        self._told = Told(watcher.refresh_seconds)
+        self._published = PublishedRows(watcher.refresh_seconds)
         self._known: dict[Identity, TaskHosts] = {}
         self._due = 0.0
         self._silent: set[str] = set()
@@ -57,57 +57,64 @@ class EnvoySource:
         )
 
     def rows(self, wait_seconds: float) -> Iterable[WatchRow]:
-        """What has changed since, and what is due once more."""
+        """The rows that have changed since the last call, or are due for a refresh."""
         left = self._due - time.monotonic()
         if left > wait_seconds:
             time.sleep(wait_seconds)
             return []
         time.sleep(max(0.0, left))
         self._due = time.monotonic() + self._poll_seconds
-        return self._ask()
+        return self._poll()
 
     def close(self) -> None:
-        """Ask no more."""
+        """Stop polling."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _ask(self) -> list[WatchRow]:
+    def _poll(self) -> list[WatchRow]:
         everyone = [(name, admin) for name, admins in self._admins.items() for admin in admins]
         observed_at = datetime.now(UTC)
-        said = dict(zip(everyone, self._threads.map(lambda one: _clusters(one[1]), everyone), strict=True))
+        answer_of = dict(
+            zip(everyone, self._threads.map(lambda one: _clusters(one[1]), everyone), strict=True)
+        )
         rows: list[WatchRow] = []
         answers = []
         for name, admins in self._admins.items():
-            live = [admin for admin in admins if isinstance(said[name, admin], dict)]
-            self._tell_silence(name, admins, live, said)
-            answers += [answer for admin in live if isinstance(answer := said[name, admin], dict)]
+            live = [admin for admin in admins if isinstance(answer_of[name, admin], dict)]
+            self._log_silence(name, admins, live, answer_of)
+            answers += [answer for admin in live if isinstance(answer := answer_of[name, admin], dict)]
             if live:
                 rows.append(_gateway_row(name, live, observed_at))
         if answers:
             found = hosts_of(answers, self._settings)
             rows += [row_of(key, task, observed_at) for key, task in found.items()]
             if len(answers) == len(everyone):
-                # A cluster that all of them have forgotten has no replica; that is said once, and then nothing.
+                # A cluster that all of them have removed has no replica: published once, and then no more.
                 rows += [
                     row_of(key, TaskHosts(task.workload, {}), observed_at)
                     for key, task in self._known.items()
                     if key not in found
                 ]
                 self._known = found
-        return [row for row in rows if self._told.due(row)]
+        return [row for row in rows if self._published.due(row)]
 
-    def _tell_silence(
+    def _log_silence(
         self,
         name: str,
         admins: tuple[str, ...],
         live: list[str],
-        said: Mapping[tuple[str, str], dict[str, Any] | Exception],
+        answer_of: Mapping[tuple[str, str], dict[str, Any] | Exception],
     ) -> None:
         for admin in admins:
             if admin in live:
                 self._silent.discard(admin)
             elif admin not in self._silent:
                 self._silent.add(admin)
-                log.warning("gateway %s: the Envoy at %s doesn't answer: %s", name, admin, said[name, admin])
+                log.warning(
+                    "gateway %s: the Envoy at %s is not ready, it doesn't answer: %s",
+                    name,
+                    admin,
+                    answer_of[name, admin],
+                )
 
 
 def _gateway_row(name: str, live: list[str], observed_at: datetime) -> GatewayRow:

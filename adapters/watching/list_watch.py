@@ -1,8 +1,8 @@
-"""One kind of objects of the Kubernetes API, followed: listed once, then watched, listed anew after every failure.
+"""List and watch for one kind of Kubernetes objects: listed once, then watched, and listed again after every failure.
 
-That a watch is open proves nothing: a connection can be dead without saying so, and an API server that has lost its
-store goes on to serve watches of what it remembers. So watches are short (`watch_seconds`), and when the server has
-ended one in its time, one object is read as the store has it now. Only then everything up to the watch's end is proven.
+An open watch proves nothing: a connection can be dead without an error, and an API server that has lost etcd still
+serves watches from its cache. So watches are short (`watch_seconds`), and after the server ends one in time, one object
+is read from etcd. Only then is everything up to the watch's end proven.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _GONE = 410
 
 @dataclass(frozen=True)
 class Kind(Generic[T]):
-    """Which objects. path: of the API, all namespaces or one. read: from JSON; None for one that doesn't matter."""
+    """The objects to follow. path: of the API, all namespaces or one. read: from JSON; None for an irrelevant one."""
 
     name: str
     path: str
@@ -45,7 +45,7 @@ class Kind(Generic[T]):
 
 @dataclass(frozen=True)
 class Listed(Generic[T]):
-    """All objects that there are, by `namespace/name`, at some moment after `at_ms`."""
+    """All objects by `namespace/name`, as of some moment after `at_ms`."""
 
     kind: str
     objects: Mapping[str, T]
@@ -54,7 +54,7 @@ class Listed(Generic[T]):
 
 @dataclass(frozen=True)
 class Changed(Generic[T]):
-    """One object is new or changed; None: it is gone, or isn't selected any more."""
+    """A new or changed object; None: it is deleted, or no longer selected."""
 
     kind: str
     key: str
@@ -64,7 +64,7 @@ class Changed(Generic[T]):
 
 @dataclass(frozen=True)
 class Proven:
-    """Everything up to this moment is known."""
+    """All changes up to this moment have been reported."""
 
     kind: str
     at_ms: int
@@ -72,30 +72,30 @@ class Proven:
 
 @dataclass(frozen=True)
 class Lost:
-    """Nothing is known of what happens from now on, until `Listed`."""
+    """Changes from now on are not observed, until the next `Listed`."""
 
     kind: str
 
 
-News = Listed[Any] | Changed[Any] | Proven | Lost
+FeedEvent = Listed[Any] | Changed[Any] | Proven | Lost
 
 
 class Expired(Exception):
-    """The API has forgotten what happened since this version (410): list anew."""
+    """The API server has discarded the changes since this version (410): list again."""
 
 
 class FeedLost(Exception):
-    """The API doesn't answer, or not as it should. The message says what."""
+    """The API server gives no answer, or an unexpected one. The message says which."""
 
 
 class Feed(Generic[T]):
-    """Follows one kind in a thread of its own, and puts what it learns into a queue."""
+    """Follows one kind in its own thread, and puts events into a queue."""
 
     def __init__(
         self,
         api: client.ApiClient,
         kind: Kind[T],
-        news: SimpleQueue[News],
+        events: SimpleQueue[FeedEvent],
         *,
         request_seconds: float,
         watch_seconds: int,
@@ -103,7 +103,7 @@ class Feed(Generic[T]):
     ) -> None:
         self._api = api
         self._kind = kind
-        self._news = news
+        self._events = events
         self._request_seconds = request_seconds
         self._watch_seconds = watch_seconds
         self._backoff = Backoff(min(_INITIAL_BACKOFF_SECONDS, max_backoff_seconds), max_backoff_seconds)
@@ -115,26 +115,26 @@ class Feed(Generic[T]):
         self._thread = threading.Thread(target=self._run, name=f"feed-{kind.name}", daemon=True)
 
     def start(self) -> None:
-        """Begin, and never give up: what is refused now may be allowed later."""
+        """Start, and never give up: a request that is rejected now may be allowed later."""
         self._thread.start()
 
     def halt(self) -> None:
-        """Begin to end: a watch that is under way is broken off."""
+        """Begin to stop: an open watch is aborted."""
         self._stop.set()
         shutdown = getattr(
             self._open, "shutdown", None
-        )  # urllib3 2.3 or newer; else it waits for its time-out
+        )  # urllib3 2.3 or newer; otherwise the watch ends with its timeout
         if shutdown is not None:
             with contextlib.suppress(ValueError, OSError, RuntimeError):  # it has ended meanwhile
                 shutdown()
 
     def close(self) -> None:
-        """End, and wait until it has."""
+        """Stop, and wait for the thread."""
         self.halt()
         self._thread.join(self._request_seconds)
 
     def list_all(self) -> tuple[dict[str, T], str]:
-        """All objects by `namespace/name`, and the version that they are of. Raises Expired and FeedLost."""
+        """All objects by `namespace/name`, and their resourceVersion. Raises Expired and FeedLost."""
         objects: dict[str, T] = {}
         more = ""
         while True:
@@ -148,10 +148,10 @@ class Feed(Generic[T]):
             if not more:
                 return objects, page["metadata"]["resourceVersion"]
 
-    def watch(self, version: str) -> Iterator[tuple[News, str]]:
-        """What happens after this version, each with the version to go on from, and at the end the proof.
+    def watch(self, version: str) -> Iterator[tuple[FeedEvent, str]]:
+        """The events after this resourceVersion, each with the version to continue from, and `Proven` at the end.
 
-        Ends when the server ends it. Raises Expired and FeedLost.
+        Ends when the server ends the watch. Raises Expired and FeedLost.
         """
         query = {
             "watch": "true",
@@ -170,12 +170,12 @@ class Feed(Generic[T]):
                 if event["type"] != "BOOKMARK":
                     yield self._changed(event["type"], event["object"]), version
         except (urllib3.exceptions.HTTPError, OSError, ValueError, KeyError) as error:
-            raise FeedLost(f"its watch broke off: {type(error).__name__}: {error}") from error
+            raise FeedLost(f"its watch was interrupted: {type(error).__name__}: {error}") from error
         finally:
             self._open = None
             response.close()
         at_ms = _now_ms()
-        self._page({"limit": "1"})  # without a version: answered by the store, not from memory
+        self._page({"limit": "1"})  # without a resourceVersion: answered from etcd, not from the cache
         yield Proven(self._kind.name, at_ms), version
 
     def _changed(self, type_: str, raw: Mapping[str, Any]) -> Changed[T]:
@@ -188,22 +188,22 @@ class Feed(Generic[T]):
         try:
             return json.loads(response.read())
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise FeedLost(f"its list broke off: {error}") from error
+            raise FeedLost(f"its list was interrupted: {error}") from error
 
     def _run(self) -> None:
         version: str | None = None
         while not self._stop.is_set():
             try:
                 if version is None:
-                    version = self._list_anew()
-                for news, reached in self.watch(version):
+                    version = self._relist()
+                for event, reached in self.watch(version):
                     version = reached
-                    self._alive()
-                    self._news.put(news)
+                    self._recovered()
+                    self._events.put(event)
                     if self._stop.is_set():
                         return
             except Expired as error:
-                log.info("%s: %s; listing anew", self._kind.name, error)
+                log.info("%s: %s; listing again", self._kind.name, error)
                 version = None
                 if self._failures:  # a watch that expires right after its list
                     self._wait()
@@ -211,19 +211,19 @@ class Feed(Generic[T]):
             except FeedLost as error:
                 version = None
                 self._lose(str(error))
-            except Exception as error:  # else one object that isn't as the API writes it would end the thread
+            except Exception as error:  # otherwise one malformed object would end the thread
                 version = None
                 if not self._stop.is_set():
-                    log.exception("%s: an answer that can't be read", self._kind.name)
-                self._lose(f"an answer can't be read: {error!r}")
+                    log.exception("%s: an answer of the API server can't be read", self._kind.name)
+                self._lose(f"an answer of the API server can't be read: {error!r}")
 
-    def _list_anew(self) -> str:
+    def _relist(self) -> str:
         at_ms = _now_ms()
         objects, version = self.list_all()
-        self._news.put(Listed(self._kind.name, objects, at_ms))
+        self._events.put(Listed(self._kind.name, objects, at_ms))
         return version
 
-    def _alive(self) -> None:
+    def _recovered(self) -> None:
         self._failures = 0
         if self._lost:
             self._lost = False
@@ -235,17 +235,17 @@ class Feed(Generic[T]):
             return
         self._failures += 1
         self._lost = True
-        self._news.put(Lost(self._kind.name))
+        self._events.put(Lost(self._kind.name))
         if time.monotonic() - self._warned_at >= _WARN_EVERY_SECONDS:
             self._warned_at = time.monotonic()
-            log.warning("%s: %s; no rows of it until it is listed anew", self._kind.name, reason)
+            log.warning("%s: %s; its rows pause until it is listed again", self._kind.name, reason)
         self._wait()
 
     def _wait(self) -> None:
         self._stop.wait(self._backoff.delay(self._failures, random.random()))  # noqa: S311 (jitter)
 
     def _get(self, query: Mapping[str, str], read_seconds: float) -> urllib3.BaseHTTPResponse:
-        """The answer, not read yet. Raises Expired and FeedLost."""
+        """The response, not read yet. Raises Expired and FeedLost."""
         if self._kind.label_selector:
             query = {**query, "labelSelector": self._kind.label_selector}
         try:
@@ -269,21 +269,21 @@ class Feed(Generic[T]):
 
 
 def _ended(status: Mapping[str, Any]) -> Exception:
-    """What a watch says last where it can't go on."""
-    said = str(status.get("message") or status)
-    return Expired(said) if status.get("code") == _GONE else FeedLost(f"its watch ended: {said}")
+    """The error of a watch that can't continue."""
+    reason = str(status.get("message") or status)
+    return Expired(reason) if status.get("code") == _GONE else FeedLost(f"its watch ended: {reason}")
 
 
 def _refusal(path: str, error: client.ApiException) -> Exception:
     try:
-        said = json.loads(error.body)["message"]
+        reason = json.loads(error.body)["message"]
     except (TypeError, ValueError, KeyError):
-        said = error.reason
+        reason = error.reason
     if error.status == _GONE:
-        return Expired(said)
-    hint = {401: "; is the token right?", 403: "; apply deploy/kubernetes/watcher-rbac.yaml"}
+        return Expired(reason)
+    hint = {401: "; renew the token", 403: "; apply deploy/kubernetes/watcher-rbac.yaml"}
     return FeedLost(
-        f"the Kubernetes API answers {error.status} to {path}: {said}{hint.get(error.status, '')}"
+        f"the Kubernetes API answers {error.status} to {path}: {reason}{hint.get(error.status, '')}"
     )
 
 
@@ -292,13 +292,13 @@ def _reason(error: Exception) -> object:
 
 
 def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    """Whole lines, as they come."""
+    """Whole lines, as they arrive."""
     rest = b""
     for chunk in response.stream(amt=None):
         *lines, rest = (rest + chunk).split(b"\n")
         yield from (line for line in lines if line)
     if rest:
-        raise FeedLost("its watch broke off in the middle of an event")
+        raise FeedLost("its watch was interrupted in the middle of an event")
 
 
 def _key(raw: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Ready replicas as kube-state-metrics says, by Prometheus' samples in Kafka (topic `prometheus.metrics`)."""
+"""Ready replicas from kube-state-metrics, through Prometheus' samples in Kafka (topic `prometheus.metrics`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from tidegate.adapters.catalog.source import CatalogSource
 from tidegate.adapters.kafka.client import ensure_topics
 from tidegate.adapters.kafka.dead_letters import DeadLetterWriter
-from tidegate.adapters.watching.publisher import Told, WatchRow
+from tidegate.adapters.watching.publisher import PublishedRows, WatchRow
 from tidegate.jobs.logic.identity import of_service
 from tidegate.jobs.logic.replicas.ready_samples import DEPLOYMENTS, PODS, ReadySamples, Sample, sample_of
 from tidegate.jobs.logic.resources.raw_samples import BadSample
@@ -32,17 +32,17 @@ _NO_USE_GOING_ON = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.
 
 
 class PrometheusSource:
-    """Reads the samples from now on; a row is told when a sample tells something new, with the sample's time.
+    """Reads the samples from now on, and emits a row with the sample's time when one changes it.
 
-    Raises KafkaUnavailable, KafkaException where the topic can't be had.
+    Raises KafkaUnavailable, KafkaException if the topic is not available.
     """
 
     def __init__(self, settings: Settings, catalog: CatalogSource) -> None:
         """catalog: closed with the source."""
         self._kafka = settings.kafka
         self._topic = settings.kafka.topic(PROMETHEUS_METRICS)
-        # Halved, since a scrape that comes a little too early for a refresh would put it off by a whole scrape.
-        self._told = Told(settings.watcher.refresh_seconds / 2)
+        # Halved, since a scrape just before a refresh is due would delay it by a whole scrape interval.
+        self._published = PublishedRows(settings.watcher.refresh_seconds / 2)
         self._samples = ReadySamples(
             partial(of_service, settings=settings.access_log),
             stale_ms=int(settings.replica_changes.stale_seconds * 1000),
@@ -55,7 +55,7 @@ class PrometheusSource:
                 **settings.kafka.client_config(),
                 "group.id": settings.watcher.consumer_group,
                 "client.id": "tidegate-watcher",
-                # What was before the first start is history: every series comes again within a scrape.
+                # Older samples are not needed: every series is scraped again within an interval.
                 "auto.offset.reset": "latest",
                 "enable.auto.commit": True,
                 "reconnect.backoff.ms": 200,
@@ -71,7 +71,7 @@ class PrometheusSource:
         return f"{self._topic} at {self._kafka.bootstrap_servers}: {DEPLOYMENTS}; gateways: {gateways}"
 
     def rows(self, wait_seconds: float) -> Iterator[WatchRow]:
-        """What the next samples mean."""
+        """The rows that the next samples change."""
         self._catalog.changed()
         letters: list[DeadLetter] = []
         for message in self._consumer.consume(_AT_ONCE, wait_seconds):
@@ -85,7 +85,7 @@ class PrometheusSource:
                 for name, gateway in self._catalog.catalog.gateways.items()
                 if (gateway.namespace, name) == workload
             ]
-            yield from (row for row in rows if self._told.due(row))
+            yield from (row for row in rows if self._published.due(row))
         if letters:
             left, reason = self._letters.write(letters)
             if left:
@@ -105,7 +105,7 @@ class PrometheusSource:
             return None
         value = message.value() or b""
         if not any(name in value for name in _NAMES):
-            return None  # most samples are of other metrics, and those who want them read them
+            return None  # most samples are of other metrics, which other readers consume
         try:
             return sample_of(orjson.loads(value))
         except (orjson.JSONDecodeError, BadSample) as bad:

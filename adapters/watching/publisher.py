@@ -1,7 +1,7 @@
-"""`tidegate watch`: what a source knows of ready replicas, into Kafka: whole rows, the newest state of each never lost.
+"""`tidegate watch`: publishes a source's ready replicas to Kafka as whole rows, and never loses the newest of a key.
 
-A source tells rows only while it knows. When it doesn't it tells nothing, and the silence is how consumers learn of it:
-a row is never repeated here to fill a gap.
+A source emits rows only while it observes the replicas. Otherwise it is silent, and consumers detect the silence: the
+publisher never repeats a row to fill a gap.
 """
 
 from __future__ import annotations
@@ -38,39 +38,39 @@ _NEVER_TAKEN = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECO
 _NO_TOPIC = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._MSG_TIMED_OUT}
 )
-"""What is said when a topic may be gone: the client waits for one that was removed until its message is too old."""
+"""The errors of a removed topic: the client waits for the topic until the message times out."""
 
 
 class SourceFailed(Exception):
-    """A source can't be used, and waiting wouldn't mend it. The message says what, where, and what to do."""
+    """A source that can't be used, and no retry would help. The message names the fault, its place and the remedy."""
 
 
 class ReplicaSource(Protocol):
-    """Who says which replicas are ready."""
+    """A source of ready replicas."""
 
     @property
     def about(self) -> str:
-        """What it follows, for the log."""
+        """A description of what it follows, for the log."""
 
     def rows(self, wait_seconds: float) -> Iterable[WatchRow]:
-        """The rows that are news, or that are due once more; waits up to so long for the first.
+        """The rows that are new or due for a refresh; waits up to wait_seconds for the first.
 
-        Nothing while the source isn't known to be alive. Raises SourceFailed.
+        None while the source is not proven to be available. Raises SourceFailed.
         """
 
     def close(self) -> None:
-        """End what it has open."""
+        """Close connections and threads."""
 
 
-class Told:
-    """What was told last of each row's id: a row is due when it is news, or wasn't told for `refresh_seconds`."""
+class PublishedRows:
+    """The last published row by id: a row is due if it has changed, or was published `refresh_seconds` ago."""
 
     def __init__(self, refresh_seconds: float) -> None:
         self._refresh = timedelta(seconds=refresh_seconds)
         self._rows: dict[str, WatchRow] = {}
 
     def due(self, row: WatchRow) -> bool:
-        """Whether to tell this row. If so it counts as told. A row from before what was told is never due."""
+        """Whether to publish this row; if so, it counts as published. A row older than the last one is never due."""
         last = self._rows.get(row.id)
         if last is not None:
             age = row.observed_at - last.observed_at
@@ -81,11 +81,11 @@ class Told:
         return True
 
     def last(self, row_id: str) -> WatchRow | None:
-        """What was told last under this id."""
+        """The last published row of this id."""
         return self._rows.get(row_id)
 
     def forget(self, row_id: str) -> None:
-        """Tell nothing more of this one, unless it comes anew."""
+        """Forget the last row of this id."""
         self._rows.pop(row_id, None)
 
 
@@ -96,29 +96,29 @@ class _Key:
 
 
 class RowPublisher:
-    """Rows into `kubernetes.replicas` and `kubernetes.gateways`, at least once, each key in order.
+    """Publishes rows to `kubernetes.replicas` and `kubernetes.gateways`, at least once, in order within a key.
 
-    While Kafka is away it keeps the newest row of each key, and one that is under way: its memory is bounded by the
-    number of tasks, and what Kafka gets when it is back ends with what is true then. Not for several threads.
+    While Kafka is away it keeps the newest row of each key, and the one in flight: its memory is bounded by the number
+    of tasks, and the last row that Kafka gets is the current state. Not thread-safe.
     """
 
     def __init__(self, kafka: Kafka) -> None:
         """Connects in the background."""
         self._kafka = kafka
         self._producer = self._new_producer()
-        self._under_way: set[_Key] = set()
+        self._in_flight: set[_Key] = set()
         self._waiting: dict[_Key, bytes] = {}
         self._failures = 0
         self._not_before = 0.0
         self._warned_at = -_WARN_EVERY_SECONDS
         self._look_for_topics = False
         self.delivered = 0
-        """Rows that Kafka has acknowledged."""
+        """The number of rows that Kafka has acknowledged."""
 
     @property
     def busy(self) -> bool:
-        """Whether Kafka hasn't acknowledged everything."""
-        return bool(self._under_way or self._waiting)
+        """Whether rows are not acknowledged yet."""
+        return bool(self._in_flight or self._waiting)
 
     def publish(self, row: ReplicasRow) -> None:
         """Send a task's row, key `department/task`."""
@@ -129,90 +129,90 @@ class RowPublisher:
         self._send(_Key(self._kafka.topic(GATEWAYS), row.gateway), row)
 
     def serve(self, wait_seconds: float = 0) -> None:
-        """Take Kafka's answers, waiting up to so long for one, and send what became due by them."""
+        """Process delivery reports, waiting up to wait_seconds for one, and send the rows that are due."""
         self._producer.poll(wait_seconds)
         if self._fatal is not None:
-            self._begin_anew(self._fatal)
+            self._replace_producer(self._fatal)
         if self._waiting and time.monotonic() >= self._not_before:
             self._look_at_topics()
-            for key in [key for key in self._waiting if key not in self._under_way]:
+            for key in [key for key in self._waiting if key not in self._in_flight]:
                 if not self._produce(key, self._waiting[key]):
                     break
                 del self._waiting[key]
 
     def flush(self, timeout_seconds: float) -> int:
-        """Wait up to so long until everything is acknowledged; returns how many rows aren't."""
+        """Wait until all rows are acknowledged, up to the timeout. Returns the number of those that are not."""
         deadline = time.monotonic() + timeout_seconds
         while self.busy and time.monotonic() < deadline:
             self.serve(_REPORT_WAIT_SECONDS)
-        return len(self._under_way | set(self._waiting))
+        return len(self._in_flight | set(self._waiting))
 
     def _send(self, key: _Key, row: WatchRow) -> None:
         value = row.model_dump_json().encode()
         # One at a time for each key: a newer row must not be overtaken by the retry of an older one.
-        if key in self._under_way or time.monotonic() < self._not_before or not self._produce(key, value):
+        if key in self._in_flight or time.monotonic() < self._not_before or not self._produce(key, value):
             self._waiting[key] = value
         else:
             self._waiting.pop(key, None)
 
     def _produce(self, key: _Key, value: bytes) -> bool:
-        """Hand over to the client; False where it must be tried again."""
-        told = partial(self._reported, key, value)
+        """Hand a row to the client. Returns False if it must be retried."""
+        on_delivery = partial(self._delivered, key, value)
         try:
-            self._producer.produce(key.topic, value=value, key=key.key.encode(), on_delivery=told)
+            self._producer.produce(key.topic, value=value, key=key.key.encode(), on_delivery=on_delivery)
         except BufferError:
             return False
         except KafkaException as error:
             return self._is_final(key, value, error.args[0])
-        self._under_way.add(key)
+        self._in_flight.add(key)
         return True
 
-    def _reported(self, key: _Key, value: bytes, error: KafkaError | None, _: Message) -> None:
-        self._under_way.discard(key)
+    def _delivered(self, key: _Key, value: bytes, error: KafkaError | None, _: Message) -> None:
+        self._in_flight.discard(key)
         if error is None:
             self._failures = 0
             self._not_before = 0.0
             self.delivered += 1
         elif not self._is_final(key, value, error):
-            self._waiting.setdefault(key, value)  # where a newer one waits, that one is sent
+            self._waiting.setdefault(key, value)  # unless a newer row waits
 
     def _is_final(self, key: _Key, value: bytes, error: KafkaError) -> bool:
-        """Whether Kafka will never take this row. Else the next try is put off."""
+        """Whether Kafka will never accept this row. Otherwise the next attempt is delayed."""
         if error.code() in _NEVER_TAKEN:
             log.error(
-                "%s: Kafka doesn't take the row of %s (%d bytes): %s; raise the topic's max.message.bytes",
+                "%s: Kafka rejects the row of %s (%d bytes): %s; raise the topic's max.message.bytes",
                 *(key.topic, key.key, len(value), error.str()),
             )
             return True
         self._look_for_topics = self._look_for_topics or error.code() in _NO_TOPIC
         now = time.monotonic()
-        if now >= self._not_before:  # what fails together is one failure
+        if now >= self._not_before:  # rows that fail together are one failure
             self._failures += 1
             self._not_before = now + _RETRY.delay(self._failures, random.random())  # noqa: S311 (jitter)
         if now - self._warned_at >= _WARN_EVERY_SECONDS:
             self._warned_at = now
             log.warning(
-                "Kafka at %s doesn't take rows (%s: %s); the newest of each task is kept until it does",
+                "Kafka at %s does not accept rows (%s: %s); the newest row of each task is kept until it does",
                 *(self._kafka.bootstrap_servers, key.topic, error.str()),
             )
         return False
 
-    def _begin_anew(self, reason: str) -> None:
-        """With a new producer, after an error that the old one never recovers from."""
-        log.warning("the Kafka client gave up (%s); going on with a new one", reason)
-        self._producer.purge()  # so that every row under way is reported, and waits again
+    def _replace_producer(self, reason: str) -> None:
+        """Continue with a new producer, after an error from which the old one never recovers."""
+        log.warning("the Kafka producer failed fatally (%s); continuing with a new one", reason)
+        self._producer.purge()  # so that every row in flight is reported as failed, and waits again
         self._producer.flush(1)
-        self._under_way.clear()
+        self._in_flight.clear()
         self._producer = self._new_producer()
 
     def _look_at_topics(self) -> None:
-        """Make those that were removed, where the last failure could come from that."""
+        """Create removed topics, if the last failure may be due to one."""
         if not self._look_for_topics:
             return
         try:
             ensure_topics(self._kafka, [REPLICAS, GATEWAYS], timeout_seconds=2)
         except (KafkaUnavailable, KafkaException) as error:
-            log.debug("the topics can't be made yet: %s", error)
+            log.debug("the topics can't be created yet: %s", error)
         else:
             self._look_for_topics = False
 
@@ -224,7 +224,7 @@ class RowPublisher:
                 "client.id": "tidegate-watcher",
                 "enable.idempotence": True,
                 "message.timeout.ms": _MESSAGE_TIMEOUT_MS,
-                "linger.ms": 0,  # a cut must not wait for company
+                "linger.ms": 0,  # a scale-down must not wait for a batch
                 "compression.type": "lz4",
                 "reconnect.backoff.ms": 200,
                 "reconnect.backoff.max.ms": 2_000,
@@ -239,9 +239,9 @@ class RowPublisher:
 
 
 def run_watcher(kafka: Kafka, source: ReplicaSource, stop: threading.Event) -> int:
-    """Carry the source's rows to Kafka until `stop` is set; returns how many Kafka has acknowledged.
+    """Publish the source's rows to Kafka until `stop` is set. Returns the number that Kafka has acknowledged.
 
-    Closes the source. Raises KafkaUnavailable or KafkaException where the topics can't be made at the start, and
+    Closes the source. Raises KafkaUnavailable or KafkaException if the topics can't be created at the start, and
     SourceFailed.
     """
     try:
@@ -260,7 +260,7 @@ def run_watcher(kafka: Kafka, source: ReplicaSource, stop: threading.Event) -> i
         finally:
             left = publisher.flush(_FLUSH_SECONDS)
             if left:
-                log.warning("%d rows were not acknowledged by Kafka in %g s", left, _FLUSH_SECONDS)
+                log.warning("%d rows were not acknowledged by Kafka within %g s", left, _FLUSH_SECONDS)
     finally:
         source.close()
     return publisher.delivered

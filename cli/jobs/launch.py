@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tidegate.adapters.heartbeat import Alive
+from tidegate.adapters.heartbeat import Heartbeat
 from tidegate.cli.app_context import CommandFailed, Options
 from tidegate.jobs import specs
 from tidegate.jobs.specs import JOBS, JobSpec
@@ -168,9 +168,9 @@ def _wait(result: Any, job: str) -> None:
 
 def _taken(ended: queue.SimpleQueue[Exception | None]) -> Exception | None:
     """What comes, whenever it comes; meanwhile the job goes on."""
-    alive = Alive()
+    heartbeat = Heartbeat()
     while True:
-        alive()
+        heartbeat.beat()
         with contextlib.suppress(queue.Empty):
             return ended.get(timeout=1)
 

@@ -35,7 +35,7 @@ def limit(
     Start several: one leads, and another goes on when it ends.
     """
     from tidegate.adapters.limiting.controller import run
-    from tidegate.adapters.limiting.dry_run import explained, rehearse
+    from tidegate.adapters.limiting.dry_run import explained, run_dry
     from tidegate.adapters.limiting.targets.base import TargetFailed
 
     options: Options = context.obj
@@ -52,7 +52,7 @@ def limit(
                 return DONE
             with stopping() as received:
                 if dry_run:
-                    rehearse(settings, target, received.stop, lambda row: typer.echo(row.model_dump_json()))
+                    run_dry(settings, target, received.stop, lambda row: typer.echo(row.model_dump_json()))
                 else:
                     run(settings, target, received.stop)
     except (TargetFailed, LookupError) as error:

@@ -10,7 +10,7 @@ from tidegate.schemas.rows.limits import TaskGateway, TaskRow
 
 
 def rows_of(catalog: Catalog, published_at: datetime) -> Iterator[TaskRow]:
-    """One row for each task, with all that holds for it."""
+    """One row for each task, with all values that apply to it."""
     for task in catalog.tasks.values():
         gateway = catalog.gateways[task.gateway]
         fields = {name: value for name, value in vars(task).items() if name not in ("name", "gateway")}
@@ -24,19 +24,19 @@ def rows_of(catalog: Catalog, published_at: datetime) -> Iterator[TaskRow]:
 
 
 class RowCatalog:
-    """The catalog that rows make, one after the other: a row that can't be used changes nothing."""
+    """The catalog as rows build it up: an invalid row has no effect."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, Task] = {}
         self._gateways: dict[str, Gateway] = {}
 
     def put(self, key: str, row: TaskRow | None) -> str | None:
-        """Take a task's row; None removes the task. Returns why it was refused, or None."""
+        """Apply a task's row; None removes the task. Returns the reason of a rejection, or None."""
         if row is None:
             self._tasks.pop(key, None)
             return None
         if row.id != key or key != f"{row.department}/{row.task}":
-            return f"{key}: id {row.id!r} is not department/task, or not the key"
+            return f"{key}: id {row.id!r} must be department/task, and the message's key"
         if row.ceiling_qps is not None and row.ceiling_qps < row.floor_qps:
             return f"{key}: ceiling_qps {row.ceiling_qps:g} is below floor_qps {row.floor_qps:g}"
         task = Task(
@@ -62,12 +62,12 @@ class RowCatalog:
         return None
 
     def catalog(self) -> Catalog:
-        """What holds now."""
+        """The current catalog."""
         return Catalog(
             {(task.department, task.name): task for task in self._tasks.values()}, dict(self._gateways)
         )
 
 
 def keys(tasks: Iterable[Task]) -> set[str]:
-    """The keys of their rows."""
+    """The keys of the tasks' rows."""
     return {f"{task.department}/{task.name}" for task in tasks}

@@ -1,4 +1,4 @@
-"""Which task a Kubernetes service is, or a gateway's cluster: the same reading as of `upstream_cluster` in its log."""
+"""The task of a Kubernetes service or an Envoy cluster, by the same mapping as of the log's `upstream_cluster`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _POD = re.compile(
     r"(?P<deployment>.+)-[bcdfghjklmnpqrstvwxz2456789]{1,10}-[bcdfghjklmnpqrstvwxz2456789]{5}|(?P<set>.+)-\d{1,6}"
 )
-"""Pods are named by the replica set of their deployment, or by their stateful set."""
+"""The names of pods: by the ReplicaSet of their Deployment, or by their StatefulSet."""
 
 
 class Identity(NamedTuple):
@@ -23,7 +23,7 @@ class Identity(NamedTuple):
 
 
 def of_service(namespace: str, service: str, settings: AccessLog) -> Identity:
-    """Department = namespace, through the map of departments; task = the service without the prefix.
+    """The identity of a service: the namespace's department, and the service's name without the prefix as the task.
 
     A name outside the contract's form is `__overflow__`, as in the service metrics.
     """
@@ -33,17 +33,17 @@ def of_service(namespace: str, service: str, settings: AccessLog) -> Identity:
 
 
 def workload_of_pod(pod: str) -> str:
-    """The deployment or stateful set that a pod is of, by its name; the name itself where it says neither."""
+    """The Deployment or StatefulSet of a pod, by its name; the name itself if it has another form."""
     found = _POD.fullmatch(pod)
     return (found["deployment"] or found["set"]) if found else pod
 
 
 DEFAULT_DEPARTMENT = "default"
-"""Of a cluster whose name says nothing of a namespace."""
+"""The department of a cluster whose name has no namespace."""
 
 
 class Cluster(NamedTuple):
-    """What a cluster's name says. `workload`: namespace/service; the name itself where it says neither.
+    """A cluster by its name. `workload`: namespace/service; the name itself if it has another form.
 
     `version`: the subset; None without one.
     """

@@ -15,7 +15,7 @@ GROWTH = 2 ** (1 / 32)
 
 @dataclass
 class Latencies:
-    """The latencies of some requests, merged from rows. lowest_ms, highest_ms: None while there is none."""
+    """The latencies of some requests, merged from rows. lowest_ms, highest_ms: None without latencies."""
 
     count: int = 0
     zero: int = 0
@@ -24,7 +24,7 @@ class Latencies:
     highest_ms: float | None = None
 
     def add_row(self, row: Mapping[str, Any]) -> None:
-        """Those of a service-metrics row, as parsed JSON. Raises KeyError, TypeError or ValueError where it is none."""
+        """Add a service-metrics row, as parsed JSON. Raises KeyError, TypeError or ValueError if it is invalid."""
         if not row["latency_count"]:
             return
         histogram = row["histogram"]
@@ -37,12 +37,12 @@ class Latencies:
         )
 
     def add(self, other: Latencies) -> None:
-        """Those of another."""
+        """Add those of another object."""
         if other.lowest_ms is not None and other.highest_ms is not None:
             self._add(other.count, other.zero, other.buckets, other.lowest_ms, other.highest_ms)
 
     def percentile_ms(self, percent: float) -> float | None:
-        """The nearest-rank percentile, off by 1.1 % at most; None when there is no latency."""
+        """The nearest-rank percentile, off by 1.1 % at most; None without latencies."""
         total = self.zero + sum(self.buckets.values())
         if not total or self.lowest_ms is None or self.highest_ms is None:
             return None
@@ -68,5 +68,5 @@ class Latencies:
 
 
 def bucket_middle_ms(index: int) -> float:
-    """The value of a bucket whose relative distance to both of its ends is the same."""
+    """The value of a bucket with the same relative distance to both of its bounds."""
     return float(2 * GROWTH ** (index + 1) / (1 + GROWTH))

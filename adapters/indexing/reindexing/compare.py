@@ -1,4 +1,4 @@
-"""What a topic's index holds that the one built anew doesn't: counted minute by minute."""
+"""Compares a topic's index with the rebuilt one: documents that the new one lacks, counted by minute."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tidegate.schemas.elasticsearch import RAW_TIME, IndexContract
 
 @dataclass(frozen=True)
 class Comparison:
-    """One index and the one that was built anew beside it. None: there is none.
+    """An index and the rebuilt one beside it. None: it doesn't exist.
 
     missing: documents that only the old one holds.
     """
@@ -53,7 +53,7 @@ def _pair(client: Client, contract: IndexContract, old: FamilyIndex, new: Family
 
 
 def _count(client: Client, contract: IndexContract, index: FamilyIndex) -> Counter[Any]:
-    """Documents by minute (epoch, ms). Where a row replaces the one before it, their minutes say nothing: by None."""
+    """Documents by minute (epoch, ms). Where a row replaces the one before it, minutes mean nothing: by None."""
     client.indices.refresh(index=index.name)
     if contract.time_field is None:
         return Counter({None: int(client.count(index=index.name)["count"])})

@@ -1,7 +1,7 @@
-"""Where a topic's indices are built anew: names beside those in service, a template for them, and the change of names.
+"""The place of a rebuild: index names beside those in service, a template for them, and the swap of names.
 
-The template is the mark that a rebuild runs or was interrupted: it says whose it is, and which indices take no writes
-because of it. Whoever begins takes over what an interrupted one left.
+The template marks a running or interrupted rebuild: it names the rebuild, and the indices whose writes it blocks. A new
+rebuild takes over from an interrupted one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _WORD = "rebuilt"
 
 
 class TakenOver(Exception):
-    """Another rebuild of the same topic began meanwhile, and removed what this one had built."""
+    """Another rebuild of the same topic has started, and removed what this one had built."""
 
 
 def unfinished(client: Client, index_prefix: str) -> dict[str, list[str]]:
@@ -41,8 +41,8 @@ def unfinished(client: Client, index_prefix: str) -> dict[str, list[str]]:
         found = client.indices.get_index_template(name=f"{index_prefix}{_WORD}-*")["index_templates"]
     except NotFoundError:
         return {}
-    told = [one["index_template"].get("_meta", {}) for one in found]
-    return {one["topic"]: list(one.get("blocked", ())) for one in told if "rebuild" in one}
+    metas = [one["index_template"].get("_meta", {}) for one in found]
+    return {one["topic"]: list(one.get("blocked", ())) for one in metas if "rebuild" in one}
 
 
 class BuildingPlace:
@@ -68,14 +68,14 @@ class BuildingPlace:
     def begin(cls, client: Client, contract: IndexContract, elasticsearch: Elasticsearch) -> BuildingPlace:
         """Take over from an interrupted rebuild, and put the template. Raises ApiError, TransportError."""
         place = cls(client, contract, elasticsearch)
-        place._unblock(place._told().get("blocked", []))
+        place._unblock(place._rebuild_meta().get("blocked", []))
         place._put_template()
         place._remove_built("*")
         return place
 
     def check(self) -> None:
         """Raises TakenOver where another rebuild has begun."""
-        if self._told().get("rebuild") != self._mark:
+        if self._rebuild_meta().get("rebuild") != self._mark:
             raise TakenOver(
                 f"another `tidegate reindex {self._contract.topic.name}` began meanwhile and goes on alone"
             )
@@ -90,7 +90,7 @@ class BuildingPlace:
     def block(self, names: Sequence[str]) -> None:
         """These indices in service take no writes until `leave`. No write is under way once this returns.
 
-        Those that somebody else has blocked are left alone. Raises TakenOver.
+        Indices that were blocked before are left alone. Raises TakenOver.
         """
         free = [name for name in names if not self._takes_no_writes(name)]
         if not free:
@@ -133,7 +133,7 @@ class BuildingPlace:
         """Old indices that are left take writes again; what was built and isn't in service is removed."""
         try:
             self._unblock(self._blocked)
-            if self._told().get("rebuild") == self._mark and not self._unsure:
+            if self._rebuild_meta().get("rebuild") == self._mark and not self._unsure:
                 self._remove_built(self._mark)
                 self._client.options(ignore_status=404).indices.delete_index_template(name=self._template)
         except (ApiError, TransportError) as error:
@@ -157,7 +157,7 @@ class BuildingPlace:
         return found
 
     def ready_settings(self, index: FamilyIndex) -> dict[str, Any]:
-        """Of a new index before it is in service: refreshed as its template says, and as old as its day."""
+        """Of a new index before it is in service: refreshed by its template, and as old as its day."""
         template = self._body()["template"]["settings"]["index"]
         ready: dict[str, Any] = {"refresh_interval": template.get("refresh_interval")}
         if self._features.lifecycle and index.day is not None:
@@ -179,8 +179,8 @@ class BuildingPlace:
         body["template"]["settings"]["index"]["refresh_interval"] = "-1"
         self._client.indices.put_index_template(name=self._template, body=body)
 
-    def _told(self) -> dict[str, Any]:
-        """What the template says of the rebuild that it is of."""
+    def _rebuild_meta(self) -> dict[str, Any]:
+        """The template's metadata of its rebuild."""
         try:
             found = self._client.indices.get_index_template(name=self._template)["index_templates"]
         except NotFoundError:

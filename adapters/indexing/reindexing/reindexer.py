@@ -54,7 +54,7 @@ class WouldLose(Exception):
 
 
 class CannotReindex(Exception):
-    """The message says why, and what to do."""
+    """The topic can't be reindexed now. The message gives the reason and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def reindex(
     before = install_templates(client, settings.elasticsearch, [contract])[0]
     if before.state == "newer":
         raise CannotReindex(
-            f"template {before.name} has version {before.version}, of a newer tidegate: reindex with that one"
+            f"template {before.name} has version {before.version}, of a newer tidegate; reindex with that release"
         )
     place = BuildingPlace.begin(client, contract, settings.elasticsearch)
     try:

@@ -1,7 +1,7 @@
-"""What the rate-limit controller asks of a gateway: hold these limits, and say which ones are in force.
+"""The interface of a rate-limit target: put limits in force at a gateway, and report the limits in force.
 
-A target compares revisions itself, so that two controllers can't undo each other's work: what it holds of a task is
-replaced only by a higher revision, or by exactly what it holds already.
+A target compares revisions itself, so that two controllers can't undo each other's work: a task's limit is replaced
+only by a higher revision, or by an equal limit.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from tidegate.schemas.catalog import Gateway
 
 
 class TargetFailed(Exception):
-    """The target could not be read or written as a whole. The message says what, where, and what to do.
+    """The target could not be read or written as a whole. The message names the fault, its place and the remedy.
 
-    retry_after_seconds: what the target itself asked for; None where it didn't say.
+    retry_after_seconds: the target's own Retry-After; None if it gave none.
     """
 
     def __init__(self, reason: str, retry_after_seconds: float | None = None) -> None:
@@ -27,9 +27,9 @@ class TargetFailed(Exception):
 
 @dataclass(frozen=True)
 class Refused:
-    """A limit that the target didn't take.
+    """A limit that the target rejected.
 
-    revision: what it holds, where that is newer (the writer is out of date); None for another reason.
+    revision: the target's own, if it is newer (the writer is out of date); None for any other reason.
     """
 
     reason: str
@@ -37,24 +37,24 @@ class Refused:
 
 
 class Target(Protocol):
-    """Where limits are enforced. Implementations may block; each is used by one thread for each gateway."""
+    """A place that enforces limits. Methods may block; one thread for each gateway calls them."""
 
     @property
     def name(self) -> str:
-        """As in the rows: `envoy-file`, `kubernetes`, `http`."""
+        """The name in the rows: `envoy-file`, `kubernetes`, `http`."""
 
     def use_gateways(self, gateways: Mapping[str, Gateway]) -> None:
-        """From now on these gateways, as the catalog says."""
+        """Use these gateways of the catalog from now on."""
 
     def read(self, gateway: str) -> Mapping[TaskKey, Limit]:
-        """The limits in force, as the gateway itself says.
+        """The limits in force, as the gateway itself reports them.
 
-        A limit that somebody has edited is told as it is; one without our marks is left out.
+        An edited limit is reported as it is; a limit without tidegate's marks is left out.
         Raises TargetFailed.
         """
 
     def write(self, gateway: str, limits: Iterable[Limit]) -> Mapping[TaskKey, Refused]:
-        """Put these limits in force, and leave all others alone. Returns those that were refused.
+        """Write these limits, and leave all others alone. Returns the rejected ones.
 
-        It returning doesn't mean that they are in force: `read` says so. Raises TargetFailed.
+        A written limit need not be in force yet: `read` reports that. Raises TargetFailed.
         """

@@ -1,11 +1,11 @@
 """The target envoy-file: limits in a route (RDS) file that Envoy watches, replaced by an atomic rename.
 
-The file is the platform's own: its routes stay as they are, but for the limit and tidegate's marks of those that the
-catalog names. JSON or YAML by its suffix (YAML loses its comments). Writers of one file take turns by a lock beside it.
+The file belongs to the platform: its routes stay unchanged, except for the limits and tidegate's marks of the routes
+that the catalog names. JSON or YAML by its suffix (YAML loses its comments). A lock file beside it serializes writers.
 
-In force is what Envoy itself says (`config_dump` of each admin page that is set); without admin pages, what the file
-says. An Envoy that doesn't answer, or has no routes yet, enforces nothing that anybody sees, so the others decide; when
-none answers, nothing is known.
+The limits in force are those of Envoy's `config_dump`, of each configured admin page; without admin pages, those of the
+file. An Envoy that doesn't answer, or has no routes yet, serves no requests, so the others decide; if none answers, the
+limits in force are unknown.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from tidegate.schemas.catalog import Gateway
 
 _ADMIN_SECONDS = 1.0
 _ADMIN_AGAIN_SECONDS = 0.2
-"""For an Envoy that didn't answer the last time, so that it doesn't hold up the others each time."""
+"""The timeout for an Envoy that didn't answer the last time, so that it doesn't delay the others each time."""
 _TRIES = 5
 _LOCK_SECONDS = 2.0
 _LOCK_LOOK_SECONDS = 0.02
@@ -56,21 +56,21 @@ class EnvoyFileTarget:
         self._silent: set[str] = set()
 
     def use_gateways(self, gateways: Mapping[str, Gateway]) -> None:
-        """Nothing of the catalog: where a gateway's file is, the settings say."""
+        """Ignored: the settings name each gateway's file."""
 
     def read(self, gateway: str) -> Mapping[TaskKey, Limit]:
-        """What all Envoys of the gateway hold; without admin pages what the file holds.
+        """The limits that all Envoys of the gateway have; without admin pages, those of the file.
 
-        Raises TargetFailed when the file can't be read, or no Envoy answers.
+        Raises TargetFailed if the file can't be read, or no Envoy answers.
         """
         if not self._admins.get(gateway):
             return limits_of([_content(self._file(gateway))])
-        return in_all(list(self._said_by_envoys(gateway)))
+        return in_all(list(self._limits_of_envoys(gateway)))
 
     def write(self, gateway: str, limits: Iterable[Limit]) -> Mapping[TaskKey, Refused]:
-        """Put these limits into the file. It is left alone where all of them stand there already.
+        """Write these limits into the file, which stays untouched if it has all of them already.
 
-        Raises TargetFailed when the file can't be read or replaced.
+        Raises TargetFailed if the file can't be read or replaced.
         """
         path = self._file(gateway)
         wanted = list(limits)
@@ -81,7 +81,10 @@ class EnvoyFileTarget:
                 refused, changed = put(content, wanted)
                 if not changed or _replace(path, content, before):
                     return refused
-        raise TargetFailed(f"{path}: somebody changes it all the time; nothing was written")
+        raise TargetFailed(
+            f"{path}: another process changed it during each of {_TRIES} attempts, so nothing was written; find the "
+            "process that rewrites it"
+        )
 
     def _file(self, gateway: str) -> Path:
         try:
@@ -91,7 +94,7 @@ class EnvoyFileTarget:
                 f"gateway {gateway!r} has no route file; name it in limits.envoy_files"
             ) from None
 
-    def _said_by_envoys(self, gateway: str) -> Iterator[Mapping[TaskKey, Limit]]:
+    def _limits_of_envoys(self, gateway: str) -> Iterator[Mapping[TaskKey, Limit]]:
         admins = self._admins[gateway]
         seconds = [_ADMIN_AGAIN_SECONDS if admin in self._silent else _ADMIN_SECONDS for admin in admins]
         with ThreadPoolExecutor(len(admins)) as threads:
@@ -99,22 +102,22 @@ class EnvoyFileTarget:
         silent = {
             admin for admin, answer in zip(admins, answers, strict=True) if isinstance(answer, Exception)
         }
-        # Replaced and not changed: the threads of several gateways may be here.
+        # Replaced, not mutated: the threads of several gateways share it.
         self._silent = (self._silent - set(admins)) | silent
-        said = [answer for answer in answers if not isinstance(answer, Exception)]
-        if not said:
+        routes_in_force = [answer for answer in answers if not isinstance(answer, Exception)]
+        if not routes_in_force:
             raise TargetFailed(
-                f"no Envoy of gateway {gateway!r} answers at {', '.join(admins)} ({answers[0]}); see "
-                "limits.envoy_admins"
+                f"no Envoy of gateway {gateway!r} answers at {', '.join(admins)} ({answers[0]}); check "
+                "limits.envoy_admins and that the Envoys run"
             )
-        return (limits_of(routes) for routes in said)
+        return (limits_of(routes) for routes in routes_in_force)
 
 
 def limits_of(route_configurations: Iterable[Mapping[str, Any]]) -> dict[TaskKey, Limit]:
-    """The limits with our marks in these route configurations.
+    """The limits with tidegate's marks in these route configurations.
 
-    Of a task that had another route before, that one keeps its marks: the highest revision counts. Where several
-    routes have that one and don't say the same, it is in force in none.
+    A task's former route keeps its marks, so the highest revision counts. If several routes have that revision with
+    different limits, the task has no limit in force.
     """
     newest: dict[TaskKey, Limit] = {}
     unlike: set[TaskKey] = set()
@@ -130,18 +133,18 @@ def limits_of(route_configurations: Iterable[Mapping[str, Any]]) -> dict[TaskKey
     return {key: limit for key, limit in newest.items() if key not in unlike}
 
 
-def in_all(said: list[Mapping[TaskKey, Limit]]) -> dict[TaskKey, Limit]:
-    """The limits that all say alike: one that only some of the Envoys have is not in force yet."""
+def in_all(found: list[Mapping[TaskKey, Limit]]) -> dict[TaskKey, Limit]:
+    """The limits that all Envoys have alike: a limit of only some of them is not in force yet."""
     return {
-        key: limit for key, limit in said[0].items() if all(other.get(key) == limit for other in said[1:])
+        key: limit for key, limit in found[0].items() if all(other.get(key) == limit for other in found[1:])
     }
 
 
 def put(content: Any, limits: Iterable[Limit]) -> tuple[dict[TaskKey, Refused], bool]:
-    """Put limits into a route file's content, in place. Returns those that were refused, and whether it changed."""
+    """Put limits into a route file's content, in place. Returns the rejected ones, and whether the content changed."""
     by_route = {limit.route: limit for limit in limits}
     refused = {
-        limit.key: Refused(f"no route is named {limit.route!r} in the file") for limit in by_route.values()
+        limit.key: Refused(f"the file has no route named {limit.route!r}") for limit in by_route.values()
     }
     changed = False
     for route in _routes(content):
@@ -171,7 +174,7 @@ def put(content: Any, limits: Iterable[Limit]) -> tuple[dict[TaskKey, Refused], 
 
 
 def _routes(content: Any) -> Iterator[dict[str, Any]]:
-    """The routes of a route configuration, or of a discovery response with some."""
+    """The routes of a route configuration, or of the route configurations in a discovery response."""
     for resource in content.get("resources") or [content]:
         yield from routes_of(resource)
 
@@ -187,7 +190,7 @@ def _content(path: Path) -> dict[str, Any]:
     except (AttributeError, TypeError):
         whole = False
     if not whole:
-        raise TargetFailed(f"{path}: it holds no route configuration; write it as Envoy's RDS expects it")
+        raise TargetFailed(f"{path}: not a route configuration; write it in the form of Envoy's RDS")
     return content  # type: ignore[no-any-return]
 
 
@@ -198,14 +201,14 @@ def _stat(path: Path) -> os.stat_result:
         raise TargetFailed(f"{path}: can't be read: {error}") from error
     if stat.S_ISLNK(before.st_mode):
         raise TargetFailed(
-            f"{path}: is a symbolic link, and replacing it would cut Envoy off from {path.resolve()}; name that file "
+            f"{path}: a symbolic link, whose replacement would cut Envoy off from {path.resolve()}; name that file "
             "in limits.envoy_files"
         )
     return before
 
 
 def _replace(path: Path, content: dict[str, Any], before: os.stat_result) -> bool:
-    """Put this in place of the file as it was read. False where it is another one by now: others take no lock."""
+    """Replace the file that was read. Returns False if it has changed since: other processes take no lock."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     text = json.dumps(content, indent=1) if _is_json(path) else yaml.safe_dump(content, sort_keys=False)
     try:
@@ -230,7 +233,7 @@ def _stamp(one: os.stat_result) -> tuple[int, int, int]:
 
 
 def _as_before(draft: Path, before: os.stat_result) -> None:
-    """Owner, group and mode as of the file that it replaces: Envoy runs as somebody else, and must read it."""
+    """Copy owner, group and mode of the replaced file: Envoy runs as another user, and must read it."""
     now = draft.stat()
     for owner, group in ((before.st_uid, before.st_gid), (-1, before.st_gid)):
         if (now.st_uid, now.st_gid) == (before.st_uid, before.st_gid):
@@ -262,8 +265,8 @@ def _take(file: IO[str], lock: Path) -> None:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise TargetFailed(
-                    f"{lock}: another process holds it for over {_LOCK_SECONDS:g} s; a controller that hangs? "
-                    "End it"
+                    f"{lock}: another process has held the lock for over {_LOCK_SECONDS:g} s; end the controller that "
+                    "hangs"
                 ) from None
             time.sleep(_LOCK_LOOK_SECONDS)
 
@@ -280,5 +283,5 @@ def _routes_in_force(admin: str, seconds: float) -> list[dict[str, Any]] | Excep
         found = [entry["route_config"] for entry in dump.get("configs", []) if "route_config" in entry]
     except (OSError, HTTPException, ValueError, AttributeError, KeyError, TypeError) as error:
         return error
-    # Without routes it refuses every request: it has only just started, or was given a file that it can't use.
+    # Without routes it rejects every request: it has just started, or its file is not valid.
     return found or LookupError("it has no routes")

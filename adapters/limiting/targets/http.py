@@ -1,4 +1,4 @@
-"""The target http: limits go to the K8S manager, or to a service that speaks as it does."""
+"""The target http: limits go to the K8S manager, or to a service with the same HTTP interface."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _ADVICE = {
 
 
 class HttpTarget:
-    """The manager at `limits.manager_url`. Limits of one gateway go in one request."""
+    """The manager at `limits.manager_url`. The limits of one gateway go in one request."""
 
     name = "http"
 
     def __init__(self, limits: Limits, timeout_seconds: float = 15) -> None:
-        """timeout_seconds: for the whole of the manager's work, which waits for the API server itself.
+        """timeout_seconds: of one request, during which the manager waits for the API server.
 
-        Raises TargetFailed where the token's file can't be read.
+        Raises TargetFailed if the token file can't be read.
         """
         self._url = limits.manager_url.rstrip("/")
         try:
@@ -40,27 +40,29 @@ class HttpTarget:
         headers = {"Accept": "application/json"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        # Its own log line for each request says nothing that the controller's don't.
+        # Its log line for each request repeats the controller's own.
         logging.getLogger("httpx").setLevel(logging.WARNING)
-        # No proxy of the environment: the token is for the manager alone.
+        # No proxy from the environment: the token is for the manager only.
         self._client = httpx.Client(
             headers=headers, timeout=httpx.Timeout(timeout_seconds, connect=3), trust_env=False
         )
 
     def use_gateways(self, gateways: Mapping[str, Gateway]) -> None:
-        """Nothing: the manager reads the catalog itself."""
+        """Ignored: the manager reads the catalog itself."""
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._client.close()
 
     def read(self, gateway: str) -> Mapping[TaskKey, Limit]:
-        """What the manager says is in force. Raises TargetFailed."""
+        """The limits in force, as the manager reports them. Raises TargetFailed."""
         answer = self._ask("GET", gateway, None)
         try:
             limits = [limit_of(one) for one in answer["limits"]]
         except (KeyError, TypeError, ValueError) as error:
-            raise TargetFailed(f"{self._url}: its answer isn't the manager's: {error!r}") from error
+            raise TargetFailed(
+                f"{self._url}: the answer is not the manager's ({error!r}); check limits.manager_url"
+            ) from error
         return {limit.key: limit for limit in limits}
 
     def write(self, gateway: str, limits: Iterable[Limit]) -> Mapping[TaskKey, Refused]:
@@ -76,7 +78,9 @@ class HttpTarget:
                     for one in answer["refused"]
                 }
             except (KeyError, TypeError) as error:
-                raise TargetFailed(f"{self._url}: its answer isn't the manager's: {error!r}") from error
+                raise TargetFailed(
+                    f"{self._url}: the answer is not the manager's ({error!r}); check limits.manager_url"
+                ) from error
         return refused
 
     def _ask(self, method: str, gateway: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -88,13 +92,13 @@ class HttpTarget:
                 f"the manager at {self._url} doesn't answer: {error or type(error).__name__}; check that "
                 "`tidegate manager` runs, and limits.manager_url"
             ) from error
-        said = _json(answer)
-        if answer.status_code == 200 and said is not None:
-            return said
-        reason = (said or {}).get("reason") or f"{answer.reason_phrase} {answer.text[:200]}".strip()
+        body_json = _json(answer)
+        if answer.status_code == 200 and body_json is not None:
+            return body_json
+        reason = (body_json or {}).get("reason") or f"{answer.reason_phrase} {answer.text[:200]}".strip()
         advice = _ADVICE.get(answer.status_code)
         raise TargetFailed(
-            f"the manager at {self._url} says {answer.status_code}: {reason}"
+            f"the manager at {self._url} answers {answer.status_code}: {reason}"
             + (f"; {advice}" if advice else ""),
             _retry_after(answer),
         )
@@ -102,10 +106,10 @@ class HttpTarget:
 
 def _json(answer: httpx.Response) -> dict[str, Any] | None:
     try:
-        said = answer.json()
+        decoded = answer.json()
     except ValueError:
         return None
-    return said if isinstance(said, dict) else None
+    return decoded if isinstance(decoded, dict) else None
 
 
 def _retry_after(answer: httpx.Response) -> float | None:

@@ -16,27 +16,27 @@ from tidegate.schemas.settings.limits import Kubernetes
 
 
 class KubernetesTarget:
-    """EnvoyFilters by gateway. gateways: as in the catalog; `use_gateways` when that has changed."""
+    """EnvoyFilters by gateway. gateways: of the catalog; `use_gateways` replaces them."""
 
     name = "kubernetes"
 
     def __init__(self, settings: Kubernetes, gateways: Mapping[str, Gateway]) -> None:
-        """Raises KubernetesUnknown where no way to the API server is known."""
+        """Raises KubernetesUnknown if no access to the API server is configured."""
         self._filters = EnvoyFilters(KubernetesObjects(settings))
         self._gateways = dict(gateways)
 
     def use_gateways(self, gateways: Mapping[str, Gateway]) -> None:
-        """From now on these gateways."""
+        """Use these gateways from now on."""
         self._gateways = dict(gateways)
 
     def read(self, gateway: str) -> Mapping[TaskKey, Limit]:
-        """The limits in the gateway's EnvoyFilter; none where it doesn't exist. Raises TargetFailed."""
+        """The limits in the gateway's EnvoyFilter; none if it doesn't exist. Raises TargetFailed."""
         place = self._place(gateway)
         with _failures():
             return self._filters.read(place)
 
     def write(self, gateway: str, limits: Iterable[Limit]) -> Mapping[TaskKey, Refused]:
-        """Put these limits into the gateway's EnvoyFilter; nothing is written where they all stand there already.
+        """Write these limits into the gateway's EnvoyFilter, unless it has all of them already.
 
         Raises TargetFailed.
         """
@@ -49,7 +49,7 @@ class KubernetesTarget:
         try:
             known = self._gateways[gateway]
         except KeyError:
-            raise TargetFailed(f"gateway {gateway!r} is not in the task catalog; name it there") from None
+            raise TargetFailed(f"gateway {gateway!r} is not in the task catalog; add it there") from None
         return GatewayPlace.of(gateway, known)
 
 

@@ -60,7 +60,7 @@ def _store(one: EvaluatedKey) -> StoredKey:
                 state.began_ms,
                 state.fired_ms,
                 state.false_since_ms,
-                state.told_ms,
+                state.published_ms,
                 state.seen_ms,
                 state.was_otherwise,
             )
@@ -70,7 +70,7 @@ def _store(one: EvaluatedKey) -> StoredKey:
         slo=dict(known.slo),
         minutes=tuple((start_ms, *counts) for start_ms, counts in known.minutes.items()),
         lines=tuple(known.lines),
-        observed_ms=known.heard_ms,
+        observed_ms=known.observed_ms,
         arrived_ms=known.arrived_ms,
         timer=one.timer,
     )
@@ -93,7 +93,7 @@ def _restore(stored: StoredKey) -> EvaluatedKey:
         slo=stored.slo,  # type: ignore[arg-type]
         minutes={start_ms: (requests, bad) for start_ms, requests, bad in stored.minutes},  # type: ignore[misc]
         lines=list(stored.lines),  # type: ignore[arg-type]
-        heard_ms=stored.observed_ms,
+        observed_ms=stored.observed_ms,
         arrived_ms=stored.arrived_ms,
     )
     return EvaluatedKey(known, stored.timer)

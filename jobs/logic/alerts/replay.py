@@ -1,4 +1,4 @@
-"""Runs rules over a fixture's rows, as the job would, and says where what came isn't what was expected."""
+"""Evaluates rules over a fixture's rows, as the job does, and reports differences from the expected alerts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Event = tuple[int, int, Series, dict[str, Any]]
 
 
 def differences(rules: RulesFile, test: Test) -> list[str]:
-    """A line for each alert that is missing or unexpected; nothing when all is as expected."""
+    """One line for each missing or unexpected alert."""
     known: dict[tuple[str, str], Evaluation] = {}
     newest: dict[str, AlertRow] = {}
     wrong: list[str] = []
@@ -28,7 +28,9 @@ def differences(rules: RulesFile, test: Test) -> list[str]:
         while waiting and START_MS + 1000 * waiting[0].after_seconds < at_ms:
             wrong += _compare(waiting.pop(0), newest)
         evaluation = known.setdefault((series.department, series.task or series.kind or ""), Evaluation())
-        for alert in evaluation.hear(rules, series.source, row, at_ms + round(1000 * series.delay_seconds)):
+        for alert in evaluation.observe(
+            rules, series.source, row, at_ms + round(1000 * series.delay_seconds)
+        ):
             newest[alert.alert_key] = alert
     for expectation in waiting:
         wrong += _compare(expectation, newest)
@@ -36,7 +38,7 @@ def differences(rules: RulesFile, test: Test) -> list[str]:
 
 
 def unknown_fields(test: Test) -> list[str]:
-    """Fields of a series that its source doesn't have."""
+    """Errors for fields of a series that its source does not have."""
     return [
         f"{test.name}: {series.source} has no field {name!r}"
         for series in test.input
@@ -46,7 +48,7 @@ def unknown_fields(test: Test) -> list[str]:
 
 
 def _events(test: Test) -> Iterator[Event]:
-    """All rows in the order of time."""
+    """All rows in order of time."""
     return heapq.merge(*(_of(index, series) for index, series in enumerate(test.input)))
 
 
@@ -59,12 +61,12 @@ def _of(index: int, series: Series) -> Iterator[Event]:
 
 
 def _row(series: Series, values: dict[str, float], end_ms: int) -> dict[str, Any]:
-    """A row of which nothing is known but what is said: counts are 0."""
+    """A row with the given values: other counts are 0, other fields null."""
     moment = to_text(from_epoch_ms(end_ms))
     row: dict[str, Any] = dict.fromkeys(ROWS[series.source].model_fields)
     counts = ("requests", "errors_5xx", "aborted", "rate_limited", "lines")
     row |= {name: 0 for name in counts if name in row}
-    said = {
+    labels = {
         "department": series.department,
         "task": series.task,
         "replica": series.replica,
@@ -74,7 +76,7 @@ def _row(series: Series, values: dict[str, float], end_ms: int) -> dict[str, Any
         "computed_at": moment,
         "updated_at": moment,
     }
-    return row | {name: value for name, value in said.items() if name in row} | values
+    return row | {name: value for name, value in labels.items() if name in row} | values
 
 
 def _compare(expectation: Expectation, newest: dict[str, AlertRow]) -> Iterator[str]:
@@ -82,8 +84,8 @@ def _compare(expectation: Expectation, newest: dict[str, AlertRow]) -> Iterator[
     there = [row for row in newest.values() if row.state != "resolved"]
     for wanted in expectation.alerts:
         if not any(_is(row, wanted) for row in newest.values()):
-            told = ", ".join(_named(row) for row in newest.values()) or "nothing"
-            yield f"{after}: {_wanted(wanted)} is missing; there is {told}"
+            current = ", ".join(_named(row) for row in newest.values()) or "nothing"
+            yield f"{after}: {_wanted(wanted)} is missing; there is {current}"
     for row in there:
         if not any(_is(row, wanted) for wanted in expectation.alerts):
             yield f"{after}: {_named(row)} is not expected: {row.message}"
@@ -96,10 +98,10 @@ def _is(row: AlertRow, wanted: Expected) -> bool:
 
 
 def _named(row: AlertRow) -> str:
-    whose = "/".join(part for part in (row.department, row.task, row.replica) if part)
-    return f"{row.rule} {row.state}{f' of {whose}' if whose else ''}"
+    subject = "/".join(part for part in (row.department, row.task, row.replica) if part)
+    return f"{row.rule} {row.state}{f' of {subject}' if subject else ''}"
 
 
 def _wanted(wanted: Expected) -> str:
-    whose = "/".join(part for part in (wanted.department, wanted.task, wanted.replica) if part)
-    return f"{wanted.rule} {wanted.state}{f' of {whose}' if whose else ''}"
+    subject = "/".join(part for part in (wanted.department, wanted.task, wanted.replica) if part)
+    return f"{wanted.rule} {wanted.state}{f' of {subject}' if subject else ''}"

@@ -1,6 +1,6 @@
-"""What all of tidegate's Istio objects have in common: their kinds, the label that says they are ours, durations.
+"""What tidegate's Istio objects have in common: kinds, the label of ownership, durations.
 
-An object without our label belongs to somebody else, whatever its name is, and is never touched.
+An object without the label belongs to somebody else, whatever its name is, and is never changed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ OWNER = "tidegate"
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of the Kubernetes API, and the version that we speak."""
+    """A kind of the Kubernetes API, with the version in use."""
 
     group: str
     version: str
@@ -25,7 +25,7 @@ class Kind:
 
     @property
     def api_version(self) -> str:
-        """As an object says it."""
+        """The object's `apiVersion`."""
         return f"{self.group}/{self.version}"
 
 
@@ -41,7 +41,7 @@ def owned_object(
     spec: Mapping[str, Any],
     annotations: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """An object of ours, as it is applied."""
+    """An object with tidegate's label, as it is applied."""
     metadata: dict[str, Any] = {"name": name, "namespace": namespace, "labels": {OWNER_LABEL: OWNER}}
     if annotations:
         metadata["annotations"] = dict(annotations)
@@ -54,18 +54,18 @@ def owned_object(
 
 
 def is_ours(live: Mapping[str, Any]) -> bool:
-    """Whether an object has our label."""
+    """Whether an object has tidegate's label."""
     return ((live.get("metadata") or {}).get("labels") or {}).get(OWNER_LABEL) == OWNER
 
 
 def replacing(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> dict[str, Any]:
-    """The object as it is applied over the one that was read: only if that is still the same, and unchanged."""
+    """The object as it is applied over the live one, on the condition that uid and resourceVersion are unchanged."""
     seen = {name: live["metadata"][name] for name in ("uid", "resourceVersion")}
     return dict(wanted) | {"metadata": wanted["metadata"] | seen}
 
 
 def duration(ms: int) -> str:
-    """Milliseconds as Istio takes them: `1.5s`."""
+    """Milliseconds in Istio's form: `1.5s`."""
     return f"{ms / 1000:.3f}".rstrip("0").rstrip(".") + "s"
 
 
@@ -74,11 +74,11 @@ _MS = {"h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 
 
 def duration_ms(text: object) -> int:
-    """Whole milliseconds of a duration in any of the forms that Istio takes, such as `1m30s`.
+    """The milliseconds of a duration in any of Istio's forms, such as `1m30s`.
 
     Raises ValueError for anything else.
     """
     parts = _PART.findall(text) if isinstance(text, str) else []
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"{text!r} is no duration, such as 1.5s or 1m30s")
+        raise ValueError(f"{text!r} is not a valid duration, such as 1.5s or 1m30s")
     return round(sum(float(number) * _MS[unit] for number, unit in parts))

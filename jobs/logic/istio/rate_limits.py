@@ -1,7 +1,7 @@
 """The EnvoyFilter of one gateway with the limits of all its tasks: pure functions from values to the object, and back.
 
-The first patch puts the local rate limit into the listener, and limits nothing; it is the same text for ever, so that
-no connection is drained. Each task has one patch of its route, found by the route's name.
+The first patch adds the local rate limit filter to the listener, without a limit; it never changes, so that no
+connection is drained. Each task has one patch of its route, which is matched by the route's name.
 
     configPatches[0]     HTTP_FILTER INSERT_BEFORE the router
     configPatches[1:]    HTTP_ROUTE MERGE, sorted by department and task
@@ -31,7 +31,7 @@ _Patch = dict[str, Any]
 
 @dataclass(frozen=True)
 class GatewayPlace:
-    """Where a gateway's pods are. labels: what selects them."""
+    """A gateway's place in Kubernetes. labels: the selector of its pods."""
 
     gateway: str
     namespace: str
@@ -44,13 +44,13 @@ class GatewayPlace:
 
     @property
     def object_name(self) -> str:
-        """Its EnvoyFilter."""
+        """The name of its EnvoyFilter."""
         return f"tidegate-rate-limits-{self.gateway}"
 
 
 @dataclass(frozen=True)
-class NotTaken:
-    """Why a limit isn't put. revision: what is held, where that is what stands against it."""
+class LimitRefusal:
+    """Why a limit is not written. revision: that of the limit in the object, if it is the reason."""
 
     reason: str
     revision: int | None = None
@@ -58,14 +58,14 @@ class NotTaken:
 
 @dataclass(frozen=True)
 class Put:
-    """The patches with the limits in them. written: those that differ from before.
+    """The patches with the limits. written: the tasks whose patch differs from before.
 
-    changed: whether the object is to be written, be it only to put right what somebody else did to it.
+    changed: whether the object must be written, possibly only to revert a manual edit.
     """
 
     patches: list[_Patch]
     written: frozenset[TaskKey]
-    refused: Mapping[TaskKey, NotTaken]
+    refused: Mapping[TaskKey, LimitRefusal]
     changed: bool
 
 
@@ -102,10 +102,10 @@ def task_patch(limit: Limit) -> _Patch:
 
 
 def limits_in_force(live: Mapping[str, Any], place: GatewayPlace) -> dict[TaskKey, Limit]:
-    """The limits that an object holds.
+    """The limits that an object puts in force.
 
-    Those that somebody has edited are told as they are. None are in force where the filter isn't in the listener or
-    other pods are selected; nor is that of a route which a patch that isn't ours changes too.
+    Edited limits are reported as they are. No limit is in force if the listener lacks the filter or other pods are
+    selected; nor is the limit of a route that a foreign patch changes too.
     """
     spec = _spec(live)
     patches = _patches(spec)
@@ -124,15 +124,15 @@ def limits_in_force(live: Mapping[str, Any], place: GatewayPlace) -> dict[TaskKe
 
 
 def held_patches(live: Mapping[str, Any] | None) -> dict[TaskKey, _Patch]:
-    """The patches of an object that name a task, whatever has become of them."""
+    """The patches of an object that name a task, edited or not."""
     patches = [] if live is None else _patches(_spec(live))
     return {key: patch for patch in patches if (key := _key_of(patch)) is not None}
 
 
 def put(live: Mapping[str, Any] | None, place: GatewayPlace, limits: Iterable[Limit]) -> Put:
-    """Put limits into the object that was read, or into a new one. What it holds of other tasks stays.
+    """Put limits into the live object, or into a new one. The limits of other tasks stay.
 
-    A limit is refused where the object holds a newer revision of it, or another limit of the same revision.
+    A limit is rejected if the object has a newer revision, or another limit of the same revision.
     """
     before = [] if live is None else _patches(_spec(live))
     held = held_patches(live)
@@ -145,7 +145,7 @@ def put(live: Mapping[str, Any] | None, place: GatewayPlace, limits: Iterable[Li
     kept = {
         key: patch for key, patch in held.items() if key not in new and _route_of(patch) not in taken_routes
     }
-    # A patch of a named route that has lost our marks may be all that limits a task: it stays until that is written.
+    # A patch of a named route that lost its marks may be a task's only limit: it stays until that limit is written.
     unmarked = [
         patch
         for patch in before
@@ -158,16 +158,16 @@ def put(live: Mapping[str, Any] | None, place: GatewayPlace, limits: Iterable[Li
     return Put(patches, written, refused, changed=bool(new) and not (selected and patches == before))
 
 
-def _refusal(held: _Patch | None, limit: Limit) -> NotTaken | None:
+def _refusal(held: _Patch | None, limit: Limit) -> LimitRefusal | None:
     marks = None if held is None else marks_of(_value(held))
     if held is None or marks is None or marks[1] < limit.revision:
         return None
     if marks[1] > limit.revision:
-        return NotTaken(f"the EnvoyFilter has revision {marks[1]}, newer than {limit.revision}", marks[1])
+        return LimitRefusal(f"the EnvoyFilter has revision {marks[1]}, newer than {limit.revision}", marks[1])
     there = _limit_of(held)
     if there is None or there == limit:
         return None
-    return NotTaken(f"the EnvoyFilter has another limit of the same revision, {limit.revision}", marks[1])
+    return LimitRefusal(f"the EnvoyFilter has another limit of the same revision, {limit.revision}", marks[1])
 
 
 def _spec(live: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -189,7 +189,7 @@ def _value(patch: _Patch) -> dict[str, Any]:
 
 
 def _route_of(patch: _Patch) -> str | None:
-    """The name of the one route that a patch is for; None where it is for something else, or for more."""
+    """The name of the route that a patch is for; None if it is for several routes or something else."""
     match = patch.get("match") or {}
     vhost = (match.get("routeConfiguration") or {}).get("vhost") or {}
     name = (vhost.get("route") or {}).get("name")
@@ -202,14 +202,14 @@ def _key_of(patch: _Patch) -> TaskKey | None:
 
 
 def _limit_of(patch: _Patch) -> Limit | None:
-    """The limit of a patch that is nothing but a limit of ours."""
+    """The limit of a patch; None if the patch is anything but a limit of tidegate."""
     route = _route_of(patch)
     limit = None if route is None else read_route(_value(patch) | {"name": route})
     return limit if limit is not None and _same_but_for_the_limit(patch, limit) else None
 
 
 def _same_but_for_the_limit(patch: _Patch, limit: Limit) -> bool:
-    """Whether nothing else is changed by this patch than what a limit of ours changes."""
+    """Whether the patch changes only what tidegate's limits change."""
     wanted = task_patch(limit)
     return (
         {**patch, "patch": None} == {**wanted, "patch": None}

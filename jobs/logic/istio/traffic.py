@@ -1,8 +1,8 @@
-"""How a task's requests are routed and guarded: settings, each with its revision, as Istio objects and back.
+"""A task's traffic settings, each with its revision, as Istio objects, and back.
 
 A task has one VirtualService (route, gateway, timeout, retries, weights of versions) and one DestinationRule (circuit
-breaker, labels of versions). Each is made whole of the task's settings. These stand in an annotation of the object, so
-that a setting has a revision, and an edit of the object by others can be told from what was set.
+breaker, subsets of versions). Each is derived as a whole from the task's settings. An annotation of the object holds
+the settings with their revisions, so that manual edits of the object can be detected.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from tidegate.jobs.logic.istio.task_settings import (
     ASPECTS,
     OF_DESTINATION_RULE,
     OF_VIRTUAL_SERVICE,
-    CircuitBreaker,
-    Gateway,
+    CircuitBreakerSetting,
+    GatewaySetting,
     Held,
-    Retries,
-    Route,
+    RetriesSetting,
+    RouteSetting,
     Setting,
-    Timeout,
+    TimeoutSetting,
     Version,
-    Versions,
+    VersionsSetting,
 )
 
 _GUARDS = ("connectionPool", "outlierDetection")
@@ -37,7 +37,7 @@ TASK_HEADER = "taskid"
 
 @dataclass(frozen=True)
 class TaskPlace:
-    """A task's service in Kubernetes. domain: of the cluster."""
+    """A task's service in Kubernetes. domain: the cluster's."""
 
     department: str
     task: str
@@ -47,27 +47,29 @@ class TaskPlace:
 
     @property
     def host(self) -> str:
-        """The service's full name."""
+        """The service's fully qualified name."""
         return f"{self.service}.{self.namespace}.svc.{self.domain}"
 
     @property
     def object_name(self) -> str:
-        """Of its VirtualService and its DestinationRule."""
+        """The name of its VirtualService and DestinationRule."""
         return f"tidegate-{self.service}"
 
 
-class NotWhole(ValueError):
-    """Settings of one task that don't go together. The message says which."""
+class IncompatibleSettings(ValueError):
+    """Settings of a task that are incomplete or contradictory. The message names them."""
 
 
 def virtual_service(place: TaskPlace, settings: Mapping[str, Held]) -> dict[str, Any]:
-    """A task's VirtualService. Raises NotWhole, also without a gateway: in the mesh it would route nothing."""
+    """A task's VirtualService. Raises IncompatibleSettings, also without a gateway: it would route no request."""
     chosen = {aspect: settings[aspect].setting for aspect in OF_VIRTUAL_SERVICE if aspect in settings}
     gateway = chosen.get("gateway")
-    if not isinstance(gateway, Gateway):
-        raise NotWhole(f"{place.department}/{place.task} has no gateway yet; set it first")
+    if not isinstance(gateway, GatewaySetting):
+        raise IncompatibleSettings(f"{place.department}/{place.task} has no gateway yet; set it first")
     if gateway.namespace is None:
-        raise NotWhole(f"gateway {gateway.gateway!r}: its namespace isn't known")
+        raise IncompatibleSettings(
+            f"gateway {gateway.gateway!r}: its namespace is unknown; set it in the catalog"
+        )
     spec = {
         "hosts": list(gateway.hosts),
         "gateways": [f"{gateway.namespace}/{gateway.gateway}"],
@@ -80,14 +82,14 @@ def virtual_service(place: TaskPlace, settings: Mapping[str, Held]) -> dict[str,
 def destination_rule(
     place: TaskPlace, settings: Mapping[str, Held], also: tuple[Version, ...] = ()
 ) -> dict[str, Any]:
-    """A task's DestinationRule. also: versions that it has besides, as long as somebody routes to them."""
+    """A task's DestinationRule. also: further versions, to which requests are still routed."""
     spec: dict[str, Any] = {"host": place.host}
     breaker = settings.get("circuit-breaker")
-    if breaker is not None and isinstance(breaker.setting, CircuitBreaker):
+    if breaker is not None and isinstance(breaker.setting, CircuitBreakerSetting):
         spec |= _traffic_policy(breaker.setting)
     versions = settings.get("versions")
     named = {version.name: version for version in also}
-    if versions is not None and isinstance(versions.setting, Versions):
+    if versions is not None and isinstance(versions.setting, VersionsSetting):
         named |= {version.name: version for version in versions.setting.versions}
     if named:
         spec["subsets"] = [
@@ -98,7 +100,7 @@ def destination_rule(
 
 
 def settings_of(live: Mapping[str, Any] | None) -> dict[str, Held]:
-    """What was set, as an object's annotation has it. What can't be read there is left out."""
+    """The settings in an object's annotation. Unreadable ones are left out."""
     metadata = (live or {}).get("metadata") or {}
     text = (metadata.get("annotations") or {}).get(SETTINGS_ANNOTATION)
     try:
@@ -119,7 +121,7 @@ def settings_of(live: Mapping[str, Any] | None) -> dict[str, Held]:
 
 
 def subsets_of(live: Mapping[str, Any] | None) -> dict[str, dict[str, str]]:
-    """The versions of a DestinationRule, with the labels of their pods."""
+    """The subsets of a DestinationRule, with their labels."""
     subsets = ((live or {}).get("spec") or {}).get("subsets") or []
     return {
         subset["name"]: dict(subset.get("labels") or {})
@@ -129,65 +131,65 @@ def subsets_of(live: Mapping[str, Any] | None) -> dict[str, dict[str, str]]:
 
 
 def same_spec(wanted: Mapping[str, Any], live: Mapping[str, Any] | None) -> bool:
-    """Whether an object says exactly this, as far as our settings go. What it says besides isn't ours to judge."""
+    """Whether two specs are equal in the fields that tidegate's settings determine."""
     return live is not None and _parts(live.get("spec")) == _parts(wanted["spec"])
 
 
 def same_object(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
-    """Whether an object says exactly this, and that it was set so."""
+    """Whether two objects are equal in spec and settings."""
     return same_spec(wanted, live) and settings_of(live) == settings_of(wanted)
 
 
 def normalised(place: TaskPlace, setting: Setting) -> Setting:
-    """The setting without what says nothing, so that the same is told the same way."""
-    if isinstance(setting, Retries) and not setting.attempts:
-        return Retries(attempts=0)
-    if isinstance(setting, Route):
+    """The setting without redundant values, so that equal settings compare equal."""
+    if isinstance(setting, RetriesSetting) and not setting.attempts:
+        return RetriesSetting(attempts=0)
+    if isinstance(setting, RouteSetting):
         names = {field: None for field in ("taskid", "name") if getattr(setting, field) == place.task}
         return setting.model_copy(update=names)
-    if isinstance(setting, Versions):
+    if isinstance(setting, VersionsSetting):
         versions = tuple(
             version.model_copy(update={"labels": {}})
             if version.labels == {"version": version.name}
             else version
             for version in setting.versions
         )
-        return Versions(versions=versions)
+        return VersionsSetting(versions=versions)
     return setting
 
 
 def check_together(settings: Mapping[str, Held]) -> None:
-    """Raises NotWhole for settings that are right alone and wrong together."""
+    """Raises IncompatibleSettings for settings that contradict each other."""
     timeout, retries = settings.get("timeout"), settings.get("retries")
     if timeout is None or retries is None:
         return
     whole, one = timeout.setting, retries.setting
-    if not (isinstance(whole, Timeout) and isinstance(one, Retries)):
+    if not (isinstance(whole, TimeoutSetting) and isinstance(one, RetriesSetting)):
         return
     if whole.timeout_ms and one.per_try_timeout_ms and one.per_try_timeout_ms > whole.timeout_ms:
-        raise NotWhole(
+        raise IncompatibleSettings(
             f"per_try_timeout_ms: {one.per_try_timeout_ms} is above timeout_ms, {whole.timeout_ms}, "
-            "so no try could take so long"
+            "which ends the request before; lower it"
         )
 
 
 def _http_route(place: TaskPlace, chosen: Mapping[str, Setting]) -> dict[str, Any]:
     route = chosen.get("route")
-    route = route if isinstance(route, Route) else Route()
+    route = route if isinstance(route, RouteSetting) else RouteSetting()
     match: dict[str, Any] = {"headers": {TASK_HEADER: {"exact": route.taskid or place.task}}}
     if route.path_prefix is not None:
         match["uri"] = {"prefix": route.path_prefix}
-    # A match without a name of its own: Istio would add it to the route's, which the rate limits go by.
+    # The match has no name: Istio would append it to the route's name, by which rate limits match.
     http: dict[str, Any] = {"name": route.name or place.task, "match": [match]}
     timeout, retries, versions = (chosen.get(aspect) for aspect in ("timeout", "retries", "versions"))
-    if isinstance(timeout, Timeout) and timeout.timeout_ms is not None:
+    if isinstance(timeout, TimeoutSetting) and timeout.timeout_ms is not None:
         http["timeout"] = duration(timeout.timeout_ms)
-    if isinstance(retries, Retries):
+    if isinstance(retries, RetriesSetting):
         http["retries"] = _retries(retries)
     destination: dict[str, Any] = {"host": place.host}
     if route.port is not None:
         destination["port"] = {"number": route.port}
-    if isinstance(versions, Versions) and versions.versions:
+    if isinstance(versions, VersionsSetting) and versions.versions:
         http["route"] = [
             {"destination": destination | {"subset": version.name}, "weight": version.weight}
             for version in versions.versions
@@ -197,13 +199,13 @@ def _http_route(place: TaskPlace, chosen: Mapping[str, Setting]) -> dict[str, An
     return http
 
 
-def _retries(retries: Retries) -> dict[str, Any]:
+def _retries(retries: RetriesSetting) -> dict[str, Any]:
     if not retries.attempts:
         return {"attempts": 0}
-    said: dict[str, Any] = {"attempts": retries.attempts, "retryOn": ",".join(retries.retry_on)}
+    fields: dict[str, Any] = {"attempts": retries.attempts, "retryOn": ",".join(retries.retry_on)}
     if retries.per_try_timeout_ms is not None:
-        said["perTryTimeout"] = duration(retries.per_try_timeout_ms)
-    return said
+        fields["perTryTimeout"] = duration(retries.per_try_timeout_ms)
+    return fields
 
 
 TCP_NAMES = {"max_connections": "maxConnections", "connect_timeout_ms": "connectTimeout"}
@@ -223,7 +225,7 @@ OUTLIER_NAMES = {
 }
 
 
-def _traffic_policy(breaker: CircuitBreaker) -> dict[str, Any]:
+def _traffic_policy(breaker: CircuitBreakerSetting) -> dict[str, Any]:
     policy: dict[str, Any] = {}
     if breaker.connection_pool is not None:
         parts = {
@@ -237,10 +239,10 @@ def _traffic_policy(breaker: CircuitBreaker) -> dict[str, Any]:
 
 
 def _renamed(setting: Setting, names: Mapping[str, str]) -> dict[str, Any]:
-    said = {name: getattr(setting, name) for name in names}
+    values = {name: getattr(setting, name) for name in names}
     return {
         names[name]: duration(value) if name.endswith("_ms") else value
-        for name, value in said.items()
+        for name, value in values.items()
         if value is not None
     }
 
@@ -255,7 +257,7 @@ def _annotations(settings: Mapping[str, Held], aspects: tuple[str, ...]) -> dict
 
 
 def _parts(spec: object) -> dict[str, Any]:
-    """The parts of a spec that our settings make."""
+    """The fields of a spec that tidegate's settings determine."""
     if not isinstance(spec, Mapping):
         return {}
     policy = spec.get("trafficPolicy")

@@ -1,4 +1,4 @@
-"""What a task's Istio objects say is in force, as settings: the way back from istio_traffic."""
+"""The settings that a task's Istio objects put in force: the inverse of traffic.py."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Any
 
 from tidegate.jobs.logic.istio.objects import duration_ms
 from tidegate.jobs.logic.istio.task_settings import (
-    CircuitBreaker,
+    CircuitBreakerSetting,
     ConnectionPool,
-    Gateway,
+    GatewaySetting,
     OutlierDetection,
-    Retries,
-    Route,
+    RetriesSetting,
+    RouteSetting,
     Setting,
-    Timeout,
-    Versions,
+    TimeoutSetting,
+    VersionsSetting,
 )
 from tidegate.jobs.logic.istio.traffic import HTTP_NAMES, OUTLIER_NAMES, TASK_HEADER, TCP_NAMES, TaskPlace
 
 
 def read_virtual_service(live: Mapping[str, Any], place: TaskPlace) -> dict[str, Setting]:
-    """What a VirtualService says is in force, by aspect.
+    """The settings of a VirtualService, by aspect.
 
-    An aspect is left out where the object says nothing of it, or what none of our settings would make.
+    An aspect is left out if the object doesn't define it, or in a way that no setting produces.
     """
     read: dict[str, Setting] = {}
     spec = live.get("spec") or {}
@@ -36,14 +36,14 @@ def read_virtual_service(live: Mapping[str, Any], place: TaskPlace) -> dict[str,
 
 
 def read_destination_rule(live: Mapping[str, Any], place: TaskPlace) -> dict[str, Setting]:
-    """What a DestinationRule says is in force: the circuit breaker."""
+    """The settings of a DestinationRule: the circuit breaker."""
     read: dict[str, Setting] = {}
     _read(read, "circuit-breaker", live.get("spec") or {}, place)
     return read
 
 
-def with_labels(versions: Versions, subsets: Mapping[str, Mapping[str, str]]) -> Versions:
-    """The versions with the labels that a DestinationRule gives them; without one that it doesn't have."""
+def with_labels(versions: VersionsSetting, subsets: Mapping[str, Mapping[str, str]]) -> VersionsSetting:
+    """The versions with the labels of a DestinationRule, without those that it lacks."""
     labelled = tuple(
         version
         if subsets[version.name] == version.selected
@@ -51,56 +51,56 @@ def with_labels(versions: Versions, subsets: Mapping[str, Mapping[str, str]]) ->
         for version in versions.versions
         if subsets.get(version.name)
     )
-    return Versions.model_construct(versions=labelled)
+    return VersionsSetting.model_construct(versions=labelled)
 
 
-def _named_back(said: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    if unknown := said.keys() - set(names.values()):
-        raise ValueError(f"{', '.join(sorted(unknown))}: none of our settings")
+def _named_back(fields: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    if unknown := fields.keys() - set(names.values()):
+        raise ValueError(f"{', '.join(sorted(unknown))}: not part of tidegate's settings")
     return {
-        ours: duration_ms(said[theirs]) if ours.endswith("_ms") else said[theirs]
+        ours: duration_ms(fields[theirs]) if ours.endswith("_ms") else fields[theirs]
         for ours, theirs in names.items()
-        if theirs in said
+        if theirs in fields
     }
 
 
-def _read(into: dict[str, Setting], aspect: str, said: Mapping[str, Any], place: TaskPlace) -> None:
+def _read(into: dict[str, Setting], aspect: str, source: Mapping[str, Any], place: TaskPlace) -> None:
     try:
-        into[aspect] = _READERS[aspect](said, place)
+        into[aspect] = _READERS[aspect](source, place)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         return
 
 
-def _read_timeout(http: Mapping[str, Any], _: TaskPlace) -> Timeout:
-    return Timeout(timeout_ms=duration_ms(http["timeout"]) if "timeout" in http else None)
+def _read_timeout(http: Mapping[str, Any], _: TaskPlace) -> TimeoutSetting:
+    return TimeoutSetting(timeout_ms=duration_ms(http["timeout"]) if "timeout" in http else None)
 
 
-def _read_retries(http: Mapping[str, Any], _: TaskPlace) -> Retries:
-    said = http["retries"]
-    if not said.get("attempts"):
-        return Retries(attempts=0)
-    per_try = said.get("perTryTimeout")
-    reasons = {"retry_on": said["retryOn"].split(",")} if "retryOn" in said else {}
-    return Retries.model_validate(
+def _read_retries(http: Mapping[str, Any], _: TaskPlace) -> RetriesSetting:
+    retries = http["retries"]
+    if not retries.get("attempts"):
+        return RetriesSetting(attempts=0)
+    per_try = retries.get("perTryTimeout")
+    reasons = {"retry_on": retries["retryOn"].split(",")} if "retryOn" in retries else {}
+    return RetriesSetting.model_validate(
         {
-            "attempts": said["attempts"],
+            "attempts": retries["attempts"],
             "per_try_timeout_ms": None if per_try is None else duration_ms(per_try),
             **reasons,
         }
     )
 
 
-def _read_route(http: Mapping[str, Any], place: TaskPlace) -> Route:
+def _read_route(http: Mapping[str, Any], place: TaskPlace) -> RouteSetting:
     (match,) = http["match"]
     if match.keys() - {"headers", "uri"} or match["headers"].keys() != {TASK_HEADER}:
-        raise ValueError("it matches by more than our settings do")
+        raise ValueError("it matches by more than tidegate's settings do")
     ports = {(route["destination"].get("port") or {}).get("number") for route in http["route"]}
     hosts = {route["destination"]["host"] for route in http["route"]}
     if hosts != {place.host}:
         raise ValueError(f"it goes to {', '.join(sorted(hosts))}")
     (port,) = ports
     taskid, name = match["headers"][TASK_HEADER]["exact"], http["name"]
-    return Route(
+    return RouteSetting(
         taskid=None if taskid == place.task else taskid,
         name=None if name == place.task else name,
         path_prefix=match["uri"]["prefix"] if "uri" in match else None,
@@ -108,11 +108,11 @@ def _read_route(http: Mapping[str, Any], place: TaskPlace) -> Route:
     )
 
 
-def _read_versions(http: Mapping[str, Any], _: TaskPlace) -> Versions:
+def _read_versions(http: Mapping[str, Any], _: TaskPlace) -> VersionsSetting:
     routes = http["route"]
     if len(routes) == 1 and "subset" not in routes[0]["destination"]:
-        return Versions(versions=())
-    return Versions.model_validate(
+        return VersionsSetting(versions=())
+    return VersionsSetting.model_validate(
         {
             "versions": [
                 {
@@ -125,18 +125,18 @@ def _read_versions(http: Mapping[str, Any], _: TaskPlace) -> Versions:
     )
 
 
-def _read_gateway(spec: Mapping[str, Any], _: TaskPlace) -> Gateway:
+def _read_gateway(spec: Mapping[str, Any], _: TaskPlace) -> GatewaySetting:
     (gateway,) = spec["gateways"]
     namespace, name = gateway.split("/")
-    return Gateway.model_validate({"gateway": name, "namespace": namespace, "hosts": spec["hosts"]})
+    return GatewaySetting.model_validate({"gateway": name, "namespace": namespace, "hosts": spec["hosts"]})
 
 
-def _read_circuit_breaker(spec: Mapping[str, Any], _: TaskPlace) -> CircuitBreaker:
+def _read_circuit_breaker(spec: Mapping[str, Any], _: TaskPlace) -> CircuitBreakerSetting:
     policy = spec.get("trafficPolicy") or {}
     pool, outliers = policy.get("connectionPool"), policy.get("outlierDetection")
     if unknown := policy.keys() - {"connectionPool", "outlierDetection"}:
-        raise ValueError(f"{', '.join(sorted(unknown))}: none of our settings")
-    return CircuitBreaker(
+        raise ValueError(f"{', '.join(sorted(unknown))}: not part of tidegate's settings")
+    return CircuitBreakerSetting(
         connection_pool=None
         if pool is None
         else ConnectionPool.model_validate(

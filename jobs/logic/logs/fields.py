@@ -1,6 +1,6 @@
-"""What a record of a service's log says of itself: when, how severe, which request, which trace. Pure.
+"""The fields of a service's log record: time, severity, request id, trace and span id. Pure.
 
-Severities are OpenTelemetry's short names. Nothing is guessed: what isn't recognized is None.
+Severities are OpenTelemetry's short names. No field is guessed: an unrecognized one is None.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SEVERITIES: Mapping[str, Severity] = {
     "alert": "FATAL",
 }
 _HEAD_CHARACTERS = 200
-"""A severity stands at a record's beginning; further on the word is part of what is told."""
+"""A severity is at a record's beginning; further on the word is part of the message."""
 _SEVERITY = re.compile(
     r"(?<![\w/.-])(TRACE|DEBUG|INFO|NOTICE|WARN(?:ING)?|ERROR|SEVERE|CRITICAL|FATAL|PANIC"
     r"|(?:level|severity|lvl)[=:]\s*\"?[A-Za-z]+)(?![\w/.-])"
@@ -44,7 +44,7 @@ _SEVERITY = re.compile(
 _KLOG = re.compile(r"([IWEF])(\d\d)(\d\d) (\d\d:\d\d:\d\d\.\d+)\b")
 _KLOG_SEVERITIES: Mapping[str, Severity] = {"I": "INFO", "W": "WARN", "E": "ERROR", "F": "FATAL"}
 _TIME_WITHIN = 64
-"""Some write the severity or a logger's name before the time."""
+"""Some loggers write the severity or their name before the time."""
 _TRACEPARENT = re.compile(r"\b[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}\b")
 _TRACE_ID = re.compile(r"\btrace[-_. ]?id\W{1,4}([0-9a-f]{32}|[0-9a-f]{16})\b", re.IGNORECASE)
 _SPAN_ID = re.compile(r"\bspan[-_. ]?id\W{1,4}([0-9a-f]{16})\b", re.IGNORECASE)
@@ -76,7 +76,7 @@ _AHEAD = timedelta(days=1)
 
 @dataclass(frozen=True)
 class LogFields:
-    """time: UTC. Whatever the record doesn't say is None."""
+    """The fields of a record. time: UTC. A missing field is None."""
 
     time: datetime | None = None
     severity: Severity | None = None
@@ -86,24 +86,26 @@ class LogFields:
 
 
 def fields_of(text: str, now: datetime) -> LogFields:
-    """What a record says. now: for times without a year; a time without a zone is UTC."""
+    """The fields of a record. now: for times without a year; a time without a zone is UTC."""
     if text.startswith("{"):
         try:
-            told = orjson.loads(text)
+            fields = orjson.loads(text)
         except orjson.JSONDecodeError:
-            told = None
-        if isinstance(told, dict):
-            return _of_json(told, text)
+            fields = None
+        if isinstance(fields, dict):
+            return _of_json(fields, text)
     return _of_text(text, now)
 
 
-def _of_json(told: Mapping[str, Any], text: str) -> LogFields:
+def _of_json(fields: Mapping[str, Any], text: str) -> LogFields:
     found = _ids(text)
-    request_id, trace_id, span_id = (_first(told, keys) for keys in (_REQUEST_KEYS, _TRACE_KEYS, _SPAN_KEYS))
-    severity = _first(told, _SEVERITY_KEYS)
+    request_id, trace_id, span_id = (
+        _first(fields, keys) for keys in (_REQUEST_KEYS, _TRACE_KEYS, _SPAN_KEYS)
+    )
+    severity = _first(fields, _SEVERITY_KEYS)
     return replace(
         found,
-        time=_time_of(next((told[key] for key in _TIME_KEYS if key in told), None)),
+        time=_time_of(next((fields[key] for key in _TIME_KEYS if key in fields), None)),
         severity=None if severity is None else _SEVERITIES.get(severity.lower()),
         request_id=request_id or found.request_id,
         trace_id=trace_id or found.trace_id,
@@ -140,9 +142,9 @@ def _severity_of(text: str) -> Severity | None:
     return "ERROR" if _ERROR_LINE.search(text) else None
 
 
-def _first(told: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
+def _first(fields: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
     for key in keys:
-        value = told.get(key)
+        value = fields.get(key)
         if isinstance(value, str) and value:
             return value
     return None
@@ -159,7 +161,7 @@ def _time_of(value: Any) -> datetime | None:
 
 
 def _klog_time(found: re.Match[str], now: datetime) -> datetime | None:
-    """klog writes no year: the newest such day that isn't ahead."""
+    """klog writes no year: the newest matching day that isn't in the future."""
     for year in (now.year + 1, now.year, now.year - 1):
         moment = _time_of(f"{year}-{found[2]}-{found[3]} {found[4]}")
         if moment is not None and moment <= now + _AHEAD:

@@ -1,8 +1,8 @@
-"""Which lines of a service's log belong together: a message and the stack trace below it are one record. Pure.
+"""Joins lines of a service's log into records: a message and the stack trace below it are one record. Pure.
 
-A line goes on with the record above it when it is empty or indented, or is what Python, Java or Go write within a trace
+A line continues the record above it if it is empty or indented, or one that Python, Java or Go write within a trace
 without an indent. Each line of a container's log (CRI: time, stream, tag, text) is read without that prefix; there a
-record also ends where the stream changes, and a line with tag P goes on in the next.
+record also ends where the stream changes, and a line with tag P continues in the next.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _GO_FRAME = re.compile(rb"[\w./*()-]+\.[\w.*()-]+\(.*\)$|created by |panic: |\[s
 
 @dataclass(frozen=True)
 class Prefix:
-    """What a container's runtime put before a line. partial: the line goes on in the next one."""
+    """The container runtime's prefix of a line. partial: the line continues in the next one."""
 
     time: bytes
     stream: str
@@ -40,7 +40,7 @@ class Prefix:
 
 
 def without_prefix(line: bytes) -> tuple[Prefix | None, bytes]:
-    """A line's prefix, None where it has none, and the rest."""
+    """A line's prefix, None without one, and the rest."""
     found = _CRI.match(line)
     if found is None:
         return None, line
@@ -48,7 +48,7 @@ def without_prefix(line: bytes) -> tuple[Prefix | None, bytes]:
 
 
 class RecordJoiner:
-    """Told a log's lines one after the other, says of each whether it begins a record."""
+    """Decides for each line of a log, in order, whether it begins a record."""
 
     def __init__(self) -> None:
         self._any = False
@@ -59,7 +59,7 @@ class RecordJoiner:
         self._blank = False
 
     def begins(self, line: bytes) -> bool:
-        """The next line, without its end."""
+        """Whether the next line, without its line end, begins a record."""
         prefix, text = without_prefix(line)
         stream = None if prefix is None else prefix.stream
         other = stream != self._stream
@@ -94,9 +94,9 @@ class RecordJoiner:
 
 
 def records_of(block: bytes) -> list[bytes]:
-    """The records of a block that begins with one, each as it stands there, without the line end behind it.
+    """The records of a block that begins with one, each verbatim, without its line end.
 
-    Records that hold nothing but empty lines are left out.
+    Records of empty lines only are left out.
     """
     return [record for record in (part.strip(b"\r\n") for part in _parts(block)) if record.strip()]
 
@@ -115,7 +115,7 @@ def _parts(block: bytes) -> Iterator[bytes]:
 
 
 def text_of(record: bytes) -> tuple[Prefix | None, bytes]:
-    """A record's first prefix, None where it has none, and its text without any, lines joined by LF."""
+    """A record's first prefix, None without one, and its text without prefixes, lines joined by LF."""
     first: Prefix | None = None
     texts: list[bytes] = []
     goes_on = False

@@ -1,11 +1,11 @@
-"""How many replicas a task should have, by its profile. Kubernetes' HPA in its steps, with what an HPA doesn't know.
+"""The desired number of replicas of a task, from its profile: Kubernetes' HPA algorithm with further inputs.
 
-For each signal, as an HPA: desired = ceil(ready x value / target), nothing within the tolerance; the highest wins.
-Replicas that start count as there, so that nobody scales again for those that are warming up. Then schedules' floors,
-and the policy's range; then stabilization (the least of the recommendations of the window upwards, the highest
-downwards), and what one period allows. Beside an HPA: offered requests count, also those that the rate limit refuses,
-since they are what replicas are missing for; sudden load (Knative's panic: the last 6 s against the last 60 s) is
-followed at once, and nothing is scaled down after it for a while; and what is stale or missing never scales down.
+For each signal, as in an HPA: desired = ceil(ready x value / target), no change within the tolerance; the highest wins.
+Starting replicas count as current, so that warm-up causes no further scale-up. Then come the schedules' floors and the
+policy's range; then stabilization (the lowest recommendation of the window upwards, the highest downwards), and the
+steps of a period. Unlike in an HPA, offered requests count, also those that the rate limit rejects, since they need
+replicas; sudden load (Knative's panic: the last 6 s against the last 60 s) is followed at once, without a scale-down
+for a while after it; and a stale or missing signal never scales down.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tidegate.schemas.timestamps import from_epoch_ms
 
 @dataclass(frozen=True)
 class Past:
-    """One earlier decision: when, how many were recommended before stabilization, how many there were."""
+    """An earlier decision: its moment, the recommendation before stabilization, the current replicas."""
 
     at_ms: int
     recommended: int
@@ -31,7 +31,7 @@ class Past:
 
 @dataclass(frozen=True)
 class SignalMemory:
-    """What a task's next decision needs of the earlier ones."""
+    """The earlier decisions of a task, as far as the next one needs them."""
 
     past: tuple[Past, ...] = ()
     panic_until_ms: int = 0
@@ -42,11 +42,19 @@ class SignalMemory:
 def decide(
     profile: TaskProfile, policy: AutoscalingPolicy, memory: SignalMemory, now_ms: int, valid_ms: int
 ) -> tuple[AutoscalingSignals, SignalMemory]:
-    """The signals of a task now. valid_ms: how long they hold."""
+    """The current signals of a task. valid_ms: how long they are valid."""
     ready = profile.replicas_ready
     if ready is None:
-        return _said(
-            profile, policy, memory, now_ms, valid_ms, (), None, "nobody says how many are ready", held=True
+        return _row(
+            profile,
+            policy,
+            memory,
+            now_ms,
+            valid_ms,
+            (),
+            None,
+            "the number of ready replicas is unknown",
+            held=True,
         )
     there = ready + (profile.replicas_starting or 0)
     panics = _panics(profile, policy, ready)
@@ -74,12 +82,12 @@ def decide(
         recommended, reason = policy.max_replicas, f"{reason}; max_replicas is {policy.max_replicas}"
     memory = _remembered(memory, policy, Past(now_ms, recommended, there))
     desired = _stepped(_stabilized(memory, policy, there, now_ms), memory, policy, there, now_ms)
-    # Neither window nor step keeps a task outside of what was said of it.
+    # Neither stabilization nor steps keep a task outside of the policy's range.
     desired = min(max(desired, floor), policy.max_replicas)
     if desired != recommended:
         held = True
         reason = f"{reason}; {recommended} held at {desired} by stabilization or step"
-    return _said(profile, policy, memory, now_ms, valid_ms, signals, desired, reason, held=held, panic=panic)
+    return _row(profile, policy, memory, now_ms, valid_ms, signals, desired, reason, held=held, panic=panic)
 
 
 def _signals(
@@ -98,7 +106,7 @@ def _signals(
         if target is None:
             continue
         value = getattr(profile, name)
-        # Without a ready replica there is no use to be seen.
+        # Without a ready replica there is no resource use to measure.
         wanted = None if value is None or ready == 0 else ready * value / target
         yield _signal(name, value, target, wanted, there, policy)
 
@@ -106,11 +114,11 @@ def _signals(
 def _signal(
     name: str, value: float | None, target: float, wanted: float | None, there: int, policy: AutoscalingPolicy
 ) -> Signal:
-    """wanted: replicas, not yet whole."""
+    """A signal. wanted: the number of replicas, not rounded yet."""
     desired: int | None = None
     if wanted is not None:
         within = there > 0 and abs(wanted / there - 1) <= policy.tolerance
-        # What a float can't hold exactly must not ask for one more.
+        # A rounding error of floats must not ask for one more replica.
         desired = there if within else math.ceil(wanted - 1e-9)
     return Signal(name=name, value=value, target=target, desired_replicas=desired)
 
@@ -123,7 +131,7 @@ def _panics(profile: TaskProfile, policy: AutoscalingPolicy, ready: int) -> bool
 
 
 def _floor(policy: AutoscalingPolicy, now_ms: int) -> tuple[int, str]:
-    """The least that holds now, and why."""
+    """The current minimum, and its reason."""
     floor, why = policy.min_replicas, f"min_replicas is {policy.min_replicas}"
     moment = from_epoch_ms(now_ms)
     for schedule in policy.schedules:
@@ -161,7 +169,7 @@ def _step(direction: Direction, base: int) -> int:
 
 
 def _since(memory: SignalMemory, now_ms: int, seconds: int) -> list[Past]:
-    """The newest is always among them."""
+    """The decisions of the last seconds, the newest included."""
     return [one for one in memory.past if one.at_ms >= now_ms - 1000 * seconds]
 
 
@@ -173,7 +181,7 @@ def _asks(signal: Signal) -> str:
     )
 
 
-def _said(
+def _row(
     profile: TaskProfile,
     policy: AutoscalingPolicy,
     memory: SignalMemory,

@@ -2,7 +2,7 @@
 
 The modified z-score of Iglewicz and Hoaglin (How to Detect and Handle Outliers, 1993): 0.6745 x (value - median) / MAD,
 an outlier above 3.5. Where over half of the replicas are equally slow the MAD is 0; it is then taken as 5 % of the
-median, so that a difference that nobody would notice is none.
+median, so that an imperceptible difference is not an outlier.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ LEAST_SPREAD = 0.05
 
 
 def slowest(p99_ms: Mapping[str, float]) -> SlowReplica | None:
-    """p99_ms: by replica, of those with enough requests. None for fewer than three: two can't outvote one."""
+    """The slowest replica; None for fewer than three, which have no majority. p99_ms: with enough requests."""
     if len(p99_ms) < LEAST_SIBLINGS:
         return None
     middle = median(p99_ms.values())
     spread = max(median(abs(value - middle) for value in p99_ms.values()), LEAST_SPREAD * middle)
-    # The first of equals by name, so that a replay says the same.
+    # Of equals the first by name, so that a replay gives the same result.
     replica = max(sorted(p99_ms), key=lambda name: p99_ms[name])
     distance = p99_ms[replica] - middle
     deviations = SCALE * distance / spread if spread else 0.0

@@ -1,8 +1,8 @@
-"""What one replica of a task can take, learned: the most that it held for some minutes within the task's SLO.
+"""The learned capacity of a task's replica: the highest load that it sustained for some minutes within the SLO.
 
-A minute counts when it had enough requests and its p99 and error rate were within the SLO. Of every run of `minutes`
-such minutes without a gap the least is what was held all the time; the highest of these is what was learned. So one
-lucky minute teaches nothing, and a minute outside the SLO ends the run.
+A minute counts if it had enough requests and its p99 and error rate were within the SLO. Of every run of `minutes` such
+minutes without a gap, the lowest load was sustained; the highest of these is the learned capacity. So a single lucky
+minute has no effect, and a minute outside the SLO ends the run.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 MINUTE_MS = 60_000
 ENOUGH_REQUESTS = 100
-"""In a minute: below it a p99 is one request's."""
+"""The minimum of requests in a minute: with fewer, a single request determines the p99."""
 
 
 @dataclass(frozen=True)
 class Minute:
-    """One minute of a task. admitted: requests that were not rate limited; replicas: that answered."""
+    """A minute of a task. admitted: requests that were not rate limited; replicas: those that answered."""
 
     start_ms: int
     admitted: int
@@ -27,13 +27,13 @@ class Minute:
 
     @property
     def qps_per_replica(self) -> float:
-        """Admitted requests a second and replica."""
+        """Admitted requests per second and replica."""
         return self.admitted / 60 / self.replicas
 
 
 @dataclass(frozen=True)
 class Promise:
-    """The SLO that counts: p99 in ms, and the part of requests that may fail (None: not promised)."""
+    """The SLO: p99 in ms, and the ratio of requests that may fail (None: no objective)."""
 
     p99_ms: float
     error_rate: float | None = None
@@ -41,7 +41,7 @@ class Promise:
 
 @dataclass(frozen=True)
 class Learned:
-    """What is known. run: the minutes of the run that goes on, oldest first, as many as are needed."""
+    """The learned capacity. run: the minutes of the current run, oldest first, as many as are needed."""
 
     promise: Promise | None = None
     run: tuple[Minute, ...] = ()
@@ -50,7 +50,7 @@ class Learned:
 
 
 def learn(known: Learned, minute: Minute, promise: Promise | None, minutes: int) -> Learned:
-    """What is known after one more minute. Another promise begins anew; a minute that isn't newer is ignored."""
+    """The capacity after one more minute. Another SLO starts over; a minute that isn't newer is ignored."""
     if promise != known.promise:
         known = Learned(promise)
     if promise is None or (known.run and minute.start_ms <= known.run[-1].start_ms):

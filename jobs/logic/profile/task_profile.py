@@ -1,16 +1,16 @@
-"""What is known of one task now: the newest of each input, and the traffic of the last minute.
+"""The current state of one task: the newest row of each input, and the traffic of the last minute.
 
-    hear_second     a service-metrics row of a second, level task or version
-    hear_minute     one of a minute, level task or replica
-    hear_replicas, hear_limit, hear_resources, hear_task
-    profile         all of it, as a row
+    observe_second     a service-metrics row of a second, level task or version
+    observe_minute     one of a minute, level task or replica
+    observe_replicas, observe_limit, observe_resources, observe_task
+    profile         the state as a row
 
-Time has two clocks: that of the service metrics, by which a window ends with the newest second of any task that is
-whole, and this machine's, `now_ms`, by which an input is stale when nothing of it came for so long. So sources whose
-clocks differ by minutes harm nothing.
+There are two clocks: the event time of the service metrics, by which a window ends with the newest complete second of
+any task, and this machine's, `now_ms`, by which an input without rows becomes stale. So sources whose clocks differ by
+minutes do no harm.
 
 A checkpoint holds all but the traffic (task_profile_state.py). After a restart the traffic's window begins with the
-first second that is heard, and `traffic_window_seconds` says how long it is by then.
+first observed second, and `traffic_window_seconds` is its length so far.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 from tidegate.jobs.logic.profile.slowest_replica import slowest
 from tidegate.jobs.logic.profile.sustained_capacity import MINUTE_MS, Learned, Minute, Promise, learn
-from tidegate.jobs.logic.profile.task_traffic import SLOT_MS, SecondsHeard, Traffic
+from tidegate.jobs.logic.profile.task_traffic import SLOT_MS, SecondsObserved, Traffic
 from tidegate.schemas.rows.limits import RateLimitRow, ReplicasRow, TaskRow
 from tidegate.schemas.rows.resources import (
     Freshness,
@@ -34,27 +34,27 @@ from tidegate.schemas.settings.signals import ProfileSettings
 from tidegate.schemas.timestamps import from_epoch_ms, from_text, to_epoch_ms
 
 _KEPT_MS = 180_000
-"""A resource window comes half a minute late, and is set beside the requests of the same seconds."""
+"""A resource window comes half a minute late, and is related to the requests of the same seconds."""
 _LEAST = 4
-"""After a restart a fourth of the traffic's window has to be known before it is told."""
+"""After a restart a fourth of the traffic's window must be observed before it is published."""
 _ENOUGH_OF_A_REPLICA = 20
-"""Requests in a minute: below it a replica's p99 says little."""
+"""Requests in a minute: below it a replica's p99 is not significant."""
 DAY_MS = 24 * 3_600_000
 
 
 @dataclass(frozen=True)
-class Heard:
-    """The newest row of an input, and when it came by this machine's clock."""
+class ObservedRow:
+    """The newest row of an input, and when it arrived by this machine's clock."""
 
     row: Any
     at_ms: int
 
 
 @dataclass
-class TaskKnown:
-    """One task. Everything is mutable: it is updated some thousand times a second.
+class TaskState:
+    """The state of one task. Mutable: it is updated some thousand times a second.
 
-    restored: it comes from a checkpoint, so its traffic is known from the first second on that is heard after it.
+    restored: it comes from a checkpoint, so its traffic begins with the first second observed after it.
     """
 
     department: str
@@ -65,17 +65,17 @@ class TaskKnown:
     minute_ms: int = 0
     replica_p99_ms: dict[str, float] = field(default_factory=dict)
     learned: Learned = field(default_factory=Learned)
-    replicas: Heard | None = None
-    limit: Heard | None = None
-    resources: Heard | None = None
+    replicas: ObservedRow | None = None
+    limit: ObservedRow | None = None
+    resources: ObservedRow | None = None
     catalog: TaskRow | None = None
-    heard_ms: int = 0
+    observed_ms: int = 0
     restored: bool = False
 
-    def hear_second(self, row: Mapping[str, Any], now_ms: int, settings: ProfileSettings) -> int:
-        """Take in a second's row of level task or version. Returns the second's end (epoch, ms).
+    def observe_second(self, row: Mapping[str, Any], now_ms: int, settings: ProfileSettings) -> int:
+        """Add a second's row of level task or version. Returns the second's end (epoch, ms).
 
-        Raises KeyError, TypeError or ValueError for what is no such row.
+        Raises KeyError, TypeError or ValueError for an invalid row.
         """
         end_ms = _end_ms(row)
         start_ms = end_ms - 1000
@@ -85,13 +85,13 @@ class TaskKnown:
             self._forget(end_ms, settings)
         elif row["level"] == "version":
             self.versions.setdefault(row["version"], Traffic()).add_row(start_ms, row)
-        self.heard_ms = now_ms
+        self.observed_ms = now_ms
         return end_ms
 
-    def hear_minute(self, row: Mapping[str, Any], now_ms: int, settings: ProfileSettings) -> None:
-        """Take in a minute's row of level task or replica. Raises as hear_second."""
+    def observe_minute(self, row: Mapping[str, Any], now_ms: int, settings: ProfileSettings) -> None:
+        """Add a minute's row of level task or replica. Raises as observe_second."""
         start_ms = _end_ms(row) - MINUTE_MS
-        self.heard_ms = now_ms
+        self.observed_ms = now_ms
         if row["level"] == "replica":
             if start_ms > self.minute_ms:
                 self.minute_ms, self.replica_p99_ms = start_ms, {}
@@ -110,8 +110,8 @@ class TaskKnown:
         )
         self.learned = learn(self.learned, minute, self._promise(), settings.sustain_minutes)
 
-    def hear_replicas(self, row: ReplicasRow, now_ms: int) -> bool:
-        """Take in who is ready. Returns whether their number has changed."""
+    def observe_replicas(self, row: ReplicasRow, now_ms: int) -> bool:
+        """Take the replicas. Returns whether their numbers have changed."""
         before = self.replicas
         if (
             before is not None
@@ -119,47 +119,49 @@ class TaskKnown:
             and row.source == before.row.source
         ):
             return False
-        self.replicas, self.heard_ms = Heard(row, now_ms), now_ms
+        self.replicas, self.observed_ms = ObservedRow(row, now_ms), now_ms
         counts = ("replicas_ready", "replicas_starting", "replicas_terminating")
         return before is None or any(getattr(before.row, name) != getattr(row, name) for name in counts)
 
-    def hear_limit(self, row: RateLimitRow, now_ms: int) -> bool:
-        """Take in the limit. Returns whether it has changed."""
+    def observe_limit(self, row: RateLimitRow, now_ms: int) -> bool:
+        """Take the limit. Returns whether it has changed."""
         before = self.limit
         if before is not None and row.revision < before.row.revision:
             return False
-        self.limit, self.heard_ms = Heard(row, now_ms), now_ms
+        self.limit, self.observed_ms = ObservedRow(row, now_ms), now_ms
         return before is None or (before.row.limit_qps, before.row.state) != (row.limit_qps, row.state)
 
-    def hear_resources(self, row: ResourceMetricsRow, now_ms: int) -> None:
-        """Take in a window of level task; an older one than is known tells nothing."""
+    def observe_resources(self, row: ResourceMetricsRow, now_ms: int) -> None:
+        """Take a window of level task; an older one than the newest is ignored."""
         if row.level != "task" or (
             self.resources is not None and row.window_start < self.resources.row.window_start
         ):
             return
-        self.resources, self.heard_ms = Heard(row, now_ms), now_ms
+        self.resources, self.observed_ms = ObservedRow(row, now_ms), now_ms
 
-    def hear_task(self, row: TaskRow | None, now_ms: int) -> None:
-        """Take in the task's entry in the catalog; None: it has left the catalog."""
-        self.catalog, self.heard_ms = row, now_ms
+    def observe_task(self, row: TaskRow | None, now_ms: int) -> None:
+        """Take the task's entry in the catalog; None: it was removed."""
+        self.catalog, self.observed_ms = row, now_ms
 
     def gone(self, now_ms: int) -> bool:
-        """Nothing was heard for a day, and the catalog doesn't know it."""
-        return self.catalog is None and now_ms - self.heard_ms > DAY_MS
+        """Whether no row was observed for a day, and the catalog does not have the task."""
+        return self.catalog is None and now_ms - self.observed_ms > DAY_MS
 
-    def profile(self, now_ms: int, heard: SecondsHeard, settings: ProfileSettings) -> TaskProfile:
-        """The row. heard: the seconds of all tasks."""
-        end_ms = heard.whole_ms(now_ms)
-        first_ms = None if end_ms is None else self._traffic_since_ms(end_ms, heard, settings)
-        traffic = _freshness(end_ms, heard.at_ms, now_ms, settings.traffic_stale_seconds)
+    def profile(self, now_ms: int, observed: SecondsObserved, settings: ProfileSettings) -> TaskProfile:
+        """The profile as a row. observed: the seconds of all tasks."""
+        end_ms = observed.whole_ms(now_ms)
+        first_ms = None if end_ms is None else self._traffic_since_ms(end_ms, observed, settings)
+        traffic = _freshness(end_ms, observed.at_ms, now_ms, settings.traffic_stale_seconds)
         if first_ms is None:
             traffic = traffic.model_copy(update={"stale": True})
         freshness = {
             "traffic": traffic,
-            "replicas": _heard(self.replicas, "observed_at", now_ms, settings.replicas_stale_seconds),
-            # A limit and a catalog's entry hold until another one comes.
-            "limit": _heard(self.limit, "decided_at", now_ms, None),
-            "resources": _heard(self.resources, "window_end", now_ms, settings.resources_stale_seconds),
+            "replicas": _row_freshness(self.replicas, "observed_at", now_ms, settings.replicas_stale_seconds),
+            # A limit and a catalog entry are valid until replaced.
+            "limit": _row_freshness(self.limit, "decided_at", now_ms, None),
+            "resources": _row_freshness(
+                self.resources, "window_end", now_ms, settings.resources_stale_seconds
+            ),
             "catalog": Freshness(
                 observed_at=self.catalog.published_at if self.catalog else None,
                 age_ms=None,
@@ -187,20 +189,22 @@ class TaskKnown:
         if not freshness["limit"].stale and self.limit is not None:
             fields |= {"limit_qps": self.limit.row.limit_qps, "limit_state": self.limit.row.state}
         if not freshness["resources"].stale and self.resources is not None:
-            fields |= self._of_resources(self.resources.row, self._since_ms(heard))
+            fields |= self._of_resources(self.resources.row, self._since_ms(observed))
         if not traffic.stale and end_ms is not None and first_ms is not None:
             fields |= self._of_traffic(first_ms, end_ms, fields, settings)
         return TaskProfile(**fields)
 
-    def _since_ms(self, heard: SecondsHeard) -> int:
-        """The slot from which on this task's traffic is known whole."""
-        if not self.restored or heard.first_end_ms is None:
+    def _since_ms(self, observed: SecondsObserved) -> int:
+        """The first slot whose traffic was observed completely."""
+        if not self.restored or observed.first_end_ms is None:
             return 0
-        return -(-heard.first_end_ms // SLOT_MS) * SLOT_MS
+        return -(-observed.first_end_ms // SLOT_MS) * SLOT_MS
 
-    def _traffic_since_ms(self, end_ms: int, heard: SecondsHeard, settings: ProfileSettings) -> int | None:
-        """Where the traffic's window begins; None while it is too short to say anything."""
-        first_ms = max(_first_slot(end_ms, settings), self._since_ms(heard))
+    def _traffic_since_ms(
+        self, end_ms: int, observed: SecondsObserved, settings: ProfileSettings
+    ) -> int | None:
+        """The beginning of the traffic's window; None while it is too short to be published."""
+        first_ms = max(_first_slot(end_ms, settings), self._since_ms(observed))
         enough_ms = 1000 * settings.traffic_window_seconds // _LEAST
         return first_ms if not self.restored or end_ms - first_ms >= enough_ms else None
 
@@ -283,7 +287,7 @@ class TaskKnown:
         return found
 
     def _slowest(self, end_ms: int) -> SlowReplica | None:
-        """Of the newest minute; that of a task which has been quiet since is none any more."""
+        """The slowest replica of the newest minute; None if that minute is too old."""
         return None if end_ms - self.minute_ms > 3 * MINUTE_MS else slowest(self.replica_p99_ms)
 
     def _promise(self) -> Promise | None:
@@ -291,7 +295,7 @@ class TaskKnown:
         return None if slo is None or slo.p99_ms is None else Promise(slo.p99_ms, slo.error_rate)
 
     def _forget(self, end_ms: int, settings: ProfileSettings) -> None:
-        """What no window needs any more."""
+        """Forget what no window needs any more."""
         window_ms = 1000 * settings.traffic_window_seconds
         self.traffic.forget(end_ms, max(_KEPT_MS, window_ms + 2 * SLOT_MS))
         recent_ms = end_ms - 1000 * settings.panic_window_seconds - 2 * SLOT_MS
@@ -312,11 +316,13 @@ def _first_slot(end_ms: int, settings: ProfileSettings) -> int:
     return -(-since_ms // SLOT_MS) * SLOT_MS
 
 
-def _heard(heard: Heard | None, moment: str, now_ms: int, stale_seconds: float | None) -> Freshness:
-    if heard is None:
+def _row_freshness(
+    observed: ObservedRow | None, moment: str, now_ms: int, stale_seconds: float | None
+) -> Freshness:
+    if observed is None:
         return Freshness(observed_at=None, age_ms=None, stale=True)
-    observed_ms = to_epoch_ms(getattr(heard.row, moment))
-    return _freshness(observed_ms, heard.at_ms, now_ms, stale_seconds)
+    observed_ms = to_epoch_ms(getattr(observed.row, moment))
+    return _freshness(observed_ms, observed.at_ms, now_ms, stale_seconds)
 
 
 def _freshness(

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from tidegate.jobs.logic.profile.autoscaling import Past, SignalMemory
 from tidegate.jobs.logic.profile.sustained_capacity import Learned, Minute, Promise
-from tidegate.jobs.logic.profile.task_profile import Heard, TaskKnown
+from tidegate.jobs.logic.profile.task_profile import ObservedRow, TaskState
 from tidegate.jobs.logic.state_format import StateFormat, StoredForm
 from tidegate.schemas.rows.base import Row
 from tidegate.schemas.rows.limits import RateLimitRow, ReplicasRow, TaskRow
@@ -34,7 +34,7 @@ class Scaling:
 class ProfiledTask:
     """A task in memory."""
 
-    known: TaskKnown
+    known: TaskState
     scaling: Scaling | None = None
 
 
@@ -105,13 +105,13 @@ def _store(one: ProfiledTask) -> StoredTask:
         limit=_store_row(known.limit),
         resources=_store_row(known.resources),
         catalog=known.catalog,
-        observed_ms=known.heard_ms,
+        observed_ms=known.observed_ms,
         scaling=None if one.scaling is None else _store_scaling(one.scaling),
     )
 
 
 def _restore(stored: StoredTask) -> ProfiledTask:
-    known = TaskKnown(
+    known = TaskState(
         stored.department,
         stored.task,
         learned=_restore_capacity(stored.capacity),
@@ -119,18 +119,18 @@ def _restore(stored: StoredTask) -> ProfiledTask:
         limit=_restore_row(stored.limit),
         resources=_restore_row(stored.resources),
         catalog=stored.catalog,
-        heard_ms=stored.observed_ms,
+        observed_ms=stored.observed_ms,
         restored=True,
     )
     return ProfiledTask(known, None if stored.scaling is None else _restore_scaling(stored.scaling))
 
 
-def _store_row(heard: Heard | None) -> StoredRow[AnyRow] | None:
+def _store_row(heard: ObservedRow | None) -> StoredRow[AnyRow] | None:
     return None if heard is None else StoredRow(heard.row, heard.at_ms)
 
 
-def _restore_row(stored: StoredRow[AnyRow] | None) -> Heard | None:
-    return None if stored is None else Heard(stored.row, stored.at_ms)
+def _restore_row(stored: StoredRow[AnyRow] | None) -> ObservedRow | None:
+    return None if stored is None else ObservedRow(stored.row, stored.at_ms)
 
 
 def _store_capacity(learned: Learned) -> StoredCapacity:

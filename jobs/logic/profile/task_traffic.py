@@ -1,7 +1,7 @@
-"""The requests of one task, or of one of its versions, in the last minutes, and which seconds are whole by now.
+"""The requests of one task, or of one of its versions, in the last minutes, and which seconds are complete.
 
-Slots of SLOT_SECONDS, aligned to the epoch, hold what is some seconds old; the newest seconds are held singly, since
-a window ends with the newest second that is whole. A second counts once, however often its row comes.
+Slots of SLOT_SECONDS, aligned to the epoch, hold older seconds; the newest seconds are held singly, since a window ends
+with the newest complete second. A second counts once, however often its row comes.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from tidegate.jobs.logic.latency import Latencies
 SLOT_SECONDS = 5
 SLOT_MS = SLOT_SECONDS * 1000
 _SINGLE_MS = 4000
-"""So old a second becomes part of its slot."""
+"""The age at which a second is merged into its slot."""
 SETTLE_MS = 1000
-"""A second's rows come one after the other, those of all tasks within this time."""
+"""The time within which the rows of all tasks for a second arrive."""
 _SURELY_MS = 3000
-"""What is so much older than the newest second is whole, also where much is read at once."""
+"""A second that is older than the newest one by this is complete, also during a catch-up."""
 
 
 @dataclass
 class Slot:
-    """The requests of some seconds. seconds: which of the slot's, a bit each."""
+    """The requests of some seconds. seconds: a bitmap of the slot's seconds."""
 
     requests: int = 0
     limited: int = 0
@@ -34,8 +34,8 @@ class Slot:
     seconds: int = 0
 
     def add_row(self, row: Mapping[str, Any]) -> None:
-        """Those of a service-metrics row, as parsed JSON."""
-        # All is read before anything is added: of a row that lacks a field nothing counts.
+        """Add those of a service-metrics row, as parsed JSON."""
+        # All fields are read before any is added: an incomplete row has no effect.
         requests, limited, failed = row["requests"], row["rate_limited"], row["errors_5xx"] + row["aborted"]
         self.latencies.add_row(row)
         self.requests += requests
@@ -43,7 +43,7 @@ class Slot:
         self.failed += failed
 
     def add(self, other: Slot) -> None:
-        """Those of another."""
+        """Add those of another slot."""
         self.requests += other.requests
         self.limited += other.limited
         self.failed += other.failed
@@ -57,19 +57,19 @@ class Slot:
 
     @property
     def error_rate(self) -> float:
-        """Failed and aborted ones of all; 0 without any."""
+        """The ratio of failed and aborted requests; 0 without requests."""
         return self.failed / self.requests if self.requests else 0.0
 
 
 @dataclass
 class Traffic:
-    """Seconds in, windows out. Moments are epoch, in ms."""
+    """Aggregates seconds into windows. Moments are epoch, in ms."""
 
     slots: dict[int, Slot] = field(default_factory=dict)
     singles: dict[int, Slot] = field(default_factory=dict)
 
     def add_row(self, start_ms: int, row: Mapping[str, Any]) -> None:
-        """The row of a second. Raises KeyError, TypeError or ValueError for what is no such row."""
+        """Add the row of a second. Raises KeyError, TypeError or ValueError for an invalid row."""
         slot_ms = start_ms // SLOT_MS * SLOT_MS
         bit = 1 << (start_ms - slot_ms) // 1000
         slot = self.slots.get(slot_ms)
@@ -80,7 +80,7 @@ class Traffic:
         self.singles[start_ms] = single
 
     def forget(self, end_ms: int, kept_ms: int) -> None:
-        """end_ms: of the newest second. What began more than kept_ms before it is needed no more."""
+        """Drop what began more than kept_ms before end_ms, the end of the newest second."""
         for start_ms in [start for start in self.singles if start < end_ms - _SINGLE_MS]:
             single = self.singles.pop(start_ms)
             self.slots.setdefault(start_ms // SLOT_MS * SLOT_MS, Slot()).add(single)
@@ -100,16 +100,16 @@ class Traffic:
 
     @property
     def empty(self) -> bool:
-        """Nothing is known."""
+        """Whether there are no requests."""
         return not self.slots and not self.singles
 
 
 @dataclass
-class SecondsHeard:
-    """Which seconds of any task have been heard here.
+class SecondsObserved:
+    """The observed seconds of all tasks.
 
-    settle_ms: so long after its first row a second is whole. first_end_ms: the end of the first one; at_ms: when the
-    newest one came, by this machine's clock. None: none has come.
+    settle_ms: the time after its first row at which a second is complete. first_end_ms: the end of the first second;
+    at_ms: when the newest row arrived, by this machine's clock. None: no second yet.
     """
 
     settle_ms: int = SETTLE_MS
@@ -119,8 +119,8 @@ class SecondsHeard:
     _whole_ms: int | None = None
     _coming: deque[tuple[int, int]] = field(default_factory=deque)
 
-    def hear(self, end_ms: int, now_ms: int) -> None:
-        """A row has come of the second that ended so."""
+    def observe(self, end_ms: int, now_ms: int) -> None:
+        """Add the end of a row's second."""
         if self.first_end_ms is None:
             self.first_end_ms = end_ms
         if end_ms > self._newest_ms:
@@ -129,7 +129,7 @@ class SecondsHeard:
         self.at_ms = max(now_ms, self.at_ms or 0)
 
     def whole_ms(self, now_ms: int) -> int | None:
-        """The end of the newest second of which all tasks' rows have come; None while there is none."""
+        """The end of the newest second for which all tasks' rows have arrived; None without one."""
         while self._coming and self._coming[0][1] + self.settle_ms <= now_ms:
             self._whole_ms, _ = self._coming.popleft()
         if self.first_end_ms is None or self._newest_ms - _SURELY_MS < self.first_end_ms:

@@ -1,4 +1,4 @@
-"""When a change of a task's ready replicas has settled: de-jitter, as a pure function of what was seen and when.
+"""When a change of a task's ready replicas has settled: de-jitter, as a pure function of the observed counts.
 
 A lower count settles once the count has been that low for `down_window`, a higher one once it has been that high for
 `up_window`. So what settles is the highest count of the last down window, or the lowest of the last up window, and
@@ -8,7 +8,7 @@ only while that is below, or above, what has settled before:
     4 3 4 3 4 3        every 3 s: 3 settles once, and 4 never, since no up window is without a 3
     4 1 2 2            1 for less than the down window: 2 settles
 
-Counts hold until the next one is seen. Times are epoch milliseconds, and given: nothing here reads a clock.
+A count holds until the next one is observed. Times are epoch milliseconds; nothing here reads a clock.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Literal
 Cause = Literal["scale_up", "scale_down", "flapping", "resync"]
 
 FLAPS = 3
-"""So many moves to and fro within the up window make a settled change a flapping one. Steps in one direction are one
-move: a task that is scaled down pod by pod doesn't flap."""
+"""The number of reversals within the up window that make a settled change a flapping one. Steps in one direction count
+once: a task that is scaled down pod by pod doesn't flap."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Windows:
 
 @dataclass(frozen=True)
 class Seen:
-    """The count from this moment on, until the next."""
+    """A count that holds from this moment until the next."""
 
     at_ms: int
     replicas: int
@@ -47,7 +47,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Change:
-    """A settled change. `replicas_before` is None for a task that was never seen."""
+    """A settled change. `replicas_before` is None for a new task."""
 
     replicas_before: int | None
     replicas_after: int
@@ -59,10 +59,10 @@ class Change:
 
 @dataclass(frozen=True)
 class State:
-    """What is known of one task.
+    """The state of one task.
 
-    settled: None until the first count. seen: the raw changes, oldest first, that a window to come can still reach.
-    now_ms: whatever was due by then has settled. observed_ms: the newest moment that the source spoke of.
+    settled: None until the first count. seen: the raw changes, oldest first, that future windows can still reach.
+    now_ms: all changes due by then have settled. observed_ms: the newest moment that the source reported.
     """
 
     settled: int | None = None
@@ -73,15 +73,15 @@ class State:
 
     @staticmethod
     def restored(settled: int, revision: int, at_ms: int) -> State:
-        """The state after a restart that knows only what had settled last."""
+        """The state after a restart, from the last settled change alone."""
         return State(settled, revision, (Seen(at_ms, settled),), at_ms, at_ms)
 
 
 def observe(state: State, windows: Windows, at_ms: int, replicas: int) -> tuple[State, list[Change]]:
-    """The state after a count, and what has settled up to then.
+    """The state after a count, and the changes that have settled up to then.
 
-    The first count of a task settles at once, as `resync`. A count that is older than the last one tells nothing
-    new, and is left out; one from before `now_ms` holds from then on. Raises ValueError for a negative count.
+    The first count of a task settles at once, as `resync`. A count that is older than the last one is ignored;
+    one from before `now_ms` holds from then on. Raises ValueError for a negative count.
     """
     _check(replicas)
     if state.settled is None:
@@ -98,7 +98,7 @@ def observe(state: State, windows: Windows, at_ms: int, replicas: int) -> tuple[
 
 
 def advance(state: State, windows: Windows, now_ms: int) -> tuple[State, list[Change]]:
-    """The state at this moment, and what has settled up to then, in order, each at its own time."""
+    """The state at this moment, and the changes that have settled up to then, in order, each at its own time."""
     changes: list[Change] = []
     while (due_ms := next_due_ms(state, windows)) is not None and due_ms <= now_ms:
         state, change = _settle(state, windows, due_ms)
@@ -107,7 +107,7 @@ def advance(state: State, windows: Windows, now_ms: int) -> tuple[State, list[Ch
 
 
 def resynced(state: State, at_ms: int, replicas: int) -> tuple[State, list[Change]]:
-    """The state after the source said anew what there is, having been away: what changed meanwhile settles at once."""
+    """The state after a silent source reports again: what has changed meanwhile settles at once."""
     _check(replicas)
     at_ms = max(at_ms, state.now_ms)
     if state.settled == replicas:
@@ -122,17 +122,17 @@ def _settle_at_once(state: State, at_ms: int, replicas: int) -> tuple[State, lis
 
 def _check(replicas: int) -> None:
     if replicas < 0:
-        raise ValueError(f"{replicas} replicas: there can't be fewer than none")
+        raise ValueError(f"{replicas} replicas: a count can't be negative")
 
 
 def next_due_ms(state: State, windows: Windows) -> int | None:
-    """When the next change settles if no other count comes; None when nothing is pending."""
+    """When the next change settles if no other count comes; None without a pending change."""
     return min((due.at_ms for due in _due(state, windows)), default=None)
 
 
 @dataclass(frozen=True)
 class _Due:
-    """What settles at a moment."""
+    """A change that settles at a moment."""
 
     at_ms: int
     replicas: int
@@ -142,13 +142,13 @@ class _Due:
 def _settle(state: State, windows: Windows, at_ms: int) -> tuple[State, Change]:
     due = next(due for due in _due(state, windows) if due.at_ms == at_ms)
     direction: Cause = "scale_up" if due.replicas > (state.settled or 0) else "scale_down"
-    cause: Cause = "flapping" if _moves_to_and_fro(state, at_ms - windows.up_ms) >= FLAPS else direction
+    cause: Cause = "flapping" if _reversals(state, at_ms - windows.up_ms) >= FLAPS else direction
     change = Change(state.settled, due.replicas, cause, due.first_seen_ms, at_ms, state.revision + 1)
     return replace(state, settled=due.replicas, revision=change.revision, now_ms=at_ms), change
 
 
-def _moves_to_and_fro(state: State, after_ms: int) -> int:
-    """The raw moves after this moment, several in one direction being one."""
+def _reversals(state: State, after_ms: int) -> int:
+    """The number of raw changes after this moment, where several in one direction count once."""
     directions = [
         count.replicas > before.replicas for before, count in pairwise(state.seen) if count.at_ms > after_ms
     ]
@@ -156,7 +156,7 @@ def _moves_to_and_fro(state: State, after_ms: int) -> int:
 
 
 def _due(state: State, windows: Windows) -> Iterator[_Due]:
-    """What settles after `now_ms`, were the state's count to hold, and nothing else to settle before."""
+    """The changes that settle after `now_ms` if the current count holds and nothing else settles before."""
     if state.settled is None:
         return
     for index, start in enumerate(state.seen):
@@ -177,7 +177,7 @@ def _above(replicas: int, settled: int) -> bool:
 
 
 def _forget(state: State, windows: Windows, now_ms: int) -> State:
-    """Without the counts that no window reaches any more; the one that holds at its beginning stays."""
+    """The state without counts that no window reaches any more; the one at the window's beginning stays."""
     horizon_ms = now_ms - max(windows.up_ms, windows.down_ms)
     kept = [
         seen

@@ -1,8 +1,8 @@
-"""Who is ready, as the Envoys of the gateways say (`/clusters?format=json` of their admin pages). Pure.
+"""Ready replicas from the Envoys of the gateways (`/clusters?format=json` of their admin pages). Pure.
 
-A host is ready when no health check of its cluster fails or is still to come, and its endpoint isn't draining. So a
-cluster without active health checks has only ready hosts. Ejection as an outlier is no readiness: it follows traffic,
-and a limit that followed it would follow itself. Where Envoys differ, the worst that one of them says holds.
+A host is ready if none of its active health checks fails or is pending, and its endpoint isn't draining. So a cluster
+without active health checks has only ready hosts. Outlier ejection doesn't count: it depends on traffic, and so a limit
+would depend on itself. If Envoys differ, the worst state of a host counts.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""Which tasks are followed, and with which slices, while slices and namespaces come and go.
+"""The followed tasks with their EndpointSlices, while slices and namespaces change.
 
-A task is every service that folds to its identity, in the namespaces that are followed: their replicas together, each
-pod once. Two services of the same pods (one headless, say) are one set; two of different pods are what the gateway's
-routes to either reach.
+A task has all services that map to its identity, in the followed namespaces: their replicas together, each pod once.
+Two services with the same pods (such as a headless one) are one set; two with different pods are the replicas that the
+gateway's routes to either service reach.
 
-That a service is deleted and that nobody wants it followed any more are two things: the first is zero replicas, the
-second is no news of it.
+A deleted service and one that is no longer followed differ: the first has zero replicas, the second has no row.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class Absent(Enum):
 
 @dataclass(frozen=True)
 class Followed:
-    """One task that is followed: its services, in the order of their names, and their slices."""
+    """A followed task: its services, in order of their names, and their slices."""
 
     services: tuple[Service, ...]
     slices: tuple[Slice, ...]
@@ -44,10 +43,10 @@ class Followed:
 
 
 class FollowedServices:
-    """The slices and namespaces as they are known now. Every change returns the tasks that it may have changed."""
+    """The current slices and namespaces. Every change returns the tasks that it may affect."""
 
     def __init__(self, identify: Callable[[str, str], Identity], selector: LabelSelector) -> None:
-        """identify: namespace and service to identity. selector: of slices; one that matches takes its service in."""
+        """identify: namespace and service to identity. selector: of slices; one match selects the whole service."""
         self._identify = identify
         self._selector = selector
         self._slices: dict[str, Slice] = {}
@@ -56,14 +55,14 @@ class FollowedServices:
         self._namespaces: frozenset[str] | None = frozenset()
 
     def replace_slices(self, slices: Mapping[str, Slice]) -> set[Identity]:
-        """These are all slices that there are, by `namespace/name`."""
+        """Replace all slices, by `namespace/name`."""
         gone = [name for name in self._slices if name not in slices]
         touched = [self.put_slice(name, None) for name in gone]
         touched += [self.put_slice(name, one) for name, one in slices.items()]
         return set().union(*touched)
 
     def put_slice(self, name: str, one: Slice | None) -> set[Identity]:
-        """This slice is new or changed, or gone (None)."""
+        """Add or change a slice, or remove it (None)."""
         touched = set()
         before = self._slices.pop(name, None)
         if before is not None:
@@ -78,7 +77,7 @@ class FollowedServices:
         return touched
 
     def follow_namespaces(self, namespaces: Collection[str] | None) -> set[Identity]:
-        """Follow the services of exactly these; None: of all."""
+        """Follow the services of exactly these namespaces; None: of all."""
         wanted = None if namespaces is None else frozenset(namespaces)
         if wanted is None or self._namespaces is None:
             touched = set(self._services)
@@ -97,7 +96,7 @@ class FollowedServices:
         yield from list(self._services)
 
     def look(self, identity: Identity) -> Followed | Absent:
-        """This task now."""
+        """The task's current state."""
         services = self._services.get(identity)
         if not services:
             return Absent.DELETED
@@ -108,7 +107,7 @@ class FollowedServices:
         return Followed(followed, slices)
 
     def _is_followed(self, service: Service) -> bool:
-        """One slice that is selected is enough: while labels change one by one, replicas must not seem to leave."""
+        """Whether any slice is selected: while labels change one by one, replicas must not seem to disappear."""
         if self._namespaces is not None and service[0] not in self._namespaces:
             return False
         return any(self._selector.matches(self._slices[name].labels) for name in self._names[service])

@@ -11,13 +11,13 @@ _VALUE = r"[A-Za-z0-9._-]*"
 _PART = re.compile(
     rf"(?P<not>!)?\s*(?P<key>{_KEY})"
     rf"(?:\s*(?P<sign>=|==|!=)\s*(?P<value>{_VALUE})"
-    rf"|\s+(?P<word>in|notin)\s*\(\s*(?P<values>{_VALUE}(?:\s*,\s*{_VALUE})*)\s*\))?"
+    rf"|\s+(?P<operator>in|notin)\s*\(\s*(?P<values>{_VALUE}(?:\s*,\s*{_VALUE})*)\s*\))?"
 )
 
 
 @dataclass(frozen=True)
 class _Requirement:
-    """A label that must have one of these values; None: any. wanted False: must not."""
+    """A label that must have one of these values (None: any); with wanted False it must not."""
 
     key: str
     values: frozenset[str] | None
@@ -30,31 +30,31 @@ class _Requirement:
 
 @dataclass(frozen=True)
 class LabelSelector:
-    """Which labels are meant."""
+    """A label selector."""
 
     requirements: tuple[_Requirement, ...]
 
     @classmethod
     def parse(cls, text: str) -> LabelSelector:
-        """From Kubernetes' text form; an empty one means all. Raises ValueError for another form."""
+        """Parse Kubernetes' text form; an empty text selects all. Raises ValueError for another form."""
         parts = re.split(r",(?![^()]*\))", text) if text.strip() else []
         return cls(tuple(_requirement(part, text) for part in parts))
 
     def matches(self, labels: Mapping[str, str] | None) -> bool:
-        """Whether an object with these labels is meant. As in Kubernetes, `!=` and `notin` hold without the label."""
+        """Whether these labels are selected. As in Kubernetes, `!=` and `notin` hold for an absent label."""
         return all(requirement.holds(labels or {}) for requirement in self.requirements)
 
 
 def _requirement(part: str, text: str) -> _Requirement:
     found = _PART.fullmatch(part.strip())
-    if found is None or (found["not"] and (found["sign"] or found["word"])):
+    if found is None or (found["not"] and (found["sign"] or found["operator"])):
         raise ValueError(
-            f"{text!r} is no label selector: {part.strip()!r} is none of KEY, !KEY, KEY=VALUE, KEY!=VALUE, "
+            f"{text!r} is not a valid label selector: {part.strip()!r} is none of KEY, !KEY, KEY=VALUE, KEY!=VALUE, "
             "KEY in (A, B), KEY notin (A, B)"
         )
     if found["sign"]:
         return _Requirement(found["key"], frozenset({found["value"]}), found["sign"] != "!=")
-    if found["word"]:
+    if found["operator"]:
         values = frozenset(value.strip() for value in found["values"].split(","))
-        return _Requirement(found["key"], values, found["word"] == "in")
+        return _Requirement(found["key"], values, found["operator"] == "in")
     return _Requirement(found["key"], None, not found["not"])

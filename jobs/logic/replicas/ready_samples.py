@@ -3,10 +3,10 @@
     kube_deployment_status_replicas_ready{namespace, deployment}     how many: this is what counts
     kube_pod_status_ready{namespace, pod, condition="true"}          which, and which are still starting
 
-A deployment is read as a service of its name would be. Its pods are those that are named as its replica sets name
-them; they are told only where as many are ready as the deployment says, since a list that contradicts its number is
-worse than none. NaN, what was known already and what is older than it tell nothing. A series that ends tells nothing
-either: a deleted deployment is silence here, and never zero.
+A deployment maps to a task as a service of the same name does. Its pods are those with the names of its ReplicaSets;
+they are published only if as many of them are ready as the deployment reports, since a list that contradicts the count
+is worse than none. NaN, repeated and older samples change nothing. Nor does the end of a series: a deleted deployment
+is silent here, and never zero.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Workload = tuple[str, str]
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample that matters. pod: of which pod; None: of the deployment as a whole."""
+    """A relevant sample. pod: None for one of the deployment."""
 
     namespace: str
     deployment: str
@@ -53,7 +53,7 @@ class _Seen:
 
 
 def sample_of(raw: Any) -> Sample | None:
-    """One message of `prometheus.metrics`; None for another metric, no number, and a pod of no deployment.
+    """Parse a message of `prometheus.metrics`; None for another metric, NaN, and a pod without a deployment.
 
     Raises BadSample.
     """
@@ -78,7 +78,7 @@ class ReadySamples:
     """The newest sample of each deployment and pod."""
 
     def __init__(self, identify: Callable[[str, str], Identity], stale_ms: int) -> None:
-        """stale_ms: a pod, or one of several deployments of one task, that is older by more than this has gone."""
+        """stale_ms: the age after which a pod, or one of a task's deployments, counts as deleted."""
         self._identify = identify
         self._stale_ms = stale_ms
         self._deployments: dict[Workload, _Seen] = {}
@@ -87,7 +87,7 @@ class ReadySamples:
         self._workloads: dict[Identity, set[Workload]] = defaultdict(set)
 
     def put(self, sample: Sample) -> Workload | None:
-        """Take a sample; returns whose it is, where it tells something new of a deployment that is known."""
+        """Add a sample. Returns its deployment, if that is known and the sample is new."""
         workload = (sample.namespace, sample.deployment)
         seen = _Seen(sample.value, sample.at_ms)
         pods = self._pods[workload]
@@ -103,7 +103,7 @@ class ReadySamples:
         return workload if workload in self._deployments else None
 
     def row(self, workload: Workload) -> ReplicasRow:
-        """The row of the task that this deployment is; with its others, where several fold to one task."""
+        """The row of this deployment's task, with all deployments that map to the task."""
         identity = self._identify(*workload)
         newest_ms = max(self._deployments[one].at_ms for one in self._workloads[identity])
         live = sorted(
@@ -129,7 +129,7 @@ class ReadySamples:
         )
 
     def gateway_row(self, gateway: str, workload: Workload) -> GatewayRow:
-        """The row of the gateway that this deployment is."""
+        """The row of the gateway that this deployment runs."""
         seen = self._deployments[workload]
         ready = tuple(replica.name for replica in self._replicas(workload) if replica.state == "ready")
         return GatewayRow(
@@ -142,7 +142,7 @@ class ReadySamples:
         )
 
     def _forget_once_an_hour(self, now_ms: int) -> None:
-        """What nobody has told of for a day: deployments come and go."""
+        """Forget deployments and pods without a sample for a day."""
         if now_ms < self._forgot_ms + _HOUR_MS:
             return
         self._forgot_ms = now_ms
@@ -159,7 +159,7 @@ class ReadySamples:
                 del self._pods[workload]
 
     def _replicas(self, workload: Workload) -> tuple[Replica, ...]:
-        """The deployment's pods that are still told of; forgets the others."""
+        """The deployment's pods with recent samples; forgets the others."""
         oldest_ms = self._deployments[workload].at_ms - self._stale_ms
         pods = {name: pod for name, pod in self._pods[workload].items() if pod.at_ms >= oldest_ms}
         self._pods[workload] = pods
@@ -177,6 +177,6 @@ def _label(labels: Mapping[Any, Any], name: str) -> str:
 
 
 def _value(raw: Mapping[str, Any]) -> int | None:
-    """A whole number that isn't negative; None for what is no number (NaN: the series ended, or isn't known)."""
+    """A non-negative integer; None for any other value (NaN: the series has ended)."""
     value = value_of(raw)
     return int(value) if math.isfinite(value) and value >= 0 else None

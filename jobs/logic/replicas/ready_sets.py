@@ -1,15 +1,15 @@
 """The replicas of a task, from the EndpointSlices of its services; the ready pods of a gateway, from its pods.
 
-A replica is one pod, in however many slices it stands: services have several slices, one for each IP family, and a
-pod may be in two for a moment while it moves. Where these disagree, the one that says less is believed: terminating
-before starting before ready.
+A replica is one pod, in however many slices it is: services have several slices, one for each IP family, and a pod may
+be in two for a moment while it moves. If these disagree, the least ready state counts: terminating before starting
+before ready.
 
-    terminating    it is being ended, whether it still answers or not
-    ready          `ready` and `serving`, both unless they say no, as the API defines what isn't said
+    terminating    the pod is being ended, whether it still answers or not
+    ready          `ready` and `serving`, each unless it is false, as the API defines absent conditions
     starting       anything else
 
-`serving` decides beside `ready` since a service with publishNotReadyAddresses calls every pod ready; one that is still
-warming up isn't, whatever its service says.
+`serving` counts beside `ready` since a service with publishNotReadyAddresses reports every pod as ready; one that is
+still warming up is not.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ SERVICE_LABEL = "kubernetes.io/service-name"
 
 _LESS_FIRST: tuple[ReplicaState, ...] = ("terminating", "starting", "ready")
 _FAMILIES = {"IPv4": 0, "IPv6": 1, "FQDN": 2}
-"""As preferred for a replica's address: a gateway of a dual-stack cluster mostly speaks IPv4."""
+"""The order of preference for a replica's address: gateways of dual-stack clusters mostly use IPv4."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
     """One endpoint of a slice.
 
-    pod, uid: what it stands for, and which of those that had this name; None where it stands for itself.
-    host: its IP or name. address: `ip:port`; None where the slice names no port.
+    pod, uid: its pod's name and uid; None without a pod. host: its IP or name. address: `ip:port`; None if the slice
+    has no port.
     """
 
     pod: str | None
@@ -46,13 +46,13 @@ class Endpoint:
 
     @property
     def key(self) -> str:
-        """The same for every mention of one replica."""
+        """The identity of a replica over all slices."""
         return self.uid or self.pod or self.address or self.host
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One EndpointSlice, as far as it matters here."""
+    """The relevant fields of an EndpointSlice."""
 
     namespace: str
     service: str
@@ -63,14 +63,14 @@ class Slice:
 
 @dataclass(frozen=True)
 class GatewayPod:
-    """One pod of a gateway."""
+    """A pod of a gateway."""
 
     name: str
     ready: bool
 
 
 def slice_of(raw: Mapping[str, Any]) -> Slice | None:
-    """An EndpointSlice as the API writes it (discovery.k8s.io/v1, JSON); None where it belongs to no service."""
+    """An EndpointSlice as the API writes it (discovery.k8s.io/v1, JSON); None if it belongs to no service."""
     metadata = raw["metadata"]
     labels = metadata.get("labels") or {}
     service = labels.get(SERVICE_LABEL)
@@ -94,8 +94,8 @@ def slice_of(raw: Mapping[str, Any]) -> Slice | None:
 def replicas_of(slices: Iterable[Slice]) -> tuple[Replica, ...]:
     """The replicas in these slices, each once, by name. The slices may be of several services.
 
-    An endpoint without a pod can't be told from its twin of the other family: of those a service's preferred family
-    counts.
+    An endpoint without a pod can't be matched with its twin of the other IP family: of these, a service's preferred
+    family counts.
     """
     mentioned = sorted(
         (
@@ -122,7 +122,7 @@ def replicas_of(slices: Iterable[Slice]) -> tuple[Replica, ...]:
 def replicas_row(
     identity: Identity, workload: str, slices: Iterable[Slice], observed_at: datetime
 ) -> ReplicasRow:
-    """The row of one task; without a slice it has no replica."""
+    """The row of one task; without slices it has zero replicas."""
     replicas = replicas_of(slices)
     counts = Counter(replica.state for replica in replicas)
     return ReplicasRow(
@@ -140,7 +140,7 @@ def replicas_row(
 
 
 def gateway_pod_of(raw: Mapping[str, Any]) -> GatewayPod:
-    """A pod as the API writes it (v1, JSON). Ready: it runs, says so itself, and isn't being ended."""
+    """A pod as the API writes it (v1, JSON). Ready: it runs, its condition Ready is true, and it isn't terminating."""
     status = raw.get("status") or {}
     conditions = {one["type"]: one["status"] for one in status.get("conditions") or ()}
     ready = (
@@ -167,14 +167,14 @@ def gateway_row(gateway: str, pods: Iterable[GatewayPod], observed_at: datetime)
 def _state(conditions: Mapping[str, Any]) -> ReplicaState:
     if conditions.get("terminating") is True:
         return "terminating"
-    # Null or absent: the API says to take `ready` as true, and `serving` as `ready`.
+    # Null or absent: the API defines `ready` as true then, and `serving` as `ready`.
     ready = conditions.get("ready") is not False
     serving = conditions.get("serving") is not False
     return "ready" if ready and serving else "starting"
 
 
 def _port(ports: Iterable[Mapping[str, Any]]) -> int | None:
-    """The port that requests come to, where there are several: one for HTTP, by its protocol or its name."""
+    """The port for requests: of several, the one for HTTP, by its protocol or its name."""
     known = [port for port in ports if port.get("port")]
     http = (port for port in known if _is_http(port))
     chosen = next(http, known[0] if known else None)
@@ -182,8 +182,8 @@ def _port(ports: Iterable[Mapping[str, Any]]) -> int | None:
 
 
 def _is_http(port: Mapping[str, Any]) -> bool:
-    said = port.get("appProtocol") or port.get("name") or ""
-    return str(said).removeprefix("kubernetes.io/").startswith(("http", "grpc", "h2c"))
+    protocol = port.get("appProtocol") or port.get("name") or ""
+    return str(protocol).removeprefix("kubernetes.io/").startswith(("http", "grpc", "h2c"))
 
 
 def _address(host: str, port: int | None) -> str | None:

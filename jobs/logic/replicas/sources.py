@@ -1,8 +1,8 @@
-"""Whose word counts when several sources tell of one task's replicas: the best one that still speaks.
+"""Which source counts if several report a task's replicas: the best one that is not silent.
 
 Best is the Kubernetes API, then Envoy's own health checks, then kube-state-metrics through Prometheus
-(docs/decisions/0005-which-source-counts-ready-replicas.md). A worse source counts only once the one in charge was
-silent for longer than `stale_ms`; a better one counts with its first word. Times are epoch milliseconds, and given.
+(docs/decisions/0005-which-source-counts-ready-replicas.md). A worse source counts only once the active one has been
+silent for longer than `stale_ms`; a better one counts with its first report. Times are epoch milliseconds.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ BEST_FIRST: tuple[Source, ...] = ("kubernetes", "envoy", "prometheus")
 
 @dataclass(frozen=True)
 class SourceState:
-    """Who is in charge of one task, and the newest moment that it spoke of. `source` None: nobody has spoken yet."""
+    """The active source of a task, and the newest moment that it reported. `source` None: no report yet."""
 
     source: Source | None = None
     spoke_ms: int = 0
 
 
 def accept(state: SourceState, source: Source, at_ms: int, stale_ms: int) -> tuple[SourceState, bool]:
-    """The state after this source spoke of the moment `at_ms`, and whether what it said counts.
+    """The state after this source's report of the moment `at_ms`, and whether the report counts.
 
-    What the one in charge says of an earlier moment than before doesn't: it comes out of order. Nor does what a better
-    source said so long ago that it would be stale at once.
+    A report of the active source for an earlier moment doesn't: it is out of order. Nor does a better source's report
+    that is so old that it would be stale at once.
     """
     if state.source is None:
         counts = True

@@ -1,4 +1,4 @@
-"""What is known of one task's replicas: who is in charge of saying so, and what has settled. Pure."""
+"""The replicas of one task: their active source, and what has settled. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tidegate.schemas.timestamps import from_epoch_ms, to_epoch_ms
 
 @dataclass(frozen=True)
 class TaskReplicas:
-    """One task. `workload`: as the source in charge calls it."""
+    """The state of one task's replicas. `workload`: as the active source names it."""
 
     department: str
     task: str
@@ -22,7 +22,7 @@ class TaskReplicas:
 
     @staticmethod
     def restored(change: ReplicaChange) -> TaskReplicas:
-        """What is known by the newest change alone."""
+        """The state after a restart, from the newest change alone."""
         return TaskReplicas(
             change.department,
             change.task,
@@ -30,26 +30,26 @@ class TaskReplicas:
             state=State.restored(change.replicas_after, change.revision, to_epoch_ms(change.settled_at)),
         )
 
-    def hear(
+    def observe(
         self, row: ReplicasRow, windows: Windows, stale_ms: int
     ) -> tuple[TaskReplicas, list[ReplicaChange]]:
-        """What is known after a row, and what has settled by it.
+        """The state after a row, and the changes that it settles.
 
-        After a silence of more than `stale_ms` what the source says then settles at once, as `resync`.
+        After a silence of more than `stale_ms` the row settles at once, as `resync`.
         """
         at_ms = to_epoch_ms(row.observed_at)
         source, counts = accept(self.source, row.source, at_ms, stale_ms)
         if not counts:
             return self, []
-        heard = replace(self, workload=row.workload, source=source)
-        if self.state.settled is not None and at_ms - self._heard_ms() > stale_ms:
+        observed = replace(self, workload=row.workload, source=source)
+        if self.state.settled is not None and at_ms - self._observed_ms() > stale_ms:
             state, changes = resynced(self.state, at_ms, row.replicas_ready)
         else:
             state, changes = observe(self.state, windows, at_ms, row.replicas_ready)
-        return replace(heard, state=state), heard.rows(changes)
+        return replace(observed, state=state), observed.rows(changes)
 
     def wait(self, windows: Windows, now_ms: int) -> tuple[TaskReplicas, list[ReplicaChange]]:
-        """What is known at this moment of the source's time, though nothing more was said."""
+        """The state at this moment of the source's time, without another row."""
         state, changes = advance(self.state, windows, now_ms)
         return replace(self, state=state), self.rows(changes)
 
@@ -71,5 +71,5 @@ class TaskReplicas:
             for change in changes
         ]
 
-    def _heard_ms(self) -> int:
+    def _observed_ms(self) -> int:
         return max(self.source.spoke_ms, self.state.observed_ms)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 LOOKBACK_MS = 5 * 60_000
-"""Prometheus' default: a sample says nothing for longer."""
+"""Prometheus' default lookback: a sample is not used for longer."""
 
 Sample = tuple[int, float]
 """Moment (epoch, ms) and value; NaN: the series ended there."""
@@ -24,7 +24,7 @@ Sample = tuple[int, float]
 
 @dataclass(frozen=True)
 class Increase:
-    """How much a counter grew in a part of a window, and how much of the window is known of."""
+    """A counter's increase in a window, and the part of the window that samples cover."""
 
     amount: float = 0.0
     covered_ms: float = 0.0
@@ -34,12 +34,12 @@ class Increase:
 
     @property
     def per_second(self) -> float | None:
-        """The rate over what is known; None where nothing is."""
+        """The rate over the covered part; None without one."""
         return 1000 * self.amount / self.covered_ms if self.covered_ms > 0 else None
 
 
 def insert(samples: list[Sample], sample: Sample) -> bool:
-    """Put a sample in its place. Returns False for one that is there already, or isn't finite (but for NaN)."""
+    """Insert a sample in order. Returns False for a duplicate and for an infinite value."""
     if math.isinf(sample[1]):
         return False
     index = bisect_left(samples, sample[0], key=lambda one: one[0])
@@ -61,16 +61,16 @@ def increase(samples: Sequence[Sample], start_ms: int, end_ms: int) -> Increase:
 
 
 def jumps(samples: Sequence[Sample], start_ms: int, end_ms: int) -> float | None:
-    """The increase as it was seen: of the samples within the window, whole. For counts of rare events.
+    """The increase as observed: of the samples within the window, without interpolation. For counts of rare events.
 
-    None where no sample in the window has one before it.
+    None if no sample in the window has a predecessor.
     """
     found = [grown for _, (after_ms, _), grown in _steps(samples) if start_ms <= after_ms < end_ms]
     return sum(found) if found else None
 
 
 def within(samples: Sequence[Sample], start_ms: int, end_ms: int) -> list[float]:
-    """A gauge's values in a window; without one the last that was known before and is no older than LOOKBACK_MS."""
+    """A gauge's values in a window; without one, the last value before that is no older than LOOKBACK_MS."""
     found = [value for at_ms, value in samples if start_ms <= at_ms < end_ms and not math.isnan(value)]
     if found:
         return found
@@ -83,7 +83,7 @@ def within(samples: Sequence[Sample], start_ms: int, end_ms: int) -> list[float]
 
 
 def trimmed(samples: list[Sample], closed_ms: int) -> list[Sample]:
-    """What later windows need: everything from the last sample before the end of the closed ones."""
+    """The samples that later windows need: from the last one before the end of the closed windows."""
     index = bisect_left(samples, closed_ms, key=lambda one: one[0])
     return samples[max(0, index - 1) :]
 

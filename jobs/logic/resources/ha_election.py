@@ -1,7 +1,7 @@
-"""Of several Prometheus that scrape the same, one is taken: the samples of the others are the same once more.
+"""Deduplication of HA Prometheus: one of several replicas that scrape the same targets is elected.
 
-As Mimir and Cortex do it: the first replica of a cluster that is heard is elected, and another takes its place when it
-hasn't been heard for a while. Time is that of arrival, so that a replica whose clock is wrong harms nothing.
+As in Mimir and Cortex: the first replica of a cluster to send samples is elected, and another takes over when it has
+been silent for a while. Time is that of arrival, so that a replica with a wrong clock does no harm.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Elections:
-    """Which replica of each cluster is taken. failover_ms: a replica that is silent for so long loses its place."""
+    """The elected replica of each cluster. failover_ms: the silence after which another replica is elected."""
 
     failover_ms: int
     _elected: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def takes(self, cluster: str, replica: str, now_ms: int) -> bool:
-        """Whether samples of this replica, arriving now, are taken."""
+        """Whether samples of this replica, arriving now, are accepted."""
         elected = self._elected.get(cluster)
         if elected is None or elected[0] == replica or now_ms - elected[1] > self.failover_ms:
             self._elected[cluster] = (replica, now_ms)

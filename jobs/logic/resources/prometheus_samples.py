@@ -1,4 +1,4 @@
-"""One sample in the form of the Prometheus Kafka adapter, from a series' labels; and which series are wanted."""
+"""Samples in the form of the Prometheus Kafka adapter, and the selection of series."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import orjson
 
 NAME = "__name__"
 _LAST_MS = 253_402_300_799_999
-"""9999-12-31T23:59:59.999Z: no timestamp can be written after it."""
+"""9999-12-31T23:59:59.999Z, the last timestamp that can be written."""
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 class BadSeries(ValueError):
-    """A series that is none. The message says why."""
+    """An invalid series. The message gives the reason."""
 
 
 class Wanted:
-    """Which series are taken, and which of their labels are left out."""
+    """The selection of series by name, and of their labels."""
 
     def __init__(self, names: Iterable[str], drop_labels: Sequence[str]) -> None:
         """names: globs of metrics' names. drop_labels: regular expressions, each of a whole label's name."""
@@ -31,11 +31,11 @@ class Wanted:
         self._known: dict[str, bool] = {}
 
     def takes(self, name: str) -> bool:
-        """Whether a metric is wanted."""
+        """Whether a metric is selected."""
         found = self._known.get(name)
         if found is None:
             found = self._names.fullmatch(name) is not None
-            if len(self._known) < 100_000:  # whoever writes chooses the names
+            if len(self._known) < 100_000:  # the sender chooses the names
                 self._known[name] = found
         return found
 
@@ -47,13 +47,13 @@ class Wanted:
 
 
 def labels_of(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """A series' labels. Raises BadSeries for labels that no Prometheus sends."""
+    """A series' labels. Raises BadSeries for invalid labels."""
     labels: dict[str, str] = {}
     for name, value in pairs:
         if not _LABEL_NAME.fullmatch(name):
-            raise BadSeries(f"label name {name[:80]!r} is none")
+            raise BadSeries(f"label name {name[:80]!r} is not valid")
         if name in labels:
-            raise BadSeries(f"label {name} stands twice")
+            raise BadSeries(f"label {name} is given twice")
         labels[name] = value
     if not labels.get(NAME):
         raise BadSeries(f"no label {NAME}")
@@ -61,16 +61,16 @@ def labels_of(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def message_of(labels: Mapping[str, str], value: float, at_ms: int) -> bytes:
-    """The JSON of one sample. Raises BadSeries for a moment that can't be written."""
+    """The JSON of one sample. Raises BadSeries for a timestamp out of range."""
     if not 0 <= at_ms <= _LAST_MS:
-        raise BadSeries(f"timestamp {at_ms} ms is none")
+        raise BadSeries(f"timestamp {at_ms} ms is out of range")
     return orjson.dumps(
         {"timestamp": _moment(at_ms), "value": number_text(value), "name": labels[NAME], "labels": labels}
     )
 
 
 def number_text(value: float) -> str:
-    """As Go writes it: NaN, +Inf, -Inf; a whole number without a fraction."""
+    """A number as Go formats it: NaN, +Inf, -Inf; an integer without a fraction."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
@@ -81,7 +81,7 @@ def number_text(value: float) -> str:
 
 
 def pod_of(labels: Mapping[str, Any]) -> str:
-    """What keeps a pod's series together: its namespace and name, else the metric's name."""
+    """The partition key of a series: its pod's namespace and name, else the metric's name."""
     pod = labels.get("exported_pod") or labels.get("pod")
     namespace = labels.get("exported_namespace") or labels.get("namespace")
     return f"{namespace}/{pod}" if pod else str(labels.get(NAME))

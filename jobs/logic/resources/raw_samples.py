@@ -1,4 +1,4 @@
-"""What every message of `prometheus.metrics` has: labels, a moment, a number."""
+"""The fields of every message of `prometheus.metrics`: labels, timestamp, value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tidegate.schemas.timestamps import from_text, to_epoch_ms
 
 
 class BadSample(ValueError):
-    """A sample that isn't written as the Prometheus adapter writes them. The message says what is wrong."""
+    """A sample in another form than the Prometheus adapter's. The message names the fault."""
 
 
 def labels_of(raw: Any) -> Mapping[Any, Any]:
@@ -20,16 +20,18 @@ def labels_of(raw: Any) -> Mapping[Any, Any]:
 
 
 def value_of(raw: Mapping[Any, Any]) -> float:
-    """The number, which may be NaN or infinite. Raises BadSample."""
+    """The value, which may be NaN or infinite. Raises BadSample."""
     try:
         return float(raw["value"])
     except (KeyError, TypeError, ValueError) as error:
-        raise BadSample(f"value {raw.get('value')!r} is no number") from error
+        raise BadSample(f"value {raw.get('value')!r} is not a number") from error
 
 
 def at_ms_of(raw: Mapping[Any, Any]) -> int:
-    """The moment (epoch, ms). Raises BadSample."""
+    """The timestamp (epoch, ms). Raises BadSample."""
     try:
         return to_epoch_ms(from_text(raw["timestamp"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise BadSample(f"timestamp {raw.get('timestamp')!r} is none") from error
+        raise BadSample(
+            f"timestamp {raw.get('timestamp')!r} is not an ISO 8601 timestamp with a time zone"
+        ) from error

@@ -1,4 +1,4 @@
-"""Which samples the job resource-metrics reads, and of which pod each is."""
+"""The samples that the job resource-metrics reads, with their pods."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class ResourceSample:
 
 
 def sample_of(raw: Any) -> ResourceSample | None:
-    """A message of `prometheus.metrics`; None for another metric, and for a row that a pod's containers say again.
+    """Parse a message of `prometheus.metrics`; None for another metric, and for sums over a pod's containers.
 
     Raises BadSample.
     """
@@ -75,12 +75,12 @@ def sample_of(raw: Any) -> ResourceSample | None:
         part = labels.get("interface") or ""
     elif name in _OF_GPUS:
         part = labels.get("gpu") or labels.get("UUID") or ""
-    # DCGM's exporter is a pod itself: whose GPU it is then stands in exported_*.
+    # DCGM's exporter is a pod itself: the pod that uses the GPU is in exported_*.
     namespace = labels.get("exported_namespace") or labels.get("namespace")
     pod = labels.get("exported_pod") or labels.get("pod") or ""
     deployment = labels.get("deployment") or "" if name == DESIRED else ""
     if name in _OF_GPUS and not pod:
-        return None  # a GPU that nobody uses
+        return None  # an unused GPU
     if not namespace or not (deployment if name == DESIRED else pod):
         raise BadSample(f"{name} without namespace and {'deployment' if name == DESIRED else 'pod'}")
     return ResourceSample(

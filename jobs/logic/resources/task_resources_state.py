@@ -42,7 +42,7 @@ def _store(one: WaitingTask) -> StoredTask:
     # A bounded run forgets what was published at once, and keeps the windows.
     return StoredTask(
         windows=tuple(
-            StoredWindow(*window, tuple(pods.items()), window in known.told)
+            StoredWindow(*window, tuple(pods.items()), window in known.published)
             for window, pods in known.windows.items()
         ),
         pods=tuple((span, tuple(sorted(pods))) for span, pods in known.pods.items()),
@@ -54,7 +54,7 @@ def _store(one: WaitingTask) -> StoredTask:
 def _restore(stored: StoredTask) -> WaitingTask:
     known = TaskWindows(
         windows={(window.span, window.start_ms): dict(window.pods) for window in stored.windows},
-        told={(window.span, window.start_ms) for window in stored.windows if window.published},
+        published={(window.span, window.start_ms) for window in stored.windows if window.published},
         pods={span: frozenset(pods) for span, pods in stored.pods},
         desired=stored.desired,
     )

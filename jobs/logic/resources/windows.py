@@ -1,8 +1,8 @@
-"""A pod's samples into windows of ten seconds and a minute; the pods of a task into the task's.
+"""Aggregates a pod's samples into windows of ten seconds and a minute, and the pods' windows into the task's.
 
-Time is each pod's own: a window is closed when a sample of the same pod is newer than its end by a delay, so that the
-next sample of each series is there to interpolate with. So two Prometheus whose clocks differ harm nothing, and no pod
-waits for another.
+Each pod has its own event time: a window closes when a sample of the same pod is newer than its end by a delay, so that
+the next sample of each series is available for interpolation. So Prometheus servers with different clocks do no harm,
+and no pod waits for another.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tidegate.schemas.timestamps import from_epoch_ms
 WINDOW_MS = 10_000
 MINUTE_MS = 60_000
 _NO_LIMIT_BYTES = 1 << 60
-"""cAdvisor writes no limit as 0, or as the largest number of pages."""
+"""cAdvisor reports an absent limit as 0, or as the largest number of pages."""
 _MIB = 1 << 20
 
 Series = tuple[str, str]
@@ -53,13 +53,13 @@ class Gauge:
 
     @property
     def mean(self) -> float:
-        """Over the samples."""
+        """The mean over the samples."""
         return self.total / self.count
 
 
 @dataclass
 class Use:
-    """What a pod used in a window, by series. samples: how many of them lie in the window."""
+    """The resource use of a pod in a window, by series. samples: their number in the window."""
 
     rates: dict[Series, Increase] = field(default_factory=dict)
     gauges: dict[Series, Gauge] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class Use:
     samples: int = 0
 
     def add(self, later: Use) -> None:
-        """What it used in a later window."""
+        """Add the use in a later window."""
         for series, rate in later.rates.items():
             self.rates[series] = self.rates[series] + rate if series in self.rates else rate
         for series, gauge in later.gauges.items():
@@ -78,13 +78,13 @@ class Use:
 
     @property
     def known(self) -> bool:
-        """Whether anything is known."""
+        """Whether there is any value."""
         return bool(self.rates or self.gauges or self.events)
 
 
 @dataclass(frozen=True)
 class Closed:
-    """A window that is over. span: 10s or 1m."""
+    """A closed window. span: 10s or 1m."""
 
     span: str
     start_ms: int
@@ -94,7 +94,7 @@ class Closed:
 
 @dataclass
 class Pod:
-    """One pod's samples that windows still need. closed_ms: end of the newest closed window."""
+    """The samples of a pod that open windows need. closed_ms: end of the newest closed window."""
 
     series: dict[Series, list[Sample]] = field(default_factory=dict)
     newest_ms: int = 0
@@ -103,8 +103,8 @@ class Pod:
     minute_ms: int = 0
     late: int = 0
 
-    def hear(self, sample: ResourceSample) -> bool:
-        """Take in a sample. Returns False for one whose window is closed, and for one that was there already."""
+    def add(self, sample: ResourceSample) -> bool:
+        """Add a sample. Returns False for a late one, whose window is closed, and for a duplicate."""
         if sample.at_ms < self.closed_ms:
             self.late += 1
             return False
@@ -143,7 +143,7 @@ class Pod:
                 yield from self._close_minute()
 
     def end(self) -> Iterator[Closed]:
-        """Nothing more will come: close all."""
+        """Close all windows: no more samples come."""
         if not self.series:
             return
         yield from self.close(self.newest_ms // WINDOW_MS * WINDOW_MS + WINDOW_MS)
@@ -155,7 +155,7 @@ class Pod:
         self.minute = Use()
 
     def _skip_silence(self) -> None:
-        """Windows of which no series can say anything aren't gone through one by one."""
+        """Skip windows without samples within the lookback of any series."""
         newest_ms = [
             max((at_ms for at_ms, _ in samples if at_ms < self.closed_ms), default=0)
             for samples in self.series.values()
@@ -247,7 +247,7 @@ _SUMS = (
 
 
 def task_row(rows: Iterable[ResourceMetricsRow], desired: int | None) -> ResourceMetricsRow:
-    """The row of a task from its replicas' rows of one window. desired: as the deployment says."""
+    """The row of a task from its replicas' rows of one window. desired: of the deployment."""
     rows = sorted(rows, key=lambda row: row.replica or "")
     first = rows[0]
     start_ms = first.id.rpartition("|")[2]
@@ -288,7 +288,7 @@ def _sum(rows: Iterable[ResourceMetricsRow], name: str) -> Any:
 
 
 def _together(rows: Iterable[ResourceMetricsRow], part: str, whole: str) -> float | None:
-    """The ratio over the replicas that tell both."""
+    """The ratio over the replicas that have both values."""
     both = [
         (getattr(row, part), getattr(row, whole))
         for row in rows
@@ -298,7 +298,7 @@ def _together(rows: Iterable[ResourceMetricsRow], part: str, whole: str) -> floa
 
 
 def _refused(row: ResourceMetricsRow) -> float:
-    """CPU seconds a second that the limit refused: back from the ratio."""
+    """The CPU seconds per second that the limit throttled, derived from the ratio."""
     ratio, used = row.cpu_throttled_ratio or 0.0, row.cpu_cores or 0.0
     return used * ratio / (1 - ratio) if ratio < 1 else 0.0
 
@@ -326,7 +326,7 @@ def _gauges(use: Use, name: str, which: str) -> float | None:
 
 
 def _cpu_limit(use: Use) -> float | None:
-    """Cores of all containers that use CPU together; None where one of them has no limit."""
+    """The cores of all containers that use CPU; None if one of them has no limit."""
     quotas, periods = _of(use.gauges, names.CPU_QUOTA), _of(use.gauges, names.CPU_PERIOD)
     containers = _of(use.rates, names.CPU) or quotas
     limits = [

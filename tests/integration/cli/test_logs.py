@@ -185,5 +185,5 @@ def test_a_story_for_people(logged: Settings) -> None:
 
 def test_an_elasticsearch_that_is_away_is_told(logged: Settings) -> None:
     away = logged.model_copy(update={"elasticsearch": Elasticsearch(url="http://127.0.0.1:9")})
-    assert "can't be asked" in run(away, "logs", code=1)
-    assert "can't be asked" in run(away, "trace", REQUEST, code=1)
+    assert "doesn't answer" in run(away, "logs", code=1)
+    assert "doesn't answer" in run(away, "trace", REQUEST, code=1)

@@ -220,7 +220,7 @@ def test_of_a_task_that_nobody_knows_nothing_is_made_up(ui: UiServer, hour: Hour
 def test_a_wrong_question_is_answered_with_what_is_wrong(ui: UiServer) -> None:
     assert "since has to be before until" in ui.get("series", 422, department="a", since=9, until=9)["detail"]
     assert "at most 7 days" in ui.get("events", 422, since=1, until=10**12)["detail"]
-    assert "'6x' is no status" in ui.get("logs", 422, status="6x")["detail"]
+    assert "'6x' is not a valid status" in ui.get("logs", 422, status="6x")["detail"]
     assert "none of TRACE" in ui.get("logs", 422, severity="loud")["detail"]
     assert "no address of tidegate ui" in ui.get("what", 404)["detail"]
 
@@ -261,7 +261,7 @@ def test_without_any_source_it_says_so_and_does_not_start(kafka: Kafka, elastics
     with pytest.raises(AssertionError) as told, ui_serving(gone, nowhere):
         pass
     assert "there is nothing to show" in str(told.value)
-    assert "Elasticsearch at http://127.0.0.1:9 can't be asked" in " ".join(str(told.value).split())
+    assert "Elasticsearch at http://127.0.0.1:9 doesn't answer" in " ".join(str(told.value).split())
 
 
 def test_it_chooses_kafka_where_elasticsearch_has_no_rows(kafka: Kafka, elasticsearch: Elasticsearch) -> None:

@@ -20,7 +20,7 @@ from tidegate.jobs.logic.alerts.states import AlertState
 from tidegate.jobs.logic.profile import task_profile_state
 from tidegate.jobs.logic.profile.autoscaling import Past, SignalMemory
 from tidegate.jobs.logic.profile.sustained_capacity import Learned, Minute, Promise
-from tidegate.jobs.logic.profile.task_profile import Heard, TaskKnown
+from tidegate.jobs.logic.profile.task_profile import ObservedRow, TaskState
 from tidegate.jobs.logic.profile.task_profile_state import ProfiledTask, Scaling
 from tidegate.jobs.logic.replicas import task_replicas_state
 from tidegate.jobs.logic.replicas.changes import Seen, State
@@ -182,8 +182,8 @@ def resource_rows(draw: st.DrawFn, replica: str | None = "pod") -> ResourceMetri
     return ResourceMetricsRow(**values)
 
 
-def heard(rows: st.SearchStrategy[Any]) -> st.SearchStrategy[Heard | None]:
-    return st.none() | st.builds(Heard, row=rows, at_ms=ms)
+def observed(rows: st.SearchStrategy[Any]) -> st.SearchStrategy[ObservedRow | None]:
+    return st.none() | st.builds(ObservedRow, row=rows, at_ms=ms)
 
 
 minutes: st.SearchStrategy[Any] = st.builds(
@@ -203,15 +203,15 @@ learned = st.builds(
     held_until_ms=st.none() | ms,
 )
 known_tasks = st.builds(
-    TaskKnown,
+    TaskState,
     department=texts,
     task=texts,
     learned=learned,
-    replicas=heard(replicas_rows),
-    limit=heard(limit_rows),
-    resources=heard(resource_rows(None)),
+    replicas=observed(replicas_rows),
+    limit=observed(limit_rows),
+    resources=observed(resource_rows(None)),
     catalog=st.none() | catalog_rows(),
-    heard_ms=ms,
+    observed_ms=ms,
     restored=st.just(True),
 )
 scalings = st.builds(
@@ -230,7 +230,7 @@ alert_states = st.builds(
     began_ms=st.none() | ms,
     fired_ms=st.none() | ms,
     false_since_ms=st.none() | ms,
-    told_ms=ms,
+    published_ms=ms,
     seen_ms=ms,
     was_otherwise=st.booleans(),
 )
@@ -253,7 +253,7 @@ evaluations = st.builds(
     slo=dicts(texts, figures),
     minutes=dicts(ms, st.tuples(figures, figures)),
     lines=st.lists(st.tuples(ms, figures), max_size=3),
-    heard_ms=ms,
+    observed_ms=ms,
     arrived_ms=ms,
 )
 uses = st.builds(
@@ -277,9 +277,9 @@ pods = st.builds(
 @st.composite
 def task_windows(draw: st.DrawFn) -> TaskWindows:
     windows = draw(dicts(st.tuples(st.sampled_from(["10s", "1m"]), ms), dicts(texts, resource_rows())))
-    told = {window for window in windows if draw(st.booleans())}
+    published = {window for window in windows if draw(st.booleans())}
     groups = draw(dicts(st.sampled_from(["10s", "1m"]), st.frozensets(texts, max_size=3)))
-    return TaskWindows(windows, told, groups, draw(st.none() | counts))
+    return TaskWindows(windows, published, groups, draw(st.none() | counts))
 
 
 settling = st.builds(
@@ -317,7 +317,7 @@ def in_words(value: Any) -> str:
     if isinstance(value, WaitingTask):
         known = value.known
         groups = {span: sorted(names) for span, names in known.pods.items()}
-        return repr((known.windows, sorted(known.told), groups, known.desired, value.timer))
+        return repr((known.windows, sorted(known.published), groups, known.desired, value.timer))
     return repr(value)
 
 

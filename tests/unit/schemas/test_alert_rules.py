@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.paths import ROOT
 from tidegate.jobs.logic.alerts import replay as alert_replay
-from tidegate.jobs.logic.alerts.states import FORGOTTEN_MS, AlertState, Durations, step
+from tidegate.jobs.logic.alerts.states import FORGOTTEN_MS, AlertState, Durations, advance
 from tidegate.schemas import alert_fixture
 from tidegate.schemas.alert_rules import SHIPPED, RulesError, Silence, load, parse
 
@@ -147,10 +147,10 @@ def lives(verdicts: list[tuple[int, bool | None]], durations: Durations) -> list
     """What is said at which second."""
     state, said = AlertState(), []
     for second, verdict in verdicts:
-        done = step(state, verdict, (second + 1) * 1000, durations)
+        done = advance(state, verdict, (second + 1) * 1000, durations)
         state = done.state
-        if done.told:
-            said.append((second, done.told))
+        if done.published:
+            said.append((second, done.published))
     return said
 
 
@@ -204,7 +204,7 @@ def test_the_same_rows_again_say_nothing(verdicts: list[bool]) -> None:
     state = AlertState()
     rows = list(enumerate(verdicts))
     for second, verdict in rows:
-        state = step(state, verdict, (second + 1) * 1000, Durations(3000)).state
+        state = advance(state, verdict, (second + 1) * 1000, Durations(3000)).state
     for second, verdict in rows:
-        done = step(state, verdict, (second + 1) * 1000, Durations(3000))
-        assert (done.told, done.state) == (None, state)
+        done = advance(state, verdict, (second + 1) * 1000, Durations(3000))
+        assert (done.published, done.state) == (None, state)

@@ -170,7 +170,7 @@ def test_a_file_that_another_process_holds_is_told_as_failed_and_written_when_it
         fcntl.flock(held, fcntl.LOCK_EX)
         world.change(2)
         until(lambda: world.told()[-1][0] == "failed", "it is told")
-        assert "another process holds it" in world.rows()[-1].reason
+        assert "another process has held the lock" in world.rows()[-1].reason
         world.change(1)
         until(lambda: world.told()[-1][:2] == ("failed", 3), "the newer cut is told too")
     world.until_applied(10, timeout_seconds=20)
@@ -319,6 +319,6 @@ def test_explain_says_numbers_and_events_also_while_the_gateway_is_away(world: W
     assert "2 x 10 x 1 = 20 qps" in said.stdout
     unknown = world.run("--explain", "nobody")
     assert unknown.returncode == 1
-    assert "no such task in the catalog" in unknown.stderr
+    assert "not in the catalog" in unknown.stderr
     world.routes.with_suffix(".gone").rename(world.routes)
     assert controller.end() == 0

@@ -465,7 +465,7 @@ def test_an_object_that_would_grow_too_large_takes_what_fits_and_still_cuts_the_
     cut = limit("task-00000", 2, qps=1)
     refused = world.target.write(GATEWAY, [*more, cut])
     assert set(refused) < {one.key for one in more}
-    reason = f"and may have {MOST_BYTES}; spread the tasks over more gateways"
+    reason = f"more than {MOST_BYTES}; spread the tasks over more gateways"
     assert all(reason in why.reason and why.revision is None for why in refused.values())
     held = world.target.read(GATEWAY)
     assert held[cut.key] == cut

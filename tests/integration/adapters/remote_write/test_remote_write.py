@@ -278,7 +278,7 @@ def test_what_can_not_be_read_is_refused_with_its_reason_and_the_rest_is_written
         status, text, _ = post(address, request_v1([cpu(), {"pod": "x"}, cpu(**{"9bad": "x"})]))
         assert status == 400
         assert "no label __name__" in text
-        assert "label name '9bad' is none" in text
+        assert "label name '9bad' is not valid" in text
         assert [sample["labels"]["pod"] for sample in written(kafka)] == ["chat-0"]
 
 
@@ -317,4 +317,4 @@ def test_without_kafka_prometheus_is_asked_to_send_again(kafka: Kafka, tmp_path:
 
         until(refused, "a refusal")
         assert found[0][2]["Retry-After"] == "5"
-        assert "Kafka did not take all" in found[0][1]
+        assert "Kafka did not acknowledge all samples" in found[0][1]

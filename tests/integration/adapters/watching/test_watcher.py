@@ -21,7 +21,7 @@ from tests.support.waiting import LIMIT_SECONDS, until
 from tidegate.adapters.catalog.source import CatalogSource, FileSource
 from tidegate.adapters.kubernetes.client import connect
 from tidegate.adapters.watching.kubernetes import KubernetesSource
-from tidegate.adapters.watching.list_watch import Changed, Expired, Feed, Kind, Listed, News
+from tidegate.adapters.watching.list_watch import Changed, Expired, Feed, FeedEvent, Kind, Listed
 from tidegate.adapters.watching.publisher import SourceFailed, WatchRow
 from tidegate.jobs.logic.replicas.label_selectors import LabelSelector
 from tidegate.jobs.logic.replicas.ready_sets import slice_of
@@ -199,7 +199,7 @@ def test_a_version_that_the_api_has_forgotten_is_listed_anew(
             self.lists += 1
             return objects, version if self.lists > 1 else "1"
 
-    news: SimpleQueue[News] = SimpleQueue()
+    news: SimpleQueue[FeedEvent] = SimpleQueue()
     feed = Outdated(
         kubernetes_api.client(), SLICES, news, request_seconds=2, watch_seconds=1, max_backoff_seconds=0.5
     )
@@ -223,7 +223,7 @@ def test_a_list_of_several_pages_is_one_list(
     monkeypatch.setattr("tidegate.adapters.watching.list_watch._PAGE", 2)
     for number in range(5):
         slices.put(f"service-{number}", {"a": "ready"})
-    news: SimpleQueue[News] = SimpleQueue()
+    news: SimpleQueue[FeedEvent] = SimpleQueue()
     feed = Feed(
         kubernetes_api.client(), SLICES, news, request_seconds=2, watch_seconds=1, max_backoff_seconds=0.5
     )
@@ -358,7 +358,9 @@ def test_a_wrong_catalog_or_selector_is_a_clear_failure(
     catalog.write_text("gateways: nonsense\n")
     with pytest.raises(CatalogError, match=r"tasks\.yaml: gateways"):
         KubernetesSource(settings(kubernetes_api.settings), source_of(catalog))
-    with pytest.raises(SourceFailed, match=r"watcher.namespace_selector: 'a b' is no label selector"):
+    with pytest.raises(
+        SourceFailed, match=r"watcher.namespace_selector: 'a b' is not a valid label selector"
+    ):
         KubernetesSource(settings(kubernetes_api.settings, namespace_selector="a b"), NoCatalog())
     with pytest.raises(SourceFailed, match=r"set kubernetes\.kubeconfig"):
         KubernetesSource(settings(Kubernetes(kubeconfig=tmp_path / "none")), NoCatalog())

@@ -135,7 +135,7 @@ def test_an_edit_shows_and_only_a_newer_revision_puts_it_right(path: Path) -> No
 def test_a_route_that_is_not_there_is_refused_without_a_revision(path: Path) -> None:
     refused = target(path).write(GATEWAY, [limit("nobody")])
     (why,) = refused.values()
-    assert (why.reason, why.revision) == ("no route is named 'nobody' in the file", None)
+    assert (why.reason, why.revision) == ("the file has no route named 'nobody'", None)
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -172,13 +172,13 @@ def test_in_force_is_what_all_envoys_say() -> None:
         ("", "can't be read"),
         ("{", "can't be read"),
         ('{"resources": [', "can't be read"),
-        ("[]", "holds no route configuration"),
-        ('{"resources": {"a": 1}}', "holds no route configuration"),
-        ("7", "holds no route configuration"),
-        ('{"virtual_hosts": 7}', "holds no route configuration"),
-        ('{"virtual_hosts": ["a"]}', "holds no route configuration"),
-        ('{"virtual_hosts": [{"routes": ["a"]}]}', "holds no route configuration"),
-        ('{"resources": "a"}', "holds no route configuration"),
+        ("[]", "not a route configuration"),
+        ('{"resources": {"a": 1}}', "not a route configuration"),
+        ("7", "not a route configuration"),
+        ('{"virtual_hosts": 7}', "not a route configuration"),
+        ('{"virtual_hosts": ["a"]}', "not a route configuration"),
+        ('{"virtual_hosts": [{"routes": ["a"]}]}', "not a route configuration"),
+        ('{"resources": "a"}', "not a route configuration"),
     ],
 )
 def test_a_file_that_cant_be_used_is_told_with_its_place_and_left_alone(
@@ -304,7 +304,7 @@ def test_a_lock_that_another_one_holds_is_told_and_not_waited_for_for_ever(path:
     with path.with_name(".routes.json.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         started = time.monotonic()
-        with pytest.raises(TargetFailed, match="another process holds it for over 2 s"):
+        with pytest.raises(TargetFailed, match="another process has held the lock for over 2 s"):
             target(path).write(GATEWAY, [limit()])
         assert time.monotonic() - started < 30
         assert target(path).read(GATEWAY) == {}, "reading needs no lock"

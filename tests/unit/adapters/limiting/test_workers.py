@@ -14,7 +14,14 @@ import pytest
 from tests.support.waiting import until
 from tidegate.adapters.backoff import Backoff
 from tidegate.adapters.limiting.targets.base import Refused, TargetFailed
-from tidegate.adapters.limiting.workers import Failed, Found, GatewayWorker, NotTaken, Result, WorkerTiming
+from tidegate.adapters.limiting.workers import (
+    GatewayFailed,
+    GatewayWorker,
+    LimitRejected,
+    LimitsRead,
+    Result,
+    WorkerTiming,
+)
 from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
 from tidegate.jobs.logic.limits.rate_limits import TokenBucket
 from tidegate.schemas.catalog import Gateway
@@ -95,11 +102,11 @@ class Stage:
                 return self.said
 
     def failures(self) -> list[str]:
-        return [one.reason for one in self.heard() if isinstance(one, Failed)]
+        return [one.reason for one in self.heard() if isinstance(one, GatewayFailed)]
 
     def found(self, wanted: Limit) -> Callable[[], bool]:
         return lambda: any(
-            isinstance(one, Found) and one.limits.get(wanted.key) == wanted for one in self.heard()
+            isinstance(one, LimitsRead) and one.limits.get(wanted.key) == wanted for one in self.heard()
         )
 
 
@@ -120,7 +127,7 @@ def stage(target: Scripted) -> Iterator[Stage]:
 
 
 def test_it_begins_with_a_look_and_writes_nothing(stage: Stage) -> None:
-    until(lambda: stage.heard() == [Found(GATEWAY, {}, 7)])
+    until(lambda: stage.heard() == [LimitsRead(GATEWAY, {}, 7)])
     assert stage.target.writes == []
 
 
@@ -162,7 +169,7 @@ def test_a_target_that_takes_it_and_never_has_it_is_a_failure(stage: Stage) -> N
     stage.target.delay_reads = 1_000_000
     stage.worker.want([limit()])
     until(lambda: bool(stage.failures()))
-    assert "doesn't have all of them in force" in stage.failures()[0]
+    assert "not all of them are in force" in stage.failures()[0]
 
 
 def test_a_failure_is_told_and_tried_again_until_it_works(stage: Stage) -> None:
@@ -257,7 +264,7 @@ def test_a_refusal_is_told_the_others_are_in_force_and_it_is_tried_again(target:
     try:
         stage.worker.want([limit(), ocr])
         until(stage.found(limit()))
-        until(lambda: NotTaken(ocr.key, 1, "no such route", None, 7) in stage.heard())
+        until(lambda: LimitRejected(ocr.key, 1, "no such route", None, 7) in stage.heard())
         assert stage.failures() == []
         target.refused = {}
         until(stage.found(ocr))
@@ -273,14 +280,14 @@ def test_a_limit_that_envoy_would_not_take_is_refused_here_and_the_others_go_on(
     stage.worker.want([ocr, client, limit()])
     until(stage.found(limit()))
     assert all(limits == [limit()] for _, limits in stage.target.writes)
-    until(lambda: sum(isinstance(one, NotTaken) for one in stage.heard()) >= 2)
-    assert "give it a ceiling_qps" in next(one for one in stage.said if isinstance(one, NotTaken)).reason
+    until(lambda: sum(isinstance(one, LimitRejected) for one in stage.heard()) >= 2)
+    assert "set a ceiling_qps" in next(one for one in stage.said if isinstance(one, LimitRejected)).reason
 
 
 def test_a_newer_revision_at_the_target_is_told_with_it(stage: Stage) -> None:
     stage.target.refused = {CHAT: Refused("it has 9", 9)}
     stage.worker.want([limit(4)])
-    until(lambda: NotTaken(CHAT, 4, "it has 9", 9, 7) in stage.heard())
+    until(lambda: LimitRejected(CHAT, 4, "it has 9", 9, 7) in stage.heard())
 
 
 def test_it_looks_by_itself_now_and_then_and_when_asked_to(target: Scripted) -> None:

@@ -29,11 +29,11 @@ def test_a_token_is_its_callers_and_no_other_is_anybodys(tmp_path: Path) -> None
     path = tmp_path / "tokens.yaml"
     write(path, caller("controller", "s3cret", "read", "limit"), caller("platform", "other", "route"))
     tokens = Tokens(path)
-    found = tokens.who("s3cret")
+    found = tokens.caller_of("s3cret")
     assert found is not None
     assert (found.name, found.roles) == ("controller", {"read", "limit"})
     for wrong in ("", "s3cre", "s3cret ", "S3CRET", digest("s3cret"), "\ud800"):
-        assert tokens.who(wrong) is None
+        assert tokens.caller_of(wrong) is None
 
 
 def test_a_changed_file_is_read_anew_and_a_wrong_one_changes_nothing(
@@ -43,15 +43,15 @@ def test_a_changed_file_is_read_anew_and_a_wrong_one_changes_nothing(
     write(path, caller("a", "one"))
     tokens = Tokens(path)
     write(path, caller("a", "one"), caller("b", "two"))
-    assert tokens.who("two") is not None
+    assert tokens.caller_of("two") is not None
     write(path, caller("b", "two"))
-    assert tokens.who("one") is None
+    assert tokens.caller_of("one") is None
     with caplog.at_level(logging.ERROR):
         path.write_text("- name: [")
-        assert tokens.who("two") is not None
+        assert tokens.caller_of("two") is not None
         path.unlink()
-        assert tokens.who("two") is not None
-    assert "the last good one stays" in caplog.text
+        assert tokens.caller_of("two") is not None
+    assert "the last valid one stays" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_file_that_lets_nobody_in_is_an_error_that_tells_nothing_secret(
 def test_two_callers_of_one_name_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "tokens.yaml"
     write(path, caller("a", "one"), caller("a", "two"))
-    with pytest.raises(SettingsError, match="a stands twice"):
+    with pytest.raises(SettingsError, match="a is given twice"):
         Tokens(path)
 
 
@@ -97,4 +97,4 @@ def test_without_a_file_the_manager_does_not_start(path: Path | None) -> None:
 def test_a_caller_shown_in_a_message_has_no_hash(tmp_path: Path) -> None:
     path = tmp_path / "tokens.yaml"
     write(path, caller("a", "one"))
-    assert digest("one") not in repr(Tokens(path).who("one"))
+    assert digest("one") not in repr(Tokens(path).caller_of("one"))

@@ -65,7 +65,7 @@ def test_a_row_that_cannot_be_used_changes_nothing() -> None:
     assert made.put(row.id, row) is None
     before = made.catalog()
     wrong: list[tuple[str, TaskRow, str]] = [
-        ("vision/other", row, "not department/task, or not the key"),
+        ("vision/other", row, "must be department/task, and the message's key"),
         (row.id, row.model_copy(update={"ceiling_qps": 0.5}), "is below floor_qps"),
         (
             "vision/ocr",

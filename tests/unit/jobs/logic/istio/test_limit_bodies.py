@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from tidegate.adapters.manager.tasks import place_of
 from tidegate.jobs.logic.istio.limit_bodies import LimitBody, LimitsBody, answer_of, body_of, limit_of
-from tidegate.jobs.logic.istio.traffic import NotWhole
+from tidegate.jobs.logic.istio.traffic import IncompatibleSettings
 from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
 from tidegate.jobs.logic.limits.rate_limits import TokenBucket
 from tidegate.schemas.settings import AccessLog
@@ -77,7 +77,7 @@ def test_a_wrong_field_is_named(change: dict[str, Any], field: str) -> None:
 
 def test_a_task_that_stands_twice_in_a_batch_is_refused() -> None:
     one = BODY | {"department": "vision", "task": "chat"}
-    with pytest.raises(ValidationError, match="vision/chat stands twice"):
+    with pytest.raises(ValidationError, match="vision/chat is given twice"):
         LimitsBody.model_validate({"limits": [one, one]})
 
 
@@ -104,13 +104,13 @@ def test_a_tasks_namespace_is_the_one_that_the_log_reads_as_its_department(
     ("department", "namespace", "told"),
     [
         ("many", None, "has the namespaces a, b"),
-        ("many", "c", "namespace c is not of department many"),
-        ("ads", "prod-vision", "namespace prod-vision is not of department ads"),
+        ("many", "c", "namespace c does not belong to department many"),
+        ("ads", "prod-vision", "namespace prod-vision does not belong to department ads"),
         ("search", None, "department search has no namespace"),
     ],
 )
 def test_a_namespace_of_another_department_is_refused(
     department: str, namespace: str | None, told: str
 ) -> None:
-    with pytest.raises(NotWhole, match=told):
+    with pytest.raises(IncompatibleSettings, match=told):
         place_of(department, "chat", namespace, MAPPED, "cluster.local")

@@ -14,20 +14,20 @@ from pydantic import ValidationError
 from tidegate.jobs.logic.istio.objects import duration, duration_ms, is_ours
 from tidegate.jobs.logic.istio.task_settings import (
     ASPECTS,
-    CircuitBreaker,
+    CircuitBreakerSetting,
     ConnectionPool,
-    Gateway,
+    GatewaySetting,
     Held,
     OutlierDetection,
-    Retries,
-    Route,
+    RetriesSetting,
+    RouteSetting,
     Setting,
-    Timeout,
+    TimeoutSetting,
     Version,
-    Versions,
+    VersionsSetting,
 )
 from tidegate.jobs.logic.istio.traffic import (
-    NotWhole,
+    IncompatibleSettings,
     TaskPlace,
     check_together,
     destination_rule,
@@ -39,7 +39,7 @@ from tidegate.jobs.logic.istio.traffic import (
 from tidegate.jobs.logic.istio.traffic_read import read_destination_rule, read_virtual_service
 
 PLACE = TaskPlace("vision", "chat", "vision", "service-chat")
-GATEWAY = Gateway(gateway="vision-gateway", namespace="istio-ingress")
+GATEWAY = GatewaySetting(gateway="vision-gateway", namespace="istio-ingress")
 
 ms = st.integers(1, 86_400_000)
 counts = st.integers(1, 2**29)
@@ -47,12 +47,12 @@ labels = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,10}[a-z0-9])?", fullmatch=True)
 
 
 @st.composite
-def versions(draw: st.DrawFn) -> Versions:
+def versions(draw: st.DrawFn) -> VersionsSetting:
     chosen = draw(st.lists(labels, max_size=5, unique=True))
     cuts = sorted(draw(st.integers(0, 100)) for _ in chosen[1:])
     bounds = [0, *cuts, 100]
     weights = [after - before for before, after in pairwise(bounds)]
-    return Versions(
+    return VersionsSetting(
         versions=tuple(
             Version(name=name, weight=weight) for name, weight in zip(chosen, weights, strict=False)
         )
@@ -64,26 +64,26 @@ def optional(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 SETTINGS = {
-    "timeout": st.builds(Timeout, timeout_ms=optional(ms)),
+    "timeout": st.builds(TimeoutSetting, timeout_ms=optional(ms)),
     "retries": st.builds(
-        Retries,
+        RetriesSetting,
         attempts=st.integers(1, 10),
         per_try_timeout_ms=optional(ms),
         retry_on=st.lists(st.sampled_from(("5xx", "reset", "gateway-error")), min_size=1, unique=True).map(
             tuple
         ),
     )
-    | st.just(Retries(attempts=0)),
+    | st.just(RetriesSetting(attempts=0)),
     "versions": versions(),
     "route": st.builds(
-        Route,
+        RouteSetting,
         taskid=optional(st.sampled_from(("a", "B.c_d"))),
         name=optional(st.sampled_from(("r-1", "other"))),
         path_prefix=optional(st.sampled_from(("/v1/", "/"))),
         port=optional(st.integers(1, 65535)),
     ),
     "circuit-breaker": st.builds(
-        CircuitBreaker,
+        CircuitBreakerSetting,
         outlier_detection=optional(
             st.builds(
                 OutlierDetection,
@@ -138,11 +138,11 @@ def test_every_version_that_gets_requests_has_its_labels(held: dict[str, Held]) 
 
 
 def test_a_gray_release_is_weights_of_subsets_behind_the_tasks_header() -> None:
-    weights = Versions(versions=(Version(name="v1", weight=90), Version(name="v2", weight=10)))
+    weights = VersionsSetting(versions=(Version(name="v1", weight=90), Version(name="v2", weight=10)))
     held = {
         "gateway": Held(1, GATEWAY),
         "versions": Held(4, weights),
-        "timeout": Held(2, Timeout(timeout_ms=1500)),
+        "timeout": Held(2, TimeoutSetting(timeout_ms=1500)),
     }
     service = virtual_service(PLACE, held)
     host = "service-chat.vision.svc.cluster.local"
@@ -169,18 +169,18 @@ def test_a_gray_release_is_weights_of_subsets_behind_the_tasks_header() -> None:
 
 
 def test_a_task_without_a_gateway_has_no_virtual_service() -> None:
-    with pytest.raises(NotWhole, match="vision/chat has no gateway yet; set it first"):
-        virtual_service(PLACE, {"timeout": Held(1, Timeout(timeout_ms=5))})
+    with pytest.raises(IncompatibleSettings, match="vision/chat has no gateway yet; set it first"):
+        virtual_service(PLACE, {"timeout": Held(1, TimeoutSetting(timeout_ms=5))})
 
 
 def test_a_try_longer_than_the_whole_is_refused() -> None:
     held = {
-        "timeout": Held(1, Timeout(timeout_ms=1000)),
-        "retries": Held(1, Retries(attempts=2, per_try_timeout_ms=1001)),
+        "timeout": Held(1, TimeoutSetting(timeout_ms=1000)),
+        "retries": Held(1, RetriesSetting(attempts=2, per_try_timeout_ms=1001)),
     }
-    with pytest.raises(NotWhole, match="per_try_timeout_ms: 1001 is above timeout_ms, 1000"):
+    with pytest.raises(IncompatibleSettings, match="per_try_timeout_ms: 1001 is above timeout_ms, 1000"):
         check_together(held)
-    check_together(held | {"timeout": Held(2, Timeout(timeout_ms=None))})
+    check_together(held | {"timeout": Held(2, TimeoutSetting(timeout_ms=None))})
 
 
 @pytest.mark.parametrize(
@@ -194,13 +194,13 @@ def test_a_try_longer_than_the_whole_is_refused() -> None:
         ("timeout", {"timeout_ms": 5, "timeout_s": 5}, "Extra inputs are not permitted"),
         ("retries", {"attempts": 11}, "less than or equal to 10"),
         ("retries", {"attempts": -1}, "greater than or equal to 0"),
-        ("retries", {"attempts": 1, "retry_on": []}, "nothing would be retried"),
+        ("retries", {"attempts": 1, "retry_on": []}, "no request would be retried"),
         ("retries", {"attempts": 1, "retry_on": ["sometimes"]}, "Input should be '5xx'"),
-        ("versions", {"versions": [{"name": "v1", "weight": 99}]}, "sum to 99, and must sum to 100"),
+        ("versions", {"versions": [{"name": "v1", "weight": 99}]}, "sum to 99 instead of 100"),
         (
             "versions",
             {"versions": [{"name": "v1", "weight": 50}, {"name": "v1", "weight": 50}]},
-            "v1 stands twice",
+            "v1 is given twice",
         ),
         ("versions", {"versions": [{"name": "V 1", "weight": 100}]}, "should match pattern"),
         ("versions", {"versions": [{"name": "v1", "weight": 101}]}, "less than or equal to 100"),
@@ -212,14 +212,14 @@ def test_a_try_longer_than_the_whole_is_refused() -> None:
         (
             "circuit-breaker",
             {"outlier_detection": {"consecutive_5xx_errors": 0}},
-            "nothing counts",
+            "no error counts",
         ),
         (
             "circuit-breaker",
             {"outlier_detection": {"max_ejection_percent": 101}},
             "less than or equal to 100",
         ),
-        ("circuit-breaker", {"connection_pool": {}}, "it sets nothing"),
+        ("circuit-breaker", {"connection_pool": {}}, "connection_pool: empty"),
         ("circuit-breaker", {"connection_pool": {"max_connections": 0}}, "greater than or equal to 1"),
     ],
 )
@@ -239,7 +239,7 @@ def test_every_form_of_a_duration_is_read(text: str, wanted: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "5", "s", "1.5", "-1s", "1s ", "1d", None, 3])
 def test_what_is_no_duration_is_an_error(text: object) -> None:
-    with pytest.raises(ValueError, match="is no duration"):
+    with pytest.raises(ValueError, match="is not a valid duration"):
         duration_ms(text)
 
 
@@ -259,8 +259,8 @@ json_values = st.recursive(
 def test_an_edited_object_is_read_without_an_error_and_its_edit_is_seen(part: str, value: Any) -> None:
     held: dict[str, Held] = {
         "gateway": Held(1, GATEWAY),
-        "timeout": Held(1, Timeout(timeout_ms=5)),
-        "retries": Held(1, Retries(attempts=1)),
+        "timeout": Held(1, TimeoutSetting(timeout_ms=5)),
+        "retries": Held(1, RetriesSetting(attempts=1)),
     }
     service = virtual_service(PLACE, held)
     edited = json.loads(json.dumps(service))

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from tests.support.signal_rows import START_MS, profile
 from tidegate.jobs.logic.profile.autoscaling import SignalMemory, decide
-from tidegate.jobs.logic.profile.task_profile import TaskKnown
+from tidegate.jobs.logic.profile.task_profile import TaskState
 from tidegate.jobs.logic.profile.task_profile_state import FORMAT, ProfiledTask, Scaling
 from tidegate.schemas.autoscaling_policy import AutoscalingPolicy, Direction, Schedule, Targets
 from tidegate.schemas.rows.resources import TaskProfile
@@ -96,7 +96,7 @@ def test_where_nobody_says_how_many_there_are_nothing_is_asked_for() -> None:
 
 def timeline(steps: list[tuple[int, TaskProfile]], rules: AutoscalingPolicy) -> list[tuple[int, int | None]]:
     """What is asked for at each second, each time from the stored state."""
-    found, one = [], ProfiledTask(TaskKnown("vision", "chat"), Scaling(SignalMemory(), 0))
+    found, one = [], ProfiledTask(TaskState("vision", "chat"), Scaling(SignalMemory(), 0))
     for second, known in steps:
         assert one.scaling is not None
         said, memory = decide(known, rules, one.scaling.memory, START_MS + 1000 * second, 60_000)

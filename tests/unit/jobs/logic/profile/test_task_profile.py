@@ -16,9 +16,9 @@ from tests.support.signal_rows import START_MS
 from tidegate.jobs.logic.latency import Latencies
 from tidegate.jobs.logic.profile.slowest_replica import slowest
 from tidegate.jobs.logic.profile.sustained_capacity import MINUTE_MS, Learned, Minute, Promise, learn
-from tidegate.jobs.logic.profile.task_profile import DAY_MS, TaskKnown
+from tidegate.jobs.logic.profile.task_profile import DAY_MS, TaskState
 from tidegate.jobs.logic.profile.task_profile_state import FORMAT, ProfiledTask
-from tidegate.jobs.logic.profile.task_traffic import SecondsHeard, Traffic
+from tidegate.jobs.logic.profile.task_traffic import SecondsObserved, Traffic
 from tidegate.schemas.rows.resources import ResourceMetricsRow, TaskProfile
 from tidegate.schemas.settings.signals import ProfileSettings
 from tidegate.schemas.timestamps import from_epoch_ms, to_text
@@ -61,12 +61,12 @@ def learned(*minutes: Minute, promise: Promise | None = PROMISE) -> Learned:
     return known
 
 
-def profile(known: TaskKnown, second: int, heard: int | None = None) -> TaskProfile:
+def profile(known: TaskState, second: int, heard: int | None = None) -> TaskProfile:
     """At a second of both clocks; heard: when the newest second of any task came."""
     now_ms = START_MS + 1000 * second
     at_ms = now_ms if heard is None else START_MS + 1000 * heard
-    seconds = SecondsHeard(settle_ms=0)
-    seconds.hear(at_ms, at_ms)
+    seconds = SecondsObserved(settle_ms=0)
+    seconds.observe(at_ms, at_ms)
     return known.profile(now_ms, seconds, SETTINGS)
 
 
@@ -152,20 +152,20 @@ def test_equally_slow_replicas_have_no_outlier_and_two_replicas_no_verdict() -> 
 
 
 def test_traffic_is_that_of_the_newest_minute_whatever_the_order() -> None:
-    forwards, backwards = TaskKnown("vision", "chat"), TaskKnown("vision", "chat")
+    forwards, backwards = TaskState("vision", "chat"), TaskState("vision", "chat")
     rows = [row(START_MS + 1000 * second, [10.0] * (second % 7)) for second in range(100)]
     for one in rows:
-        forwards.hear_second(one, START_MS, SETTINGS)
+        forwards.observe_second(one, START_MS, SETTINGS)
     for one in reversed(rows):
-        backwards.hear_second(one, START_MS, SETTINGS)
+        backwards.observe_second(one, START_MS, SETTINGS)
     expected = sum(second % 7 for second in range(40, 100))
     assert profile(forwards, 100).requests == profile(backwards, 100).requests == expected
     assert profile(forwards, 100).qps == pytest.approx(expected / 60)
 
 
 def test_a_quiet_task_has_no_traffic_and_a_silent_pipeline_has_none_that_is_known() -> None:
-    known = TaskKnown("vision", "chat")
-    known.hear_second(row(START_MS, [10.0] * 60), START_MS + 1000, SETTINGS)
+    known = TaskState("vision", "chat")
+    known.observe_second(row(START_MS, [10.0] * 60), START_MS + 1000, SETTINGS)
     assert profile(known, 1).qps == 60.0 / 60 * 60 / profile(known, 1).traffic_window_seconds
     quiet = profile(known, 100)
     assert (quiet.requests, quiet.qps, quiet.latency_p99_ms, quiet.error_rate) == (0, 0.0, None, None)
@@ -175,10 +175,10 @@ def test_a_quiet_task_has_no_traffic_and_a_silent_pipeline_has_none_that_is_know
 
 
 def test_replicas_that_were_not_told_of_for_long_are_not_known() -> None:
-    known = TaskKnown("vision", "chat")
+    known = TaskState("vision", "chat")
     # The watcher's clock is five minutes behind, and harms nothing.
-    assert known.hear_replicas(replicas_row(START_MS - 300_000, 3, task="chat"), START_MS)
-    assert not known.hear_replicas(replicas_row(START_MS - 270_000, 3, task="chat"), START_MS + 30_000)
+    assert known.observe_replicas(replicas_row(START_MS - 300_000, 3, task="chat"), START_MS)
+    assert not known.observe_replicas(replicas_row(START_MS - 270_000, 3, task="chat"), START_MS + 30_000)
     assert profile(known, 119).replicas_ready == 3
     late = profile(known, 121)
     assert late.replicas_ready is None
@@ -187,10 +187,10 @@ def test_replicas_that_were_not_told_of_for_long_are_not_known() -> None:
 
 
 def test_cpu_of_a_request_is_of_the_same_ten_seconds() -> None:
-    known = TaskKnown("vision", "chat")
+    known = TaskState("vision", "chat")
     for second in range(60):
         requests = 40 if 10 <= second < 20 else 5
-        known.hear_second(
+        known.observe_second(
             row(START_MS + 1000 * second, [10.0] * requests, rate_limited=0), START_MS, SETTINGS
         )
     window = ResourceMetricsRow(
@@ -202,43 +202,43 @@ def test_cpu_of_a_request_is_of_the_same_ten_seconds() -> None:
             "samples": 4, "cpu_cores": 2.0,
         }
     )  # fmt: skip
-    known.hear_resources(window, START_MS + 45_000)
+    known.observe_resources(window, START_MS + 45_000)
     assert profile(known, 60).cpu_seconds_per_request == pytest.approx(2.0 * 10 / 400)
 
 
 def test_a_task_is_gone_after_a_day_of_silence() -> None:
-    known = TaskKnown("vision", "chat")
-    known.hear_replicas(replicas_row(START_MS, 3, task="chat"), START_MS)
+    known = TaskState("vision", "chat")
+    known.observe_replicas(replicas_row(START_MS, 3, task="chat"), START_MS)
     assert not known.gone(START_MS + DAY_MS)
     assert known.gone(START_MS + DAY_MS + 1)
 
 
 def test_state_does_not_grow_with_time_or_versions() -> None:
-    known = TaskKnown("vision", "chat")
+    known = TaskState("vision", "chat")
     for second in range(2000):
         start_ms = START_MS + 1000 * second
-        known.hear_second(row(start_ms, [10.0]), start_ms, SETTINGS)
+        known.observe_second(row(start_ms, [10.0]), start_ms, SETTINGS)
         version = row(start_ms, [10.0], level="version", version=f"v{second // 100}")
-        known.hear_second(version, start_ms, SETTINGS)
+        known.observe_second(version, start_ms, SETTINGS)
     assert len(known.traffic.slots) + len(known.traffic.singles) <= 180 // 5 + 1 + 5
     assert len(known.seconds) <= 17
     assert len(known.versions) <= 2
 
 
-def after_a_restart(known: TaskKnown) -> TaskKnown:
+def after_a_restart(known: TaskState) -> TaskState:
     return FORMAT.decode(FORMAT.encode(ProfiledTask(known))).known
 
 
 @given(st.integers(0, 130), st.integers(1, 120))
 def test_after_a_restart_the_traffic_is_that_of_the_seconds_heard_since(before: int, after: int) -> None:
-    known, heard = TaskKnown("vision", "chat"), SecondsHeard(settle_ms=0)
+    known, heard = TaskState("vision", "chat"), SecondsObserved(settle_ms=0)
     for second in range(before):
-        known.hear_second(row(START_MS + 1000 * second, [10.0] * (second % 7)), START_MS, SETTINGS)
+        known.observe_second(row(START_MS + 1000 * second, [10.0] * (second % 7)), START_MS, SETTINGS)
     known = after_a_restart(known)
     end = before + after
     for second in range(before, end):
         one = row(START_MS + 1000 * second, [10.0] * (second % 7))
-        heard.hear(known.hear_second(one, START_MS, SETTINGS), START_MS + 1000 * end)
+        heard.observe(known.observe_second(one, START_MS, SETTINGS), START_MS + 1000 * end)
     said = known.profile(START_MS + 1000 * end, heard, SETTINGS)
     # Of the first second of all, another task's row may have come before the restart; slots have five seconds.
     first = max(-(-(before + 1) // 5) * 5, -(-(end - 60) // 5) * 5)
@@ -252,13 +252,13 @@ def test_after_a_restart_the_traffic_is_that_of_the_seconds_heard_since(before: 
 
 
 def test_what_a_restart_keeps_is_all_but_the_traffic() -> None:
-    known = TaskKnown("vision", "chat")
-    known.hear_second(row(START_MS, [10.0]), START_MS, SETTINGS)
-    known.hear_replicas(replicas_row(START_MS, 3, task="chat"), START_MS)
+    known = TaskState("vision", "chat")
+    known.observe_second(row(START_MS, [10.0]), START_MS, SETTINGS)
+    known.observe_replicas(replicas_row(START_MS, 3, task="chat"), START_MS)
     kept = after_a_restart(known)
     assert (kept.traffic.empty, kept.seconds, kept.versions) == (True, {}, {})
     assert kept.replicas == known.replicas
-    assert not kept.hear_replicas(replicas_row(START_MS + 1, 3, task="chat"), START_MS)
+    assert not kept.observe_replicas(replicas_row(START_MS + 1, 3, task="chat"), START_MS)
     assert not known.traffic.empty, "the one in memory is left alone"
 
 
@@ -282,15 +282,15 @@ def test_a_second_counts_once_in_any_order_however_often_its_row_comes(
 
 
 def test_a_second_is_whole_a_second_after_its_first_row_or_when_much_later_ones_have_come() -> None:
-    heard = SecondsHeard()
+    heard = SecondsObserved()
     assert heard.whole_ms(START_MS) is None
-    heard.hear(1000, START_MS)
+    heard.observe(1000, START_MS)
     assert heard.whole_ms(START_MS + 999) is None
     assert heard.whole_ms(START_MS + 1000) == 1000
-    heard.hear(2000, START_MS + 1000)
-    heard.hear(2000, START_MS + 1900)
+    heard.observe(2000, START_MS + 1000)
+    heard.observe(2000, START_MS + 1900)
     assert heard.whole_ms(START_MS + 1999) == 1000
     assert heard.whole_ms(START_MS + 2000) == 2000
     for second in range(3, 60):
-        heard.hear(1000 * second, START_MS + 2001)
+        heard.observe(1000 * second, START_MS + 2001)
     assert heard.whole_ms(START_MS + 2002) == 56_000

@@ -156,5 +156,5 @@ def test_a_label_selector_means_what_kubernetes_means(
     "text", ["a b", "=1", "a=1,", ",", "!a=1", "a in 1", "a in (1", "a>1", "-a", "a=b c", "!a in (1)"]
 )
 def test_what_is_no_label_selector_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no label selector"):
+    with pytest.raises(ValueError, match="is not a valid label selector"):
         LabelSelector.parse(text)

@@ -144,8 +144,8 @@ def test_what_does_not_matter_is_left_out(raw: dict[str, Any]) -> None:
         ({"name": "kube_pod_status_ready", "labels": 3}, "not an object with labels"),
         (sample("kube_deployment_status_replicas_ready", T0, "1", deployment="d"), "no label namespace"),
         (sample("kube_deployment_status_replicas_ready", T0, "1", namespace="n"), "no label deployment"),
-        (deployment(T0, "many"), "value 'many' is no number"),
-        (deployment(T0, "1") | {"timestamp": "today"}, "timestamp 'today' is none"),
+        (deployment(T0, "many"), "value 'many' is not a number"),
+        (deployment(T0, "1") | {"timestamp": "today"}, "timestamp 'today' is not an ISO 8601 timestamp"),
         (deployment(T0, "1") | {"timestamp": "2026-11-24T10:00:00"}, "timestamp"),
     ],
 )

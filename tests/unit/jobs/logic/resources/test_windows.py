@@ -69,7 +69,7 @@ def test_order_and_repetition_change_nothing(steps: list[tuple[int, float]], dic
 def test_a_minute_is_the_sum_of_its_windows(steps: list[tuple[int, float]]) -> None:
     pod = Pod()
     for at_ms, value in series(steps):
-        pod.hear(sample(names.CPU, at_ms, value))
+        pod.add(sample(names.CPU, at_ms, value))
     closed = list(pod.end())
     for minute in (one for one in closed if one.span == "1m"):
         parts = [
@@ -121,7 +121,7 @@ def sample(name: str, at_ms: int, value: float, part: str = "model") -> Resource
 def closed_rows(*samples: ResourceSample) -> list[ResourceMetricsRow]:
     pod = Pod()
     for one in samples:
-        pod.hear(one)
+        pod.add(one)
     return [row_of(one, "vision", "chat", "chat-0") for one in pod.end()]
 
 
@@ -178,11 +178,11 @@ def test_no_limit_is_no_ratio(limit: float) -> None:
 def test_a_window_is_closed_once_the_next_samples_are_there_and_later_ones_are_late() -> None:
     pod = Pod()
     for second in range(0, 46, 15):
-        pod.hear(sample(names.CPU, START_MS + 1000 * second, second / 10))
+        pod.add(sample(names.CPU, START_MS + 1000 * second, second / 10))
     closed = list(pod.close(pod.newest_ms - 20_000))
     assert [(one.span, one.start_ms - START_MS) for one in closed] == [("10s", 0), ("10s", 10_000)]
     assert all(one.use.rates[names.CPU, "model"].covered_ms == 10_000 for one in closed)
-    assert not pod.hear(sample(names.CPU, START_MS + 19_000, 1.9))
+    assert not pod.add(sample(names.CPU, START_MS + 19_000, 1.9))
     assert pod.late == 1
 
 
@@ -190,7 +190,7 @@ def test_a_pod_that_was_silent_for_a_day_goes_on_without_a_thousand_empty_window
     pod = Pod()
     later = START_MS + 86_400_000
     for at_ms in (START_MS, START_MS + 15_000, later, later + 15_000):
-        pod.hear(sample(names.CPU, at_ms, 1.0 + at_ms / 1e9))
+        pod.add(sample(names.CPU, at_ms, 1.0 + at_ms / 1e9))
     closed = list(pod.end())
     assert 0 < len([one for one in closed if one.span == "10s"]) <= 8
     assert pod.closed_ms > later
@@ -198,7 +198,7 @@ def test_a_pod_that_was_silent_for_a_day_goes_on_without_a_thousand_empty_window
 
 def test_a_pod_of_which_nothing_finite_came_has_no_window() -> None:
     pod = Pod()
-    assert not pod.hear(sample(names.CPU, START_MS, math.inf))
+    assert not pod.add(sample(names.CPU, START_MS, math.inf))
     assert list(pod.close(START_MS + 60_000)) == []
     assert list(pod.end()) == []
 
@@ -206,7 +206,7 @@ def test_a_pod_of_which_nothing_finite_came_has_no_window() -> None:
 def test_state_does_not_grow() -> None:
     pod = Pod()
     for second in range(0, 7200, 15):
-        pod.hear(sample(names.CPU, START_MS + 1000 * second, float(second)))
+        pod.add(sample(names.CPU, START_MS + 1000 * second, float(second)))
         list(pod.close(pod.newest_ms - 20_000))
     assert sum(map(len, pod.series.values())) <= 5
 
@@ -227,10 +227,10 @@ def test_a_tasks_ratios_are_of_its_sums() -> None:
 
 def test_a_tasks_window_is_said_when_all_pods_have_told_and_again_for_a_late_one() -> None:
     windows = TaskWindows()
-    assert windows.hear(replica_row("a")) is None, "nobody knows yet who there is"
+    assert windows.observe(replica_row("a")) is None, "nobody knows yet who there is"
     (first,) = windows.overdue()
     assert first.replicas_seen == 1
-    late = windows.hear(replica_row("b"))
+    late = windows.observe(replica_row("b"))
     assert late is not None
     assert (late.id, late.replicas_seen) == (first.id, 2)
 

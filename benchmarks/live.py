@@ -134,7 +134,7 @@ class SentSecond:
             self.hosts.add(host[1].decode())
 
 
-class Gateway:
+class GatewayLoad:
     """Produces a shape's lines, each when its request ends, from a process of its own.
 
     As a context manager it starts, and ends the process when it is left.
@@ -151,7 +151,7 @@ class Gateway:
         )
         self._other_end = reports
 
-    def __enter__(self) -> Gateway:
+    def __enter__(self) -> GatewayLoad:
         self._process.start()
         self._other_end.close()  # so that the process' end is the pipe's
         return self

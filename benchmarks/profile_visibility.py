@@ -26,7 +26,7 @@ import numpy as np
 from confluent_kafka import Producer
 
 from benchmarks.lines import Shape
-from benchmarks.live import TAIL_SECONDS, Gateway, Running, SentSecond, running_job
+from benchmarks.live import TAIL_SECONDS, GatewayLoad, Running, SentSecond, running_job
 from benchmarks.visibility import figures
 from tests.support.limit_rows import replicas_row
 from tidegate.demo.feed import Feed
@@ -115,7 +115,7 @@ def measure(running: Running, shape: Shape, seconds: int) -> tuple[list[SentSeco
     profiles, watcher = Profiles(), Watcher(running.settings.kafka, shape)
     sent: list[SentSecond] = []
     with (
-        Gateway(running.settings.kafka, shape, seconds) as gateway,
+        GatewayLoad(running.settings.kafka, shape, seconds) as gateway,
         Feed(running.settings.kafka, (topics.TASK_PROFILE,)) as feed,
     ):
         while time.time() * 1000 < end_ms + TAIL_SECONDS * 1000:

@@ -21,7 +21,7 @@ import orjson
 from confluent_kafka import Message
 
 from benchmarks.lines import Shape
-from benchmarks.live import LEAD_SECONDS, TAIL_SECONDS, Gateway, Running, running_job
+from benchmarks.live import LEAD_SECONDS, TAIL_SECONDS, GatewayLoad, Running, running_job
 from tidegate.adapters.queries.line_counts import newest
 from tidegate.demo.feed import Feed, late_lines
 from tidegate.jobs import service_metrics
@@ -185,7 +185,7 @@ def soak(running: Running, shape: Shape, seconds: int) -> tuple[list[Sample], Co
     due = start_ms / 1000 + SAMPLE_SECONDS
     _show_titles()
     with (
-        Gateway(running.settings.kafka, shape, seconds, change) as gateway,
+        GatewayLoad(running.settings.kafka, shape, seconds, change) as gateway,
         Feed(running.settings.kafka, (topics.SERVICE_METRICS_1S,)) as feed,
     ):
         while not _over(end_ms, counts):

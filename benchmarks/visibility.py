@@ -27,7 +27,7 @@ from confluent_kafka import Message
 from elasticsearch import ApiError
 
 from benchmarks.lines import Shape
-from benchmarks.live import LEAD_SECONDS, TAIL_SECONDS, Gateway, Running, SentSecond, running_job
+from benchmarks.live import LEAD_SECONDS, TAIL_SECONDS, GatewayLoad, Running, SentSecond, running_job
 from tidegate.adapters.indexing.client import connect
 from tidegate.adapters.queries.line_counts import newest
 from tidegate.demo.feed import Feed
@@ -178,7 +178,7 @@ def measure(running: Running, shape: Shape, seconds: int) -> Measured:
     expected: set[Window] = set()
     with (
         ThreadPoolExecutor(1) as pool,
-        Gateway(running.settings.kafka, shape, seconds) as gateway,
+        GatewayLoad(running.settings.kafka, shape, seconds) as gateway,
         Feed(running.settings.kafka, (topics.SERVICE_METRICS_1S, topics.SERVICE_METRICS_1M)) as feed,
     ):
         searching = pool.submit(searches.run, stop)

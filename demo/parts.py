@@ -104,7 +104,7 @@ class Replicas(_Part):
         draft.replace(Replicas.unready_file(folder))
 
 
-class Gateway(EnvoyServer):
+class DemoGateway(EnvoyServer):
     """Envoy, with one route for each task and the access log in tidegate's form."""
 
     name = "gateway"

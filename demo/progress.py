@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.status import Status
 
-from tidegate.stack.local import Progress, Step
+from tidegate.stack.local import Phase, PhaseChange
 
 PLAIN_TABLE_SECONDS = 15.0
 PLAIN_WIDTH = 120
@@ -20,13 +20,13 @@ _TOO_SOON_SECONDS = 5.0
 """A last table so soon after another would only be noise."""
 
 _ENDINGS = {
-    Step.READY: "[green]ready[/green]",
-    Step.FAILED: "[red]failed[/red]",
-    Step.KILLED: "[yellow]killed[/yellow]",
+    Phase.READY: "[green]ready[/green]",
+    Phase.FAILED: "[red]failed[/red]",
+    Phase.KILLED: "[yellow]killed[/yellow]",
 }
 
 
-class Teller:
+class Progress:
     """Writes to one console. On a terminal with a spinner and a live table, else plainly."""
 
     def __init__(self, console: Console) -> None:
@@ -59,20 +59,22 @@ class Teller:
         if self._status:
             self._status.update(text)
 
-    def progress(self, news: Progress) -> None:
+    def phase_changed(self, change: PhaseChange) -> None:
         """News of a server that starts or ends."""
-        if news.server is None:
-            self.doing(news.detail)
+        if change.server is None:
+            self.doing(change.detail)
             return
-        if news.step is Step.PREPARING:
-            self._began[news.server] = time.monotonic()
-        if news.step in _ENDINGS:
-            since = self._began.get(news.server)
-            took = f" after {time.monotonic() - since:.0f} s" if since and news.step is Step.READY else ""
-            detail = f": {escape(news.detail)}" if news.detail else ""
-            self.detail(f"{news.server} {_ENDINGS[news.step]}{took}{detail}")
+        if change.phase is Phase.PREPARING:
+            self._began[change.server] = time.monotonic()
+        if change.phase in _ENDINGS:
+            since = self._began.get(change.server)
+            took = f" after {time.monotonic() - since:.0f} s" if since and change.phase is Phase.READY else ""
+            detail = f": {escape(change.detail)}" if change.detail else ""
+            self.detail(f"{change.server} {_ENDINGS[change.phase]}{took}{detail}")
         else:
-            self.doing(f"{news.server} is {news.step}" + (f": {escape(news.detail)}" if news.detail else ""))
+            self.doing(
+                f"{change.server} is {change.phase}" + (f": {escape(change.detail)}" if change.detail else "")
+            )
 
     @contextmanager
     def table(self) -> Iterator[Callable[[RenderableType], None]]:

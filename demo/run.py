@@ -8,16 +8,16 @@ from rich.markup import escape
 
 from tidegate.demo import failing_request
 from tidegate.demo import measures as measuring
-from tidegate.demo import workspace as grounds
+from tidegate.demo import workspace as workspaces
 from tidegate.demo.failing_request import LookedUp
 from tidegate.demo.failure import DemoFailed
 from tidegate.demo.measures import Measures
 from tidegate.demo.parts import Replicas
-from tidegate.demo.progress import Teller
+from tidegate.demo.progress import Progress
 from tidegate.demo.scenario import DEMO, Scenario
 from tidegate.demo.staging import Staging
 from tidegate.demo.watching import Watch
-from tidegate.demo.workspace import Ground
+from tidegate.demo.workspace import Workspace
 from tidegate.schemas.elasticsearch import contract_of
 from tidegate.schemas.settings import Settings
 from tidegate.schemas.topics import SERVICE_METRICS_1S
@@ -34,36 +34,36 @@ class Plan:
     scenario: Scenario = DEMO
 
 
-def play(settings: Settings, plan: Plan, teller: Teller) -> Measures:
+def play(settings: Settings, plan: Plan, progress: Progress) -> Measures:
     """Play the demo to its end. Whatever happens, nothing is left running, unless `keep` and all went well.
 
     Raises DemoFailed, StackError, ArtifactUnavailable or KafkaUnavailable when a part fails, and
     KeyboardInterrupt once everything that an interrupted demo had started has ended.
     """
-    ground = grounds.prepare(settings, plan.scenario)
-    staging = Staging(ground, plan.scenario, plan.seconds, teller)
-    watch = Watch(staging, plan.scenario, ground, plan.seconds)
+    workspace = workspaces.prepare(settings, plan.scenario)
+    staging = Staging(workspace, plan.scenario, plan.seconds, progress)
+    watch = Watch(staging, plan.scenario, workspace, plan.seconds)
     keep = False
     try:
         staging.set_up()
         try:
-            watch.until_over(teller)
+            watch.until_over(progress)
             staging.stop_clients()
             watch.settle()
         except KeyboardInterrupt:
-            teller.detail("[yellow]interrupted[/yellow]")
-            _tell(teller, watch.measures())
+            progress.detail("[yellow]interrupted[/yellow]")
+            _print_measures(progress, watch.measures())
             raise
         measures = watch.measures()
-        looked_up = failing_request.look_up(ground, measures.load_end_ms) if measures.agrees else None
+        looked_up = failing_request.look_up(workspace, measures.load_end_ms) if measures.agrees else None
         keep = plan.keep
     finally:
         if not keep:
             staging.take_down()
-    _tell(teller, measures)
-    _tell_request(teller, looked_up)
-    for line in where_to_look(ground, staging, plan.scenario, plan.keep):
-        teller.console.print(line, soft_wrap=True)
+    _print_measures(progress, measures)
+    _print_request(progress, looked_up)
+    for line in where_to_look(workspace, staging, plan.scenario, plan.keep):
+        progress.console.print(line, soft_wrap=True)
     return measures
 
 
@@ -79,15 +79,15 @@ def verdict(measures: Measures) -> None:
         )
 
 
-def where_to_look(ground: Ground, staging: Staging, scenario: Scenario, kept: bool) -> list[str]:
+def where_to_look(workspace: Workspace, staging: Staging, scenario: Scenario, kept: bool) -> list[str]:
     """What a reader may do next."""
-    command = ground.shown_command()
+    command = workspace.shown_command()
     if not kept:
         return [
             "",
             "[bold]Where to look next[/bold]",
-            f"  the logs of every part: {ground.folder / 'logs'}",
-            f"  the gateway's access log: {ground.access_log}",
+            f"  the logs of every part: {workspace.folder / 'logs'}",
+            f"  the gateway's access log: {workspace.access_log}",
             "  to look around while it runs: tidegate demo --keep",
             f"  to remove what the demo left on disk: {command} down --purge",
         ]
@@ -101,7 +101,7 @@ def where_to_look(ground: Ground, staging: Staging, scenario: Scenario, kept: bo
         f"  seconds as they come: {command} windows --level task --follow",
         f"  a page with all of it, the logs and single requests: {command} ui",
         f"  what went wrong in the last minutes: {command} logs --severity warn --since 5m",
-        *_about_limits(ground, scenario, command),
+        *_about_limits(workspace, scenario, command),
         f"  Flink: http://{settings.flink.rest_address}",
         f"  Elasticsearch: curl '{settings.elasticsearch.url}/{indexed}/_search?size=1&pretty'",
         "  requests of your own (a second's rows appear when later requests have come): "
@@ -112,13 +112,13 @@ def where_to_look(ground: Ground, staging: Staging, scenario: Scenario, kept: bo
     ]
 
 
-def _about_limits(ground: Ground, scenario: Scenario, command: str) -> list[str]:
+def _about_limits(workspace: Workspace, scenario: Scenario, command: str) -> list[str]:
     """What a reader may do with the first task whose limit tidegate sets."""
     tasks = scenario.limited_tasks()
     if not tasks:
         return []
     name, replica = tasks[0].name, list(tasks[0].replicas())[-1].name
-    unready = Replicas.unready_file(ground.folder / Replicas.name)
+    unready = Replicas.unready_file(workspace.folder / Replicas.name)
     return [
         f"  why a limit is what it is: {command} limit --explain {name}",
         f"  requests, limit and replicas in one timeline: {command} limits --task {name}",
@@ -127,13 +127,13 @@ def _about_limits(ground: Ground, scenario: Scenario, command: str) -> list[str]
     ]
 
 
-def _tell_request(teller: Teller, looked_up: LookedUp | None) -> None:
+def _print_request(progress: Progress, looked_up: LookedUp | None) -> None:
     if looked_up is not None:
-        teller.console.print("\n[bold]One request that failed, and what its model wrote[/bold]")
-        teller.console.print(
+        progress.console.print("\n[bold]One request that failed, and what its model wrote[/bold]")
+        progress.console.print(
             f"$ {looked_up.command}\n{looked_up.output}", markup=False, highlight=False, soft_wrap=True
         )
 
 
-def _tell(teller: Teller, measures: Measures) -> None:
-    teller.console.print(measuring.render(measures))
+def _print_measures(progress: Progress, measures: Measures) -> None:
+    progress.console.print(measuring.render(measures))

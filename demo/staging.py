@@ -13,14 +13,14 @@ from tidegate.adapters.kafka.client import ensure_topics
 from tidegate.adapters.limiting.targets.base import TargetFailed
 from tidegate.adapters.limiting.targets.file import EnvoyFileTarget
 from tidegate.demo import flink_job
-from tidegate.demo import workspace as grounds
+from tidegate.demo import workspace as workspaces
 from tidegate.demo.director import Director
 from tidegate.demo.failure import DemoFailed
 from tidegate.demo.parts import (
     AlertSender,
     Clients,
     Controller,
-    Gateway,
+    DemoGateway,
     Indexer,
     RemoteWriter,
     Replicas,
@@ -28,10 +28,10 @@ from tidegate.demo.parts import (
     Shipper,
     Watcher,
 )
-from tidegate.demo.progress import Teller
+from tidegate.demo.progress import Progress
 from tidegate.demo.scenario import Scenario
 from tidegate.demo.traffic import Traffic
-from tidegate.demo.workspace import Ground
+from tidegate.demo.workspace import Workspace
 from tidegate.jobs import cluster
 from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
 from tidegate.schemas import catalog as catalogs
@@ -60,19 +60,19 @@ _STOP_FIRST: Sequence[Sequence[str]] = (
     (PROMETHEUS,),
     (Watcher.name, Controller.name, AlertSender.name, RemoteWriter.name),
     (Shipper.name, ServiceShipper.name, Indexer.name),
-    (Gateway.name, Replicas.name),
+    (DemoGateway.name, Replicas.name),
 )
 
 
 class Staging:
     """The demo's parts, brought up in the order in which requests flow through them."""
 
-    def __init__(self, ground: Ground, scenario: Scenario, seconds: float, teller: Teller) -> None:
-        self._ground = ground
+    def __init__(self, workspace: Workspace, scenario: Scenario, seconds: float, progress: Progress) -> None:
+        self._workspace = workspace
         self._scenario = scenario
         self._seconds = seconds
-        self._teller = teller
-        self._stack = local_stack(ground.settings, teller.progress)
+        self._progress = progress
+        self._stack = local_stack(workspace.settings, progress.phase_changed)
 
     @property
     def settings(self) -> Settings:
@@ -82,66 +82,66 @@ class Staging:
     @property
     def gateway_port(self) -> int:
         """Where the gateway listens."""
-        return state.read(self._ground.folder).ports[f"{Gateway.name}.http"]
+        return state.read(self._workspace.folder).ports[f"{DemoGateway.name}.http"]
 
     def set_up(self) -> None:
         """Start everything; the clients last.
 
         Raises StackError and ArtifactUnavailable for a server, KafkaUnavailable, and DemoFailed for the job.
         """
-        teller = self._teller
-        with teller.stage(
+        progress = self._progress
+        with progress.stage(
             "1/8  Servers: Kafka, Elasticsearch and Flink (the first time they are downloaded)"
         ):
             self._stack.up([server.name for server in self._stack.status() if server.name != _OTHER_ENVOY])
             ensure_topics(self.settings.kafka, ALL_TOPICS)
         count = len(list(self._scenario.replicas()))
-        with teller.stage(
+        with progress.stage(
             f"2/8  Models: {count} replicas of {len(self._scenario.tasks)} tasks of "
             f"{len(self._scenario.departments)} departments, small HTTP servers as slow as models"
         ):
-            self._start(Replicas(self._scenario, self._ground.scenario_file))
-        with teller.stage(f"3/8  Gateway: Envoy in front of them, writing {self._ground.access_log}"):
-            listening = Replicas.listening(self._ground.folder / Replicas.name)
-            self._start(Gateway(self._ground.settings, self._scenario, listening))
-            self._ground = grounds.with_limits(self._ground, self._scenario, self._admin)
-            catalog = catalogs.load(self._ground.catalog_file)
+            self._start(Replicas(self._scenario, self._workspace.scenario_file))
+        with progress.stage(f"3/8  Gateway: Envoy in front of them, writing {self._workspace.access_log}"):
+            listening = Replicas.listening(self._workspace.folder / Replicas.name)
+            self._start(DemoGateway(self._workspace.settings, self._scenario, listening))
+            self._workspace = workspaces.with_limits(self._workspace, self._scenario, self._admin)
+            catalog = catalogs.load(self._workspace.catalog_file)
             steps = catalog_topic.plan({}, catalog, datetime.now(UTC))
             catalog_topic.publish(self.settings.kafka, steps)
         jobs = list(JOBS)
-        with teller.stage("4/8  Prometheus, for what the replicas use, and Alertmanager, for what fires"):
+        with progress.stage("4/8  Prometheus, for what the replicas use, and Alertmanager, for what fires"):
             self._start_alerting()
             if self._start_prometheus():
                 jobs.append(RESOURCES)
         rest_address = self.settings.flink.rest_address
-        with teller.stage(f"5/8  Jobs {', '.join(jobs)}: into Flink, http://{rest_address}"):
+        with progress.stage(f"5/8  Jobs {', '.join(jobs)}: into Flink, http://{rest_address}"):
             flink_job.submit(
-                self._ground.command, jobs, rest_address, self._ground.folder / LOGS, teller.doing
+                self._workspace.command, jobs, rest_address, self._workspace.folder / LOGS, progress.doing
             )
-            teller.detail("all [green]running[/green]")
-        with teller.stage(
+            progress.detail("all [green]running[/green]")
+        with progress.stage(
             "6/8  Log shippers (the gateway's log and the models' to Kafka) and indexer (Kafka to Elasticsearch)"
         ):
-            self._start(Shipper(self._ground.command))
-            self._start(ServiceShipper(self._ground.command))
-            self._start(Indexer(self._ground.command, self.settings.elasticsearch))
-        with teller.stage(
+            self._start(Shipper(self._workspace.command))
+            self._start(ServiceShipper(self._workspace.command))
+            self._start(Indexer(self._workspace.command, self.settings.elasticsearch))
+        with progress.stage(
             "7/8  Watcher (which replicas are ready, to Kafka) and controller (limits into the gateway)"
         ):
-            self._start(Watcher(self._ground.command))
-            self._start(Controller(self._ground.command))
+            self._start(Watcher(self._workspace.command))
+            self._start(Controller(self._workspace.command))
             self._await_limits()
         expected = Traffic(self._scenario, self._seconds).expected_requests()
-        with teller.stage(
+        with progress.stage(
             f"8/8  Clients: about {expected:,.0f} requests in {self._seconds:.0f} s, rising and falling as "
             "on a day (Ctrl-C ends the demo)"
         ):
-            self._start(Clients(self._ground.scenario_file, self.gateway_port, self._seconds))
+            self._start(Clients(self._workspace.scenario_file, self.gateway_port, self._seconds))
 
     def director(self) -> Director:
         """Who lets the scenario's replicas come and go, once they run."""
-        folder = self._ground.folder / Replicas.name
-        return Director(self._scenario, self._ground.gateway_files, Replicas.listening(folder), folder)
+        folder = self._workspace.folder / Replicas.name
+        return Director(self._scenario, self._workspace.gateway_files, Replicas.listening(folder), folder)
 
     def stop_clients(self) -> None:
         """No further request. The report stays."""
@@ -152,14 +152,14 @@ class Staging:
 
         Raises StackError when something can't be ended.
         """
-        with self._teller.stage("Ending every part"):
+        with self._progress.stage("Ending every part"):
             for names in _STOP_FIRST:
                 self._stack.down(names)
             self._stack.down()
 
     def check(self) -> None:
         """Raises DemoFailed when a part has ended or the job has failed, with what its log says."""
-        for name, server in state.read(self._ground.folder).servers.items():
+        for name, server in state.read(self._workspace.folder).servers.items():
             if not processes.alive(server.process):
                 raise DemoFailed(
                     f"{name} has ended. Its log is {server.log}; the last lines:\n"
@@ -167,11 +167,11 @@ class Staging:
                 )
         problem = cluster.problem(self.settings.flink.rest_address)
         if problem:
-            raise DemoFailed(f"{problem}\nFlink's logs are in {self._ground.folder / LOGS}")
+            raise DemoFailed(f"{problem}\nFlink's logs are in {self._workspace.folder / LOGS}")
 
     def memory_bytes(self) -> dict[str, int]:
         """Resident memory by part, this process included."""
-        servers = state.read(self._ground.folder).servers
+        servers = state.read(self._workspace.folder).servers
         parts = {name: processes.memory_bytes(server.process) for name, server in servers.items()}
         return parts | {"demo": psutil.Process().memory_info().rss}
 
@@ -182,36 +182,38 @@ class Staging:
     @property
     def _admin(self) -> str:
         """The gateway's admin page."""
-        return f"127.0.0.1:{state.read(self._ground.folder).ports[f'{Gateway.name}.admin']}"
+        return f"127.0.0.1:{state.read(self._workspace.folder).ports[f'{DemoGateway.name}.admin']}"
 
     def _start_alerting(self) -> None:
         """Alertmanager and who sends to it, where this machine has or can get an Alertmanager."""
         try:
             self._start(AlertmanagerServer())
         except PartMissing as error:
-            self._teller.detail(f"[yellow]left out[/yellow]: {error}")
-            self._ground = grounds.with_alerts(self._ground, self._scenario, None)
+            self._progress.detail(f"[yellow]left out[/yellow]: {error}")
+            self._workspace = workspaces.with_alerts(self._workspace, self._scenario, None)
             return
-        self._ground = grounds.with_alerts(self._ground, self._scenario, url(self._stack, ALERTMANAGER))
-        self._start(AlertSender(self._ground.command))
+        self._workspace = workspaces.with_alerts(
+            self._workspace, self._scenario, url(self._stack, ALERTMANAGER)
+        )
+        self._start(AlertSender(self._workspace.command))
 
     def _start_prometheus(self) -> bool:
         """Prometheus, and what it writes to. False where this machine has none and can't get one."""
-        usage = Replicas.usage(self._ground.folder / Replicas.name)
+        usage = Replicas.usage(self._workspace.folder / Replicas.name)
         try:
             debian_programs.prometheus()
         except PartMissing as error:
-            self._teller.detail(f"[yellow]left out[/yellow]: {error}")
+            self._progress.detail(f"[yellow]left out[/yellow]: {error}")
             return False
-        self._start(RemoteWriter(self._ground.command))
+        self._start(RemoteWriter(self._workspace.command))
         target = url(self._stack, RemoteWriter.name)
         self._start(PrometheusServer(Scraping({"replicas": [usage]}, [target], interval_seconds=2)))
         return True
 
     def _await_limits(self) -> None:
         """Until the gateway holds a limit of every task that has one from tidegate."""
-        self._teller.doing("waiting for the first limits in the gateway")
-        limits = self._ground.settings.limits
+        self._progress.doing("waiting for the first limits in the gateway")
+        limits = self._workspace.settings.limits
         target = EnvoyFileTarget(limits.envoy_files, limits.envoy_admins)
         tasks = {TaskKey(task.department, task.name): task for task in self._scenario.limited_tasks()}
         deadline = time.monotonic() + _LIMITS_SECONDS
@@ -220,11 +222,11 @@ class Staging:
             if time.monotonic() > deadline:
                 raise DemoFailed(
                     f"the gateway has no limit of {', '.join(map(str, missing))} after {_LIMITS_SECONDS} s; the "
-                    f"logs of watcher, controller and flink-taskmanager are in {self._ground.folder / LOGS}"
+                    f"logs of watcher, controller and flink-taskmanager are in {self._workspace.folder / LOGS}"
                 )
             time.sleep(0.1)
         for key, task in tasks.items():
-            self._teller.detail(
+            self._progress.detail(
                 f"{key.task} may have {found[key].bucket.qps:g} requests/s: {task.qps_per_replica:g} for each "
                 "ready replica"
             )
@@ -233,6 +235,6 @@ class Staging:
 def _limits(target: EnvoyFileTarget) -> Mapping[TaskKey, Limit]:
     """What the gateway holds; nothing while it doesn't say."""
     try:
-        return target.read(grounds.GATEWAY)
+        return target.read(workspaces.GATEWAY)
     except TargetFailed:
         return {}

@@ -23,10 +23,10 @@ from tidegate.demo.measures import Measures, Stored
 from tidegate.demo.moves import Moves
 from tidegate.demo.parts import Clients
 from tidegate.demo.profile_board import ProfileBoard
-from tidegate.demo.progress import Teller
+from tidegate.demo.progress import Progress
 from tidegate.demo.scenario import Scenario
 from tidegate.demo.staging import Staging
-from tidegate.demo.workspace import Ground
+from tidegate.demo.workspace import Workspace
 from tidegate.schemas.rows.resources import TaskProfile
 from tidegate.schemas.rows.service_metrics import UNROUTED, ServiceMetricsRow
 from tidegate.schemas.rows.signals import AlertRow
@@ -62,12 +62,12 @@ _STORED: dict[str, Topic] = {
 class Watch:
     """Everything that is seen of one demo."""
 
-    def __init__(self, staging: Staging, scenario: Scenario, ground: Ground, seconds: float) -> None:
+    def __init__(self, staging: Staging, scenario: Scenario, workspace: Workspace, seconds: float) -> None:
         self._staging = staging
         self._scenario = scenario
-        self._clients = ground.folder / Clients.name
-        self._access_log = ground.access_log
-        self._model_logs = ground.model_logs
+        self._clients = workspace.folder / Clients.name
+        self._access_log = workspace.access_log
+        self._model_logs = workspace.model_logs
         self._seconds = seconds
         self._board = Board()
         self._limits = LimitBoard([(task.department, task.name) for task in scenario.limited_tasks()])
@@ -78,7 +78,7 @@ class Watch:
         self._documents: int | None = None
         self._whole = False
 
-    def until_over(self, teller: Teller) -> None:
+    def until_over(self, progress: Progress) -> None:
         """Show the table until the day is over and its last second counted.
 
         Raises DemoFailed when a part ends, or a row isn't as the contract has it.
@@ -87,7 +87,7 @@ class Watch:
         closing_since: float | None = None
         settled_since: float | None = None
         moves = Moves(self._scenario, self._staging.director())
-        with Feed(self._staging.settings.kafka) as feed, teller.table() as show:
+        with Feed(self._staging.settings.kafka) as feed, progress.table() as show:
             while True:
                 self._read(feed, _REFRESH_SECONDS)
                 now = time.monotonic()
@@ -96,7 +96,7 @@ class Watch:
                     self._look_around()
                 report = self._report()
                 self._move(moves, report)
-                show(self._table(report, teller.height))
+                show(self._table(report, progress.height))
                 if report.cut_off_ms is None:
                     continue
                 closing_since = closing_since or now

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from tidegate.demo.envoy_config import Files
-from tidegate.demo.parts import Gateway, Replicas, ServiceShipper, Shipper
+from tidegate.demo.parts import DemoGateway, Replicas, ServiceShipper, Shipper
 from tidegate.demo.scenario import Scenario
 from tidegate.schemas.settings import CONFIG_FILE, Settings
 from tidegate.stack import processes, state
@@ -30,7 +30,7 @@ _STATE_DIR_VARIABLE = "TIDEGATE_STACK__STATE_DIR"
 
 
 @dataclass(frozen=True)
-class Ground:
+class Workspace:
     """One demo's folder and settings.
 
     settings: tidegate's defaults, but for what this machine needs (memory, time to start) and for the folder.
@@ -67,7 +67,7 @@ class Ground:
 
     @property
     def gateway_files(self) -> Files:
-        return Files(self.folder / Gateway.name)
+        return Files(self.folder / DemoGateway.name)
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -85,67 +85,67 @@ class Ground:
         return f"tidegate --config {config}{elsewhere}"
 
 
-def prepare(settings: Settings, scenario: Scenario) -> Ground:
+def prepare(settings: Settings, scenario: Scenario) -> Workspace:
     """A fresh folder: what an earlier demo left is removed.
 
     Raises StackError when one is still up there, or when the folder is somebody else's.
     """
     folder = settings.stack.state_dir.absolute() / FOLDER
-    ground = Ground(folder, _settings(settings, folder))
+    workspace = Workspace(folder, _settings(settings, folder))
     running = [name for name, server in state.read(folder).servers.items() if processes.alive(server.process)]
     if running:
         raise StackError(
             f"a demo is up already in {folder} ({', '.join(running)}); end it with "
-            f"`{ground.shown_command()} down`"
+            f"`{workspace.shown_command()} down`"
         )
-    _clear(ground)
+    _clear(workspace)
     folder.mkdir(parents=True, exist_ok=True)
-    scenario.write(ground.scenario_file)
-    ground.config_file.write_text(_toml(ground))
-    return ground
+    scenario.write(workspace.scenario_file)
+    workspace.config_file.write_text(_toml(workspace))
+    return workspace
 
 
-def with_limits(ground: Ground, scenario: Scenario, admin: str) -> Ground:
+def with_limits(workspace: Workspace, scenario: Scenario, admin: str) -> Workspace:
     """The same with a task catalog and the settings of watcher and controller, in the files as well.
 
     admin: host:port of the gateway's admin page, which isn't known before it has started.
     """
     catalog = yaml.safe_dump(catalog_of(scenario), sort_keys=False)
-    ground.catalog_file.write_text(
+    workspace.catalog_file.write_text(
         f"# What the demo's tasks can take; changes take effect at once.\n{catalog}"
     )
-    settings = ground.settings
+    settings = workspace.settings
     groups: dict[str, tuple[Any, dict[str, Any]]] = {
-        "catalog": (settings.catalog, {"file": ground.catalog_file}),
+        "catalog": (settings.catalog, {"file": workspace.catalog_file}),
         "watcher": (settings.watcher, {"source": "envoy", "envoy_admins": {GATEWAY: (admin,)}}),
         "limits": (
             settings.limits,
             {
                 "target": "envoy-file",
-                "envoy_files": {GATEWAY: ground.gateway_files.routes},
+                "envoy_files": {GATEWAY: workspace.gateway_files.routes},
                 "envoy_admins": {GATEWAY: (admin,)},
             },
         ),
     }
     changed = {name: group.model_copy(update=values) for name, (group, values) in groups.items()}
-    ground = replace(ground, settings=settings.model_copy(update=changed))
-    ground.config_file.write_text(_toml(ground))
-    return ground
+    workspace = replace(workspace, settings=settings.model_copy(update=changed))
+    workspace.config_file.write_text(_toml(workspace))
+    return workspace
 
 
-def with_alerts(ground: Ground, scenario: Scenario, alertmanager_url: str | None) -> Ground:
+def with_alerts(workspace: Workspace, scenario: Scenario, alertmanager_url: str | None) -> Workspace:
     """The same with alert rules, and who is told; None: nobody but the topic."""
     rules = yaml.safe_dump(rules_of(scenario), sort_keys=False, width=120)
-    ground.rules_file.write_text(
+    workspace.rules_file.write_text(
         f"# The demo's alert rules; docs/alerts.md says what can stand here.\n{rules}"
     )
     urls = () if alertmanager_url is None else (alertmanager_url,)
-    alerts = ground.settings.alerts.model_copy(
-        update={"rules": ground.rules_file, "alertmanager_urls": urls, "resend_seconds": 5.0}
+    alerts = workspace.settings.alerts.model_copy(
+        update={"rules": workspace.rules_file, "alertmanager_urls": urls, "resend_seconds": 5.0}
     )
-    ground = replace(ground, settings=ground.settings.model_copy(update={"alerts": alerts}))
-    ground.config_file.write_text(_toml(ground))
-    return ground
+    workspace = replace(workspace, settings=workspace.settings.model_copy(update={"alerts": alerts}))
+    workspace.config_file.write_text(_toml(workspace))
+    return workspace
 
 
 def rules_of(scenario: Scenario) -> dict[str, Any]:
@@ -178,17 +178,17 @@ def catalog_of(scenario: Scenario) -> dict[str, Any]:
     return {"gateways": {GATEWAY: {}}, "departments": departments}
 
 
-def _clear(ground: Ground) -> None:
+def _clear(workspace: Workspace) -> None:
     """Offsets or topics of an earlier demo would be taken for this one's."""
-    LocalStack(ground.settings, ()).down(purge=True)  # also what had to be put outside the folder
-    if not ground.folder.exists():
+    LocalStack(workspace.settings, ()).down(purge=True)  # also what had to be put outside the folder
+    if not workspace.folder.exists():
         return
-    if not ground.scenario_file.exists() and any(ground.folder.iterdir()):
+    if not workspace.scenario_file.exists() and any(workspace.folder.iterdir()):
         raise StackError(
-            f"{ground.folder} is where the demo lives, but no demo made what is in it; move that away, or "
+            f"{workspace.folder} is where the demo lives, but no demo made what is in it; move that away, or "
             "set another stack.state_dir"
         )
-    shutil.rmtree(ground.folder)
+    shutil.rmtree(workspace.folder)
 
 
 def _settings(settings: Settings, folder: Path) -> Settings:
@@ -202,7 +202,7 @@ def _settings(settings: Settings, folder: Path) -> Settings:
     )
     defaults["shipper"] = defaults["shipper"].model_copy(
         update={
-            "files": (str(Files(folder / Gateway.name).access_log),),
+            "files": (str(Files(folder / DemoGateway.name).access_log),),
             "state_dir": Shipper.state_dir(folder),
         }
     )
@@ -228,11 +228,11 @@ _WRITTEN = {
 """What the demo sets, beside all of `stack`."""
 
 
-def _toml(ground: Ground) -> str:
+def _toml(workspace: Workspace) -> str:
     lines = ["# The settings of `tidegate demo`. The servers' addresses are in stack.json, in this folder."]
-    groups = {"stack": ground.settings.stack.model_dump(mode="json", exclude_none=True)}
+    groups = {"stack": workspace.settings.stack.model_dump(mode="json", exclude_none=True)}
     for group, names in _WRITTEN.items():
-        settings = getattr(ground.settings, group)
+        settings = getattr(workspace.settings, group)
         changed = settings.model_dump(mode="json", include=set(names), exclude_defaults=True)
         groups[group] = {name: changed[name] for name in names if name in changed}
     for group, values in groups.items():

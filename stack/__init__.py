@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tidegate.schemas.settings import Settings
-    from tidegate.stack.local import LocalStack, Progress
+    from tidegate.stack.local import LocalStack, PhaseChange
     from tidegate.stack.server import Server
 
 
-def local_stack(settings: Settings, report: Callable[[Progress], None] | None = None) -> LocalStack:
+def local_stack(settings: Settings, report: Callable[[PhaseChange], None] | None = None) -> LocalStack:
     """The local servers of `settings.stack.state_dir`; starts nothing yet.
 
     report: gets the news while servers start and end.

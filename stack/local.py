@@ -26,7 +26,7 @@ STOP_PATIENCE_SECONDS = 20
 LOGS = "logs"
 
 
-class Step(StrEnum):
+class Phase(StrEnum):
     """What happens to a server during `up` and `down`."""
 
     WAITING = "waiting"
@@ -41,11 +41,11 @@ class Step(StrEnum):
 
 
 @dataclass(frozen=True)
-class Progress:
+class PhaseChange:
     """One piece of news. server: None where it is about all of them. detail: in plain words, or empty."""
 
     server: str | None
-    step: Step
+    phase: Phase
     detail: str = ""
 
 
@@ -73,7 +73,7 @@ class ServerStatus:
     problem: str | None = None
 
 
-def _silent(_: Progress) -> None:
+def _silent(_: PhaseChange) -> None:
     pass
 
 
@@ -87,7 +87,7 @@ class LocalStack:
         self,
         settings: Settings,
         servers: Sequence[Server],
-        report: Callable[[Progress], None] = _silent,
+        report: Callable[[PhaseChange], None] = _silent,
     ) -> None:
         """Start nothing yet. servers: all that this stack knows. report: gets the news, in this thread."""
         self._given = settings
@@ -184,7 +184,7 @@ class LocalStack:
             self.state_dir,
             self._given.stack.start_timeout_seconds,
             lambda: self._report(
-                Progress(None, Step.WAITING, "another tidegate is starting or ending servers")
+                PhaseChange(None, Phase.WAITING, "another tidegate is starting or ending servers")
             ),
         )
 
@@ -195,12 +195,12 @@ class LocalStack:
         if known is not None and processes.alive(known.process):
             place = self._place(server, current, known.process.mark)
             if known.ready:
-                self._report(Progress(server.name, Step.ALREADY_RUNNING, _told(server.addresses(place))))
+                self._report(PhaseChange(server.name, Phase.ALREADY_RUNNING, _told(server.addresses(place))))
                 return None
             return place
         if known is not None:
             processes.stop([known.process], STOP_PATIENCE_SECONDS)  # children that it left behind
-        self._report(Progress(server.name, Step.PREPARING))
+        self._report(PhaseChange(server.name, Phase.PREPARING))
         return self._start(server, current)
 
     def _start(self, server: Server, current: StackState) -> Place:
@@ -221,7 +221,7 @@ class LocalStack:
         started = StartedServer(process=process, started_at=datetime.now(UTC), log=log)
         state.write(self.state_dir, current.with_server(server.name, started))
         self._started.add(server.name)
-        self._report(Progress(server.name, Step.STARTING))
+        self._report(PhaseChange(server.name, Phase.STARTING))
         return place
 
     def _wait_until_ready(self, starting: dict[str, Place]) -> None:
@@ -244,7 +244,7 @@ class LocalStack:
                     )
                 elif problems.get(name) != problem:
                     problems[name] = problem
-                    self._report(Progress(name, Step.STARTING, problem))
+                    self._report(PhaseChange(name, Phase.STARTING, problem))
             if starting:
                 time.sleep(POLL_SECONDS)
 
@@ -257,7 +257,7 @@ class LocalStack:
             self._raise_failed(name, known, "ended while it was starting")
 
     def _raise_failed(self, name: str, known: StartedServer, what: str) -> None:
-        self._report(Progress(name, Step.FAILED, what))
+        self._report(PhaseChange(name, Phase.FAILED, what))
         raise ServerFailed(name, what, known.log, processes.last_lines(known.log))
 
     def _mark_ready(self, name: str, place: Place, known: StartedServer) -> None:
@@ -267,18 +267,18 @@ class LocalStack:
             update={"ready": True, "addresses": addresses, "settings": server.settings(place)}
         )
         state.write(self.state_dir, state.read(self.state_dir).with_server(name, ready))
-        self._report(Progress(name, Step.READY, _told(addresses)))
+        self._report(PhaseChange(name, Phase.READY, _told(addresses)))
 
     def _end(self, names: Sequence[str]) -> None:
         current = state.read(self.state_dir)
         ending = {name: current.servers[name].process for name in names if name in current.servers}
         for name in ending:
-            self._report(Progress(name, Step.STOPPING))
+            self._report(PhaseChange(name, Phase.STOPPING))
         killed = processes.stop(ending.values(), STOP_PATIENCE_SECONDS)
         for name, process in ending.items():
             current = current.with_server(name, None)
             self._started.discard(name)
-            self._report(Progress(name, Step.KILLED if process in killed else Step.STOPPED))
+            self._report(PhaseChange(name, Phase.KILLED if process in killed else Phase.STOPPED))
         if ending:
             state.write(self.state_dir, current)
 

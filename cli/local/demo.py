@@ -34,16 +34,16 @@ def demo(
     from tidegate.artifacts.maven import ArtifactUnavailable
     from tidegate.demo import run
     from tidegate.demo.failure import DemoFailed
-    from tidegate.demo.progress import Teller, console_for_people
+    from tidegate.demo.progress import Progress, console_for_people
     from tidegate.stack.errors import StackError
 
     options: Options = context.obj
     settings = options.load()
     plan = run.Plan(seconds=seconds, keep=keep)
-    teller = Teller(console_for_people())
+    progress = Progress(console_for_people())
     try:
         with _ends_cleanly():
-            run.verdict(run.play(settings, plan, teller))
+            run.verdict(run.play(settings, plan, progress))
     except (DemoFailed, StackError, ArtifactUnavailable, KafkaUnavailable) as error:
         raise CommandFailed(str(error)) from error
 

@@ -96,7 +96,7 @@ def _do(context: typer.Context, console: Console, action: Callable[[LocalStack],
     display = Display(console)
     try:
         with display.shown():
-            action(local_stack(options.load(), display.tell))
+            action(local_stack(options.load(), display.update))
     except (StackError, ArtifactUnavailable) as error:
         raise CommandFailed(str(error)) from error
     except UnknownServer as error:

@@ -1,4 +1,4 @@
-"""What `up` and `down` show: a line for each server that changes in place, or lines one after another in a log."""
+"""The progress of `up` and `down`: one line a server, updated in place on a terminal, else one line a change."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _STYLES = {
 }
 _UNDER_WAY = {Phase.WAITING, Phase.PREPARING, Phase.STARTING, Phase.STOPPING}
 _WORDS = {
-    Phase.PREPARING: "getting its parts (downloaded the first time) and writing its configuration",
-    Phase.STARTING: "started; it isn't ready yet",
-    Phase.STOPPING: "asked to end",
-    Phase.KILLED: "it did not end when asked, and was killed",
+    Phase.PREPARING: "resolving its files (downloaded the first time) and writing its configuration",
+    Phase.STARTING: "started, not ready yet",
+    Phase.STOPPING: "SIGTERM sent",
+    Phase.KILLED: "it did not stop after SIGTERM and was killed",
 }
 
 
 class Display:
-    """Takes the news of a stack. Use `shown` around what makes them."""
+    """Shows the phase changes of a stack while `shown` is entered."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -42,7 +42,7 @@ class Display:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Show the news while this is entered: in place on a terminal, else line by line as they come."""
+        """Show the changes while this is entered: in place on a terminal, else line by line."""
         if not self._console.is_terminal:
             yield
             return
@@ -50,7 +50,7 @@ class Display:
             yield
 
     def update(self, change: PhaseChange) -> None:
-        """One piece of news."""
+        """Show one change."""
         name = change.server or "all servers"
         now = time.monotonic()
         began = self._began.setdefault(name, now)

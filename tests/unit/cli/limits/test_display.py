@@ -109,5 +109,5 @@ def test_a_lag_is_told_step_by_step() -> None:
 
 def test_a_wrong_age_names_its_option() -> None:
     assert age("--for", "30m") == timedelta(minutes=30)
-    with pytest.raises(typer.BadParameter, match="--for soon: write a number"):
+    with pytest.raises(typer.BadParameter, match="--for soon is not a duration; write a number"):
         age("--for", "soon")

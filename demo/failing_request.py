@@ -1,4 +1,4 @@
-"""One request that failed, looked up as a reader would: by its id, with `tidegate trace`."""
+"""Looks up one failed request by its id with `tidegate trace`, as a user would."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _SECONDS = 60
 
 @dataclass(frozen=True)
 class LookedUp:
-    """The command as people type it, and what it wrote."""
+    """The command as a user types it, and its output."""
 
     command: str
     output: str
 
 
 def look_up(workspace: Workspace, before_ms: int) -> LookedUp | None:
-    """The newest request that a replica failed and that began before this; None where there is none.
+    """The newest request that failed in a replica and began before `before_ms` (epoch); None if there is none.
 
-    Its log lines must be indexed. before_ms: since 1970; one of the day's requests has seconds around its own.
+    Its log lines must be indexed. A request before the end of the day has seconds with rows around it.
 
-    Raises DemoFailed when `tidegate trace` doesn't find it.
+    Raises DemoFailed if `tidegate trace` doesn't find it.
     """
     request_id = _newest_failure(workspace.access_log, before_ms)
     if request_id is None:
@@ -45,7 +45,7 @@ def look_up(workspace: Workspace, before_ms: int) -> LookedUp | None:
     )
     if result.returncode:
         raise DemoFailed(
-            f"`{workspace.shown_command()} trace {request_id}` doesn't find a request that is in "
+            f"`{workspace.shown_command()} trace {request_id}` doesn't find a request of "
             f"{workspace.access_log}:\n{result.stdout}{result.stderr}"
         )
     return LookedUp(f"{workspace.shown_command()} trace {request_id}", result.stdout)

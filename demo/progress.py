@@ -1,4 +1,4 @@
-"""How the demo tells people what it does: one line a step while it sets up, then the live table."""
+"""The demo's progress on the console: one line per stage of the set-up, then the live table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tidegate.stack.local import Phase, PhaseChange
 PLAIN_TABLE_SECONDS = 15.0
 PLAIN_WIDTH = 120
 _TOO_SOON_SECONDS = 5.0
-"""A last table so soon after another would only be noise."""
+"""The minimum time between the last two tables."""
 
 _ENDINGS = {
     Phase.READY: "[green]ready[/green]",
@@ -27,7 +27,7 @@ _ENDINGS = {
 
 
 class Progress:
-    """Writes to one console. On a terminal with a spinner and a live table, else plainly."""
+    """Reports progress on one console: with a spinner and a live table on a terminal, else as plain lines."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -36,12 +36,12 @@ class Progress:
 
     @property
     def height(self) -> int | None:
-        """Lines of the terminal; None where what is shown may be as long as it likes."""
+        """The lines of the terminal; None if the output may be of any length."""
         return self.console.size.height if self.console.is_terminal else None
 
     @contextmanager
     def stage(self, text: str) -> Iterator[None]:
-        """One step of the set-up, said at its start, with a spinner while it lasts."""
+        """Report one stage of the set-up, with a spinner while it lasts."""
         self.console.print(f"[bold]{text}[/bold]", highlight=False)
         with self.console.status("") as status:
             self._status = status
@@ -51,16 +51,16 @@ class Progress:
                 self._status = None
 
     def detail(self, text: str) -> None:
-        """One line about the step."""
+        """Report one line about the current stage."""
         self.console.print(f"  {text}", highlight=False, soft_wrap=True)
 
     def doing(self, text: str) -> None:
-        """What is going on right now, beside the spinner."""
+        """Show the current activity beside the spinner."""
         if self._status:
             self._status.update(text)
 
     def phase_changed(self, change: PhaseChange) -> None:
-        """News of a server that starts or ends."""
+        """Report a phase change of a server."""
         if change.server is None:
             self.doing(change.detail)
             return
@@ -78,7 +78,7 @@ class Progress:
 
     @contextmanager
     def table(self) -> Iterator[Callable[[RenderableType], None]]:
-        """Gives a function that shows the newest table: in place on a terminal, else every 15 s."""
+        """A function that shows the newest table: in place on a terminal, else every 15 s."""
         if self.console.is_terminal:
             with Live(console=self.console, auto_refresh=False, vertical_overflow="ellipsis") as live:
                 yield lambda table: live.update(table, refresh=True)
@@ -100,7 +100,7 @@ class Progress:
 
 
 def console_for_people() -> Console:
-    """Standard output; wide enough for the table where it goes into a file, unless COLUMNS says how wide."""
+    """Standard output; wide enough for the table if it is a file, unless COLUMNS sets the width."""
     console = Console(highlight=False)
     if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
         return console

@@ -1,4 +1,4 @@
-"""Where a demo lives: a folder and settings of its own, so that it touches nothing that is there already."""
+"""A demo's own folder and settings, so that it changes nothing of the user's."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _STATE_DIR_VARIABLE = "TIDEGATE_STACK__STATE_DIR"
 class Workspace:
     """One demo's folder and settings.
 
-    settings: tidegate's defaults, but for what this machine needs (memory, time to start) and for the folder.
+    settings: tidegate's defaults, except for the user's `stack` settings (memory, start timeout) and the folder.
     """
 
     folder: Path
@@ -41,7 +41,7 @@ class Workspace:
 
     @property
     def config_file(self) -> Path:
-        """The settings as a file: `tidegate --config FILE …` looks at the demo."""
+        """The file with the demo's settings, for `tidegate --config FILE …`."""
         return self.folder / CONFIG_FILE
 
     @property
@@ -75,27 +75,27 @@ class Workspace:
         return (sys.executable, "-m", "tidegate.cli.main", "--config", str(self.config_file))
 
     def shown_command(self) -> str:
-        """The same, for people to type."""
+        """The same command as a user types it."""
         try:
             config = self.config_file.relative_to(Path.cwd())
         except ValueError:
             config = self.config_file
-        # The environment goes before a settings file, the command line before both.
+        # The environment takes precedence over a settings file, the command line over both.
         elsewhere = f" --set stack.state_dir={self.folder}" if _STATE_DIR_VARIABLE in os.environ else ""
         return f"tidegate --config {config}{elsewhere}"
 
 
 def prepare(settings: Settings, scenario: Scenario) -> Workspace:
-    """A fresh folder: what an earlier demo left is removed.
+    """A fresh workspace; the files of an earlier demo are removed.
 
-    Raises StackError when one is still up there, or when the folder is somebody else's.
+    Raises StackError if a demo is still running there, or if the folder isn't a demo's.
     """
     folder = settings.stack.state_dir.absolute() / FOLDER
     workspace = Workspace(folder, _settings(settings, folder))
     running = [name for name, server in state.read(folder).servers.items() if processes.alive(server.process)]
     if running:
         raise StackError(
-            f"a demo is up already in {folder} ({', '.join(running)}); end it with "
+            f"a demo is running already in {folder} ({', '.join(running)}); stop it with "
             f"`{workspace.shown_command()} down`"
         )
     _clear(workspace)
@@ -106,13 +106,13 @@ def prepare(settings: Settings, scenario: Scenario) -> Workspace:
 
 
 def with_limits(workspace: Workspace, scenario: Scenario, admin: str) -> Workspace:
-    """The same with a task catalog and the settings of watcher and controller, in the files as well.
+    """The workspace with a task catalog and the settings of watcher and controller, also written to its files.
 
-    admin: host:port of the gateway's admin page, which isn't known before it has started.
+    admin: host:port of the gateway's admin interface, which is known once it has started.
     """
     catalog = yaml.safe_dump(catalog_of(scenario), sort_keys=False)
     workspace.catalog_file.write_text(
-        f"# What the demo's tasks can take; changes take effect at once.\n{catalog}"
+        f"# The capacity of the demo's tasks; changes take effect at once.\n{catalog}"
     )
     settings = workspace.settings
     groups: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -134,11 +134,9 @@ def with_limits(workspace: Workspace, scenario: Scenario, admin: str) -> Workspa
 
 
 def with_alerts(workspace: Workspace, scenario: Scenario, alertmanager_url: str | None) -> Workspace:
-    """The same with alert rules, and who is told; None: nobody but the topic."""
+    """The workspace with alert rules. alertmanager_url: receives the alerts; None: they only go to the topic."""
     rules = yaml.safe_dump(rules_of(scenario), sort_keys=False, width=120)
-    workspace.rules_file.write_text(
-        f"# The demo's alert rules; docs/alerts.md says what can stand here.\n{rules}"
-    )
+    workspace.rules_file.write_text(f"# The demo's alert rules; docs/alerts.md explains the format.\n{rules}")
     urls = () if alertmanager_url is None else (alertmanager_url,)
     alerts = workspace.settings.alerts.model_copy(
         update={"rules": workspace.rules_file, "alertmanager_urls": urls, "resend_seconds": 5.0}
@@ -149,7 +147,7 @@ def with_alerts(workspace: Workspace, scenario: Scenario, alertmanager_url: str 
 
 
 def rules_of(scenario: Scenario) -> dict[str, Any]:
-    """One rule, for the tasks whose limit tidegate sets: half of the requests refused, for five seconds."""
+    """One rule for the tasks whose limit tidegate sets: half of the requests rate-limited for five seconds."""
     return {
         "rules": [
             {
@@ -170,7 +168,7 @@ def rules_of(scenario: Scenario) -> dict[str, Any]:
 
 
 def catalog_of(scenario: Scenario) -> dict[str, Any]:
-    """The task catalog: the tasks whose limit tidegate sets, with what one replica of each can take."""
+    """The task catalog: the tasks whose limit tidegate sets, with the capacity of one replica."""
     departments: dict[str, Any] = {}
     for task in scenario.limited_tasks():
         department = departments.setdefault(task.department, {"gateway": GATEWAY, "tasks": {}})
@@ -179,24 +177,24 @@ def catalog_of(scenario: Scenario) -> dict[str, Any]:
 
 
 def _clear(workspace: Workspace) -> None:
-    """Offsets or topics of an earlier demo would be taken for this one's."""
-    LocalStack(workspace.settings, ()).down(purge=True)  # also what had to be put outside the folder
+    """Remove an earlier demo, whose offsets and topics would be mistaken for this one's."""
+    LocalStack(workspace.settings, ()).down(purge=True)  # also the files outside the folder
     if not workspace.folder.exists():
         return
     if not workspace.scenario_file.exists() and any(workspace.folder.iterdir()):
         raise StackError(
-            f"{workspace.folder} is where the demo lives, but no demo made what is in it; move that away, or "
-            "set another stack.state_dir"
+            f"{workspace.folder} is the demo's folder, but its files are not a demo's; move them away, or set another "
+            "stack.state_dir"
         )
     shutil.rmtree(workspace.folder)
 
 
 def _settings(settings: Settings, folder: Path) -> Settings:
-    """Nobody's Kafka but the demo's own may be written to, so the user's other groups don't count here."""
+    """The demo must write to no Kafka but its own, so all groups except `stack` have their defaults."""
     defaults = {name: type(getattr(settings, name))() for name in Settings.model_fields}
     any_port = {name: 0 for name in type(settings.stack).model_fields if name.endswith("_port")}
     defaults["stack"] = settings.stack.model_copy(update={**any_port, "state_dir": folder})
-    # Prometheus looks every two seconds here.
+    # The demo's Prometheus scrapes every two seconds.
     defaults["resource_metrics"] = defaults["resource_metrics"].model_copy(
         update={"watermark_delay_seconds": 5.0}
     )
@@ -225,7 +223,7 @@ _WRITTEN = {
     "resource_metrics": ("watermark_delay_seconds",),
     "alerts": ("rules", "alertmanager_urls", "resend_seconds"),
 }
-"""What the demo sets, beside all of `stack`."""
+"""The settings that the demo writes, besides all of `stack`."""
 
 
 def _toml(workspace: Workspace) -> str:

@@ -104,11 +104,11 @@ def test_a_submitted_job_is_waited_for_until_it_runs(tmp_path: Path, flink: Fake
     assert (tmp_path / f"submit-{JOB}.log").read_text() == f"handed over submit {JOB}\n"
 
 
-def test_a_job_that_could_not_be_submitted_is_told_with_its_log_and_the_other_submit_is_ended(
+def test_a_failed_submission_is_reported_with_its_log_and_the_other_one_is_stopped(
     tmp_path: Path, flink: FakeFlink
 ) -> None:
     script = "test $2 = other && exec sleep 611; echo no such cluster; exit 1"
-    with pytest.raises(DemoFailed, match=rf"the job {JOB} could not be submitted(?s:.*)no such cluster"):
+    with pytest.raises(DemoFailed, match=rf"job {JOB} can't be submitted(?s:.*)no such cluster"):
         submit(tmp_path, flink, script, "other", JOB)
     assert not [
         process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["sleep", "611"]

@@ -92,7 +92,7 @@ def test_a_demo_that_is_up_is_left_alone_and_named(tmp_path: Path) -> None:
     try:
         server = StartedServer(process=process, started_at="2026-11-24T10:00:00Z", log=tmp_path / "log")
         state.write(folder, StackState().with_server("shipper", server))
-        with pytest.raises(StackError, match=r"a demo is up already .*shipper.* down"):
+        with pytest.raises(StackError, match=r"a demo is running already .*shipper.* down"):
             workspaces.prepare(users_settings(tmp_path), DEMO)
         assert processes.alive(process)
     finally:
@@ -116,6 +116,6 @@ def test_a_folder_that_no_demo_made_is_not_cleared(tmp_path: Path) -> None:
     mine = tmp_path / "demo" / "thesis.txt"
     mine.parent.mkdir()
     mine.write_text("years of work\n")
-    with pytest.raises(StackError, match="no demo made what is in it"):
+    with pytest.raises(StackError, match="its files are not a demo's"):
         workspaces.prepare(users_settings(tmp_path), DEMO)
     assert mine.exists()

@@ -171,13 +171,11 @@ def test_leaving_a_stack_ends_only_what_it_started_itself(stack: Maker) -> None:
     assert states(stack()) == {ONE: State.RUNNING, TWO: State.STOPPED}
 
 
-def test_a_fixed_port_is_used_and_a_taken_one_is_told(stack: Maker) -> None:
+def test_a_fixed_port_is_used_and_a_taken_one_is_refused(stack: Maker) -> None:
     port = ports.free()
     stack(Program(ONE, port=port)).up()
     assert state.read(stack.folder).ports == {f"{ONE}.clients": port}
-    with pytest.raises(
-        StackError, match=rf"port {port} is taken by another program, and {TWO} is set to use it"
-    ):
+    with pytest.raises(StackError, match=rf"port {port} of {TWO} .* is in use by another program"):
         stack(Program(ONE, port=port), Program(TWO, port=port)).up()
 
 
@@ -229,8 +227,8 @@ def test_a_damaged_state_file_is_told_with_its_path(stack: Maker) -> None:
     (stack.folder / STACK_FILE).unlink()
 
 
-def test_an_unknown_name_is_told_with_those_that_there_are(stack: Maker) -> None:
-    with pytest.raises(UnknownServer, match="'three'; there are one, two"):
+def test_an_unknown_name_is_refused_with_the_known_ones(stack: Maker) -> None:
+    with pytest.raises(UnknownServer, match="'three' is not a server; the servers are one, two"):
         stack().up(["three"])
 
 

@@ -1,1 +1,1 @@
-"""The parts of the system that are Java: which, in which version, and how they get onto this machine."""
+"""The Java artifacts of the system: their coordinates, versions and checksums, and their download."""

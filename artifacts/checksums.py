@@ -1,6 +1,6 @@
-"""SHA-256 of every Java part that tidegate uses, so that a damaged or exchanged file is never run.
+"""SHA-256 of every Java artifact that tidegate uses, so that a damaged or replaced file is never run.
 
-The sums are in `checksums.txt`, one `SHA-256  COORDINATE` a line. After a change of `coordinates.py`, write them anew
+The sums are in `checksums.txt`, one `SHA-256  COORDINATE` per line. After a change of `coordinates.py`, regenerate them
 on a machine whose Maven cache you trust: `python -m tidegate.artifacts.checksums > artifacts/checksums.txt`.
 """
 
@@ -29,7 +29,7 @@ def checksum(path: Path) -> str:
 
 
 def main() -> None:
-    """Print the sums of every part, resolved without a check."""
+    """Print the checksum of every artifact, resolved without verification."""
     from tidegate.artifacts import coordinates, maven  # noqa: PLC0415 (maven checks with this module)
 
     parts = maven.resolve(*coordinates.KAFKA)

@@ -1,4 +1,4 @@
-"""Every Java part that tidegate uses, pinned, in one place: `group:artifact:packaging:version`."""
+"""Every Java artifact that tidegate uses, with its pinned version: `group:artifact:packaging:version`."""
 
 FLINK_KAFKA_CONNECTOR = "org.apache.flink:flink-sql-connector-kafka:jar:5.0.0-2.2"
 """One jar with everything that a job needs to read and write Kafka: for `pipeline.jars`."""

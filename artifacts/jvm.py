@@ -1,4 +1,4 @@
-"""The Java program that servers, jobs and the compiler run with."""
+"""Finds the Java program that runs the servers, the jobs and the compiler."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tidegate.artifacts.maven import ArtifactUnavailable
 
 
 class JavaMissing(ArtifactUnavailable):
-    """There is no Java here. The message says where it was looked for; after `; ` what to do."""
+    """Java is missing. The message names where it was searched and, after `; `, what to do."""
 
 
 def java() -> Path:
-    """The Java program: of JAVA_HOME where it is set, else of the PATH.
+    """The Java program of JAVA_HOME if it is set, else of the PATH.
 
-    Raises JavaMissing when there is none.
+    Raises JavaMissing if there is none.
     """
     home = os.environ.get("JAVA_HOME")
     found = Path(home) / "bin" / "java" if home else Path(shutil.which("java") or "java")

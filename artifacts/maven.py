@@ -1,6 +1,6 @@
-"""Java parts by Maven coordinates: downloaded once into the local Maven cache, checked, and given as paths.
+"""Java artifacts by Maven coordinates: downloaded once into the local Maven cache, verified, and returned as paths.
 
-The cache is Maven's own (`M2_REPO`, else `~/.m2/repository`), so that parts which are there already are used.
+The cache is Maven's own (`M2_REPO`, else `~/.m2/repository`), so that artifacts which it holds already are used.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _DOWNLOADING = ".tidegate-downloading"
 
 
 class ArtifactUnavailable(Exception):
-    """A Java part can't be had. The message names the part, why, and what to do."""
+    """A Java artifact isn't available. The message names the artifact, the reason, and what to do."""
 
 
 @dataclass(frozen=True)
 class Coordinate:
-    """One file of one published Java project."""
+    """The Maven coordinate of one file."""
 
     group: str
     artifact: str
@@ -53,7 +53,7 @@ class Coordinate:
 
 
 def artifact(group: str, artifact: str, version: str, packaging: str = "jar") -> Path:
-    """The file of one part, without what it depends on.
+    """The file of one artifact, without its dependencies.
 
     Raises ArtifactUnavailable.
     """
@@ -61,39 +61,39 @@ def artifact(group: str, artifact: str, version: str, packaging: str = "jar") ->
 
 
 def file(coordinate: str) -> Path:
-    """The file of one part, without what it depends on.
+    """The file of one artifact, without its dependencies.
 
-    Raises ArtifactUnavailable, and ValueError for a text that is no coordinate.
+    Raises ArtifactUnavailable, and ValueError for a text that is not a coordinate.
     """
     (path,) = _checked(resolve(coordinate, transitive=False)).values()
     return path
 
 
 def classpath(*coordinates: str) -> list[Path]:
-    """The jars of these parts and of all that they need at run time, the parts themselves first.
+    """The jars of these artifacts and of their runtime dependencies, the artifacts themselves first.
 
-    The first time this takes about half a minute for Kafka (its 90 projects' descriptions are read).
-    Raises ArtifactUnavailable, and ValueError for a text that is no coordinate.
+    The first time this takes about half a minute for Kafka (it reads 90 POMs).
+    Raises ArtifactUnavailable, and ValueError for a text that is not a coordinate.
     """
     return [path for path in _checked(resolve(*coordinates)).values() if path.suffix == ".jar"]
 
 
 def resolve(*coordinates: str, transitive: bool = True) -> dict[str, Path]:
-    """Coordinate to file, of these parts and of all that they need at run time, without a look at checksums.
+    """Coordinate to file, of these artifacts and of their runtime dependencies, without checking checksums.
 
-    transitive: False leaves out what the parts need.
-    Raises ArtifactUnavailable, and ValueError for a text that is no coordinate.
+    transitive: False leaves out the dependencies.
+    Raises ArtifactUnavailable, and ValueError for a text that is not a coordinate.
     """
     from jgo.maven import Dependency  # noqa: PLC0415 (costs 0.2 s, and most commands don't need it)
 
     parts = [Coordinate.parse(text) for text in coordinates]
-    with _maven() as context, _told(", ".join(coordinates)):
+    with _maven() as context, _reporting(", ".join(coordinates)):
         wanted = [
             Dependency(
                 context.project(part.group, part.artifact)
                 .at_version(part.version)
                 .artifact("", part.packaging),
-                raw=True,  # else each part's managed versions would rule over the others' (an old kafka-clients)
+                raw=True,  # else each artifact's managed versions would override the others' (an old kafka-clients)
             )
             for part in parts
         ]
@@ -108,24 +108,24 @@ def _name(artifact: Artifact) -> str:
 
 
 def _checked(parts: dict[str, Path]) -> dict[str, Path]:
-    """The same, once every part whose checksum is pinned has it."""
+    """The same artifacts, after a check of every pinned checksum."""
     for coordinate, path in parts.items():
         expected = checksums.pinned().get(coordinate)
         if expected is not None and checksums.checksum(path) != expected:
             raise ArtifactUnavailable(
-                f"{coordinate}: {path} is damaged, or another file than the one that tidegate was tested with "
-                "(SHA-256 differs). Remove it and try again"
+                f"{coordinate}: {path} is damaged or not the file that tidegate was tested with (SHA-256 differs); "
+                "remove it and try again"
             )
     return parts
 
 
 @contextmanager
 def _maven() -> Iterator[MavenContext]:
-    """jgo's context, with the cache held by this process alone.
+    """jgo's context, with an exclusive lock on the cache.
 
-    jgo writes a download straight to its final name. Two processes would read each other's halves, and an
-    interrupted download would stay as a broken file for ever. So one process at a time, and the name of the
-    file under way is kept until it is whole. A cache that can't be written (a container's) has what it has.
+    jgo writes a download directly to its final name. Two processes would read each other's partial files, and an
+    interrupted download would stay as a broken file forever. So one process downloads at a time, and records the
+    name of the file until it is complete. A read-only cache (in a container) is used without a lock.
     """
     from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415
 
@@ -158,12 +158,12 @@ def _maven() -> Iterator[MavenContext]:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
+def _reporting(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:  # requests' errors are OSErrors
         reason = str(error).partition(" in remote repositories")[0]
         raise ArtifactUnavailable(
-            f"{what} could not be resolved: {reason}. Check the network and the proxy settings, or put the "
+            f"{what} can't be resolved: {reason}; check the network and the proxy settings, or put the "
             "file into the local Maven cache (M2_REPO, else ~/.m2/repository)"
         ) from error

@@ -140,8 +140,10 @@ def tidegate(*schedules: Schedule) -> Scaler:
             qps=None if silent else world.load(second - 3, 60),
             qps_recent=None if silent else world.load(second - 3, 6),
         )
-        said, memory = decide(known, policy, memory, START_MS + 1000 * second, 60_000)
-        return world.ready + len(world.starting) if said.desired_replicas is None else said.desired_replicas
+        signals, memory = decide(known, policy, memory, START_MS + 1000 * second, 60_000)
+        if signals.desired_replicas is None:
+            return world.ready + len(world.starting)
+        return signals.desired_replicas
 
     return wanted
 

@@ -30,7 +30,7 @@ _FLAP_EVERY_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Measured:
-    """One change. Moments are epoch seconds; seen_at: the first answer by which a client could tell, if any."""
+    """One change. Moments are epoch seconds; seen_at: the first answer that shows it to a client, if any."""
 
     before: int
     after: int

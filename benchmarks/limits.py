@@ -2,7 +2,7 @@
 
     python -m benchmarks.limits [--tasks N] [--target file|kubernetes|both]
 
-Half of the tasks lose replicas and half gain some, in mixed order, told within a moment by Kafka. The controller is the
+Half of the tasks lose replicas and half gain some, in mixed order, published at once to Kafka. The controller is the
 command as users run it. Target file: one route file that a real Envoy reads, and is asked for. Target kubernetes: one
 EnvoyFilter on a real API server. The floor is what the target alone takes to write the same limits and read them back.
 """
@@ -44,10 +44,10 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds from the first change in Kafka on. told: until Kafka had all of them. rows: how many were written."""
+    """Seconds since the first change in Kafka. published: until Kafka had all of them. rows: how many were written."""
 
     tasks: int
-    told_seconds: float
+    published_seconds: float
     first_cut_seconds: float
     last_cut_seconds: float
     last_raise_seconds: float
@@ -83,7 +83,7 @@ def measure(world: World, target: Target) -> Measured:
     for name in names:
         world.change(CUT_TO if name in cut else RAISED_TO, name, flush=False)
     world.flush()
-    told_seconds = time.time() - begun_ms / 1000
+    published_seconds = time.time() - begun_ms / 1000
     until(lambda: len(_applied(world, CUT_TO)) == len(cut), "all cuts", _WAIT_SECONDS)
     until(lambda: len(_applied(world, RAISED_TO)) == len(names) - len(cut), "all raises", _WAIT_SECONDS)
     cuts, raises = _applied(world, CUT_TO), _applied(world, RAISED_TO)
@@ -92,7 +92,7 @@ def measure(world: World, target: Target) -> Measured:
     cut_seconds = [_seconds(row, begun_ms) for row in cuts]
     return Measured(
         tasks=len(names),
-        told_seconds=told_seconds,
+        published_seconds=published_seconds,
         first_cut_seconds=min(cut_seconds),
         last_cut_seconds=max(cut_seconds),
         last_raise_seconds=max(_seconds(row, begun_ms) for row in raises),
@@ -106,7 +106,7 @@ def measure(world: World, target: Target) -> Measured:
 def report(what: str, measured: Measured) -> list[str]:
     """It in lines for people."""
     return [
-        f"{what}: {measured.tasks} tasks changed at once, told within {measured.told_seconds:.2f} s",
+        f"{what}: {measured.tasks} tasks changed at once, published within {measured.published_seconds:.2f} s",
         f"  cuts in force: the first after {measured.first_cut_seconds:.2f} s, all after "
         f"{measured.last_cut_seconds:.2f} s; all raises after {measured.last_raise_seconds:.2f} s",
         f"  floor, one write and read-back by the target alone: {measured.floor_seconds:.2f} s",

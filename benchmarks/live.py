@@ -1,4 +1,4 @@
-"""What the benchmarks of the running system share: the servers with the job on them, and a gateway at its pace."""
+"""Shared by the benchmarks of the running system: the servers with the job on them, and a gateway's paced load."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from tidegate.stack import local_stack
 from tidegate.stack.local import LocalStack
 
 TAIL_SECONDS = 10
-"""A gateway goes on for so long after the seconds that count, so that they close."""
+"""How long the load continues after the measured seconds, so that their windows close."""
 LEAD_SECONDS = 15
-"""A gateway needs so long to make its first lines."""
+"""How long the load takes to generate its first lines."""
 
 _TICK_SECONDS = 0.02
 _REST_SECONDS = 5
@@ -134,10 +134,10 @@ class SentSecond:
             self.hosts.add(host[1].decode())
 
 
-class Gateway:
-    """Produces a shape's lines, each when its request ends, from a process of its own.
+class GatewayLoad:
+    """A gateway's load: produces a shape's lines in a separate process, each when its request ends.
 
-    As a context manager it starts, and ends the process when it is left.
+    As a context manager it starts the process, and ends it when it is left.
     """
 
     def __init__(self, kafka: Kafka, shape: Shape, seconds: int, change: Change | None = None) -> None:
@@ -151,7 +151,7 @@ class Gateway:
         )
         self._other_end = reports
 
-    def __enter__(self) -> Gateway:
+    def __enter__(self) -> GatewayLoad:
         self._process.start()
         self._other_end.close()  # so that the process' end is the pipe's
         return self
@@ -171,7 +171,7 @@ class Gateway:
             except EOFError:
                 break
         if not self._process.is_alive() and self._process.exitcode:
-            raise SystemExit(f"the gateway has ended with exit code {self._process.exitcode}")
+            raise SystemExit(f"the gateway's process ended with exit code {self._process.exitcode}")
         return seconds
 
 

@@ -27,7 +27,7 @@ from tidegate.adapters.limiting.targets.file import EnvoyFileTarget
 from tidegate.demo import envoy_config
 from tidegate.demo.director import Director
 from tidegate.demo.envoy_config import PATH_PREFIX, TASK_HEADER
-from tidegate.demo.parts import Controller, Gateway, Replicas, Watcher
+from tidegate.demo.parts import Controller, DemoGateway, Replicas, Watcher
 from tidegate.demo.scenario import Latency, Replica, Scenario, Task, Version
 from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
 from tidegate.schemas import topics
@@ -229,7 +229,7 @@ def closed_loop(
     try:
         stack.up()
         addresses = Replicas.listening(folder / Replicas.name)
-        stack.add(Gateway(base, SCENARIO, addresses))
+        stack.add(DemoGateway(base, SCENARIO, addresses))
         stack.up(["gateway"])
         files = envoy_config.Files(folder / "gateway")
         if envoys == 2:

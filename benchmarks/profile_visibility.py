@@ -26,7 +26,7 @@ import numpy as np
 from confluent_kafka import Producer
 
 from benchmarks.lines import Shape
-from benchmarks.live import TAIL_SECONDS, Gateway, Running, SentSecond, running_job
+from benchmarks.live import TAIL_SECONDS, GatewayLoad, Running, SentSecond, running_job
 from benchmarks.visibility import figures
 from tests.support.limit_rows import replicas_row
 from tidegate.demo.feed import Feed
@@ -45,8 +45,8 @@ _TICK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Said:
-    """A profile: when it was read, and the traffic that it says it is over (epoch, ms)."""
+class Observed:
+    """An observed profile: when it was read, and the window of its traffic (epoch, ms)."""
 
     read_ms: float
     until_ms: int
@@ -56,9 +56,9 @@ class Said:
 
 @dataclass
 class Profiles:
-    """What the profiles of each task said, in order; and what became of the replicas' changes."""
+    """The observed profiles of each task, in order, and the lag of each change of its replicas."""
 
-    said: dict[str, list[Said]] = field(default_factory=lambda: defaultdict(list))
+    observed: dict[str, list[Observed]] = field(default_factory=lambda: defaultdict(list))
     waiting: dict[str, tuple[int, float]] = field(default_factory=dict)
     changes_seconds: list[float] = field(default_factory=list)
 
@@ -67,18 +67,18 @@ class Profiles:
         now_ms = time.time() * 1000
         traffic = profile.freshness["traffic"]
         if profile.requests is not None and traffic.observed_at is not None:
-            said = Said(
+            observed = Observed(
                 now_ms, to_epoch_ms(traffic.observed_at), profile.traffic_window_seconds, profile.requests
             )
-            self.said[profile.task].append(said)
-        ready, told_ms = self.waiting.get(profile.task, (None, 0.0))
+            self.observed[profile.task].append(observed)
+        ready, published_ms = self.waiting.get(profile.task, (None, 0.0))
         if ready is not None and profile.replicas_ready == ready:
             del self.waiting[profile.task]
-            self.changes_seconds.append((now_ms - told_ms) / 1000)
+            self.changes_seconds.append((now_ms - published_ms) / 1000)
 
 
 class Watcher:
-    """Says for one task after the other that its replicas have changed, as `tidegate watch` would."""
+    """Publishes a change of the replicas of one task after the other, as `tidegate watch` does."""
 
     def __init__(self, kafka: Kafka, shape: Shape) -> None:
         self._topic = kafka.topic(topics.REPLICAS)
@@ -109,13 +109,13 @@ class Watcher:
 
 
 def measure(running: Running, shape: Shape, seconds: int) -> tuple[list[SentSecond], Profiles]:
-    """What was sent, and what the profiles said."""
+    """The sent requests, and the observed profiles."""
     start_ms = int(shape.start.timestamp() * 1000)
     end_ms = start_ms + seconds * 1000
     profiles, watcher = Profiles(), Watcher(running.settings.kafka, shape)
     sent: list[SentSecond] = []
     with (
-        Gateway(running.settings.kafka, shape, seconds) as gateway,
+        GatewayLoad(running.settings.kafka, shape, seconds) as gateway,
         Feed(running.settings.kafka, (topics.TASK_PROFILE,)) as feed,
     ):
         while time.time() * 1000 < end_ms + TAIL_SECONDS * 1000:
@@ -142,9 +142,9 @@ def report(
     renewed = settings.task_profile.renew_seconds
     for second in measured:
         for task, ends in second.ends_ms.items():
-            said = profiles.said[task]
-            index = bisect_left(said, second.start_ms + 1000, key=lambda one: one.until_ms)
-            read_ms = said[index].read_ms if index < len(said) else float("inf")
+            observed = profiles.observed[task]
+            index = bisect_left(observed, second.start_ms + 1000, key=lambda one: one.until_ms)
+            read_ms = observed[index].read_ms if index < len(observed) else float("inf")
             waits += [(read_ms - end) / 1000 for end in ends]
             floors += [(second.start_ms + 1000 - end) / 1000 + delay for end in ends]
     print(f"{'seconds':52} {'p50':>7} {'p95':>7} {'p99':>7} {'max':>7}")
@@ -156,7 +156,7 @@ def report(
     print(
         f"the most: {worst:.2f} s, wanted {TARGET_SECONDS} s: {'kept' if worst <= TARGET_SECONDS else 'MISSED'}"
     )
-    print(f"changes that no profile said: {len(profiles.waiting)}")
+    print(f"changes that no profile shows: {len(profiles.waiting)}")
     print(f"the gateway was at most {max(second.behind_ms for second in measured):.0f} ms behind")
     _compare(sent, profiles, first_ms)
 
@@ -169,14 +169,16 @@ def _compare(sent: list[SentSecond], profiles: Profiles, first_ms: int) -> None:
             counts[task][second.start_ms] = len(ends)
     last_ms = sent[-1].start_ms
     compared = wrong = requests = 0
-    for task, said in profiles.said.items():
-        for one in said:
+    for task, observed in profiles.observed.items():
+        for one in observed:
             since_ms = one.until_ms - 1000 * one.seconds
             if one.read_ms < first_ms or one.until_ms > last_ms:
                 continue
             wanted = sum(counts[task].get(start, 0) for start in range(since_ms, one.until_ms, 1000))
             compared, requests, wrong = compared + 1, requests + wanted, wrong + (wanted != one.requests)
-    print(f"{compared:,} profiles of {len(profiles.said):,} tasks, {requests:,} requests in them: ", end="")
+    print(
+        f"{compared:,} profiles of {len(profiles.observed):,} tasks, {requests:,} requests in them: ", end=""
+    )
     print(f"{wrong:,} differ from what was sent")
 
 

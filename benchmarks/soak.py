@@ -20,7 +20,7 @@ from pathlib import Path
 import orjson
 
 from benchmarks.lines import Shape
-from benchmarks.live import LEAD_SECONDS, TAIL_SECONDS, Gateway, Running, running_job
+from benchmarks.live import LEAD_SECONDS, TAIL_SECONDS, GatewayLoad, Running, running_job
 from tidegate.adapters.kafka.log import LogMessage
 from tidegate.adapters.queries.line_counts import newest
 from tidegate.demo.feed import Feed, late_lines
@@ -134,14 +134,14 @@ class Sampler:
         )
 
     def _lag(self) -> float:
-        """Raises LookupError while Flink doesn't tell it: it does some seconds after the job's start."""
+        """Raises LookupError until Flink reports it, some seconds after the job's start."""
         self._lags = self._lags or self._lag_metrics()
         if not self._lags:
-            raise LookupError("no source tells its lag yet")
+            raise LookupError("no source reports its lag yet")
         return sum(float(self._running.flink(path)[0]["sum"]) for path in self._lags)
 
     def _lag_metrics(self) -> list[str]:
-        """Where Flink tells how many lines a source has not read."""
+        """The paths at which Flink reports how many lines a source has not read."""
         paths = []
         for vertex in self._running.flink(f"jobs/{self.job}")["vertices"]:
             path = f"jobs/{self.job}/vertices/{vertex['id']}/subtasks/metrics"
@@ -185,7 +185,7 @@ def soak(running: Running, shape: Shape, seconds: int) -> tuple[list[Sample], Co
     due = start_ms / 1000 + SAMPLE_SECONDS
     _show_titles()
     with (
-        Gateway(running.settings.kafka, shape, seconds, change) as gateway,
+        GatewayLoad(running.settings.kafka, shape, seconds, change) as gateway,
         Feed(running.settings.kafka, (topics.SERVICE_METRICS_1S,)) as feed,
     ):
         while not _over(end_ms, counts):
@@ -200,7 +200,7 @@ def soak(running: Running, shape: Shape, seconds: int) -> tuple[list[Sample], Co
                 try:
                     samples.append(sampler.sample(hosts))
                 except (OSError, ValueError, LookupError) as error:
-                    print(f"no sample, Flink doesn't tell all of it: {error}", flush=True)
+                    print(f"no sample, Flink doesn't report all of it: {error}", flush=True)
                     continue
                 hosts = set()
                 if int(samples[-1].at_seconds) % 60 < SAMPLE_SECONDS:
@@ -273,7 +273,7 @@ def report_counts(running: Running, counts: Counts, end_ms: int) -> None:
     verdict = "equal" if sent == counted + late else f"DIFFERENT by {sent - counted - late:,}"
     print(f"requests: {sent:,} sent, {counted:,} counted + {late:,} late: {verdict}")
     kinds = ", ".join(f"{lines:,} {kind}" for kind, lines in newest(running.settings.kafka).items())
-    print(f"the job says, its tail included: {kinds}")
+    print(f"the job reports, its tail included: {kinds}")
 
 
 def report_checkpoints(running: Running, job: str) -> None:

@@ -72,16 +72,16 @@ def main() -> None:
     known = {task: TaskState(f"d{task % 20}", f"t{task}") for task in range(chosen.tasks)}
     packed = {task: pickle.dumps(one) for task, one in known.items()}
 
-    def hear(task: int, message: bytes) -> None:
+    def observe(task: int, message: bytes) -> None:
         known[task].observe_second(orjson.loads(message), START_MS, SETTINGS)
 
-    def hear_packed(task: int, message: bytes) -> None:
+    def observe_packed(task: int, message: bytes) -> None:
         one: TaskState = pickle.loads(packed[task])  # noqa: S301 (our own, a moment ago)
         one.observe_second(orjson.loads(message), START_MS, SETTINGS)
         packed[task] = pickle.dumps(one)
 
     floor = timed(rows, lambda _, message: orjson.loads(message))
-    heard, repacked = timed(rows, hear), timed(rows, hear_packed)
+    observed, repacked = timed(rows, observe), timed(rows, observe_packed)
     end_ms = START_MS + 1000 * chosen.seconds
     seconds = SecondsObserved(settle_ms=0)
     seconds.observe(end_ms, end_ms)
@@ -91,10 +91,10 @@ def main() -> None:
     profiles = chosen.tasks / (time.perf_counter() - began)
     print(f"{len(rows):,} rows of {chosen.tasks:,} tasks, {len(rows[0][1])} bytes each")
     print(f"floor, parsed only:             {floor:12,.0f} rows/s")
-    print(f"heard:                          {heard:12,.0f} rows/s, {heard / floor:.2f} of the floor")
-    print(f"heard, state packed each time:  {repacked:12,.0f} rows/s, {repacked / floor:.2f} of the floor")
-    print(f"profiles said:                  {profiles:12,.0f} a second")
-    need = chosen.tasks / heard + chosen.tasks / SETTINGS.renew_seconds / profiles
+    print(f"observed:                       {observed:12,.0f} rows/s, {observed / floor:.2f} of the floor")
+    print(f"observed, state repacked:       {repacked:12,.0f} rows/s, {repacked / floor:.2f} of the floor")
+    print(f"profiles made:                  {profiles:12,.0f} per second")
+    need = chosen.tasks / observed + chosen.tasks / SETTINGS.renew_seconds / profiles
     print(f"{chosen.tasks:,} tasks need {need:.0%} of a core for a row a second and a profile each 5 s")
 
 

@@ -26,7 +26,7 @@ import orjson
 from elasticsearch import ApiError
 
 from benchmarks.lines import Shape
-from benchmarks.live import LEAD_SECONDS, TAIL_SECONDS, Gateway, Running, SentSecond, running_job
+from benchmarks.live import LEAD_SECONDS, TAIL_SECONDS, GatewayLoad, Running, SentSecond, running_job
 from tidegate.adapters.indexing.client import connect
 from tidegate.adapters.kafka.log import LogMessage
 from tidegate.adapters.queries.line_counts import newest
@@ -178,7 +178,7 @@ def measure(running: Running, shape: Shape, seconds: int) -> Measured:
     expected: set[Window] = set()
     with (
         ThreadPoolExecutor(1) as pool,
-        Gateway(running.settings.kafka, shape, seconds) as gateway,
+        GatewayLoad(running.settings.kafka, shape, seconds) as gateway,
         Feed(running.settings.kafka, (topics.SERVICE_METRICS_1S, topics.SERVICE_METRICS_1M)) as feed,
     ):
         searching = pool.submit(searches.run, stop)
@@ -271,8 +271,8 @@ def figures(name: str, values: Floats) -> None:
 
 
 def _target(name: str, seconds: float, target: float, aim: float | None = None) -> None:
-    said = f"{name}: {seconds:.2f} s, wanted {target} s: {'kept' if seconds <= target else 'MISSED'}"
-    print(said if aim is None else f"{said}; aim {aim} s: {'reached' if seconds <= aim else 'not reached'}")
+    verdict = f"{name}: {seconds:.2f} s, target {target} s: {'met' if seconds <= target else 'MISSED'}"
+    print(verdict if aim is None else f"{verdict}; aim {aim} s: {'met' if seconds <= aim else 'not met'}")
 
 
 def _compare(measured: Measured, settings: Settings) -> None:
@@ -295,7 +295,7 @@ def _compare(measured: Measured, settings: Settings) -> None:
     missing = len(windows.keys() - measured.found_ms.keys())
     print(f"documents of these rows: {len(windows):,} expected, {missing:,} missing")
     kinds = ", ".join(f"{lines:,} {kind}" for kind, lines in newest(settings.kafka).items())
-    print(f"the job says of the whole run: {kinds}")
+    print(f"the job reports of the whole run: {kinds}")
 
 
 def main() -> None:

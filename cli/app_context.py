@@ -25,7 +25,7 @@ _WrongUse: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ 
 
 
 class CommandFailed(Exception):
-    """A command could not do what it was asked. The message is for the user: what, where, what to do."""
+    """A command could not do its work. The message is for the user: what is wrong, where, what to do."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ def _value(text: str) -> Any:
 def run(app: typer.Typer) -> int:
     """Run the app; returns the exit code. Known errors become text on stderr, without a stack trace."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    # Beam, which comes with PyFlink, tells of parts that it could use and nobody needs here.
+    # Beam, which comes with PyFlink, logs each optional part that it doesn't find.
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
-    # A request that fails is told by whoever made it.
+    # Whoever makes a request reports its failure.
     logging.getLogger("elastic_transport").setLevel(logging.ERROR)
     try:
         result = app(standalone_mode=False)

@@ -1,4 +1,4 @@
-"""Elasticsearch as a command asks it: what goes wrong is told as the command's failure."""
+"""An Elasticsearch client for a command: an error of the client becomes the command's failure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TIMEOUT_SECONDS = 30
 
 @contextmanager
 def asking(settings: Settings) -> Iterator[Client]:
-    """A client within the block. A reader of our output that has enough ends the block."""
+    """A client within the block. The block also ends when the reader of the output closes its pipe."""
     from elastic_transport import TransportError
     from elasticsearch import ApiError
 

@@ -1,4 +1,4 @@
-"""What goes wrong with Kafka and the task catalog, as a command tells it."""
+"""Errors of Kafka and the task catalog, turned into the failure of a command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tidegate.schemas.settings import Settings
 
 @contextmanager
 def failures(settings: Settings) -> Iterator[None]:
-    """Within the block known errors become the command's. A reader of our output that has enough ends the block."""
+    """Turns known errors into CommandFailed. The block also ends when the output's reader closes its pipe."""
     from confluent_kafka import KafkaException
 
     from tidegate.adapters.kafka.client import KafkaUnavailable
@@ -27,5 +27,5 @@ def failures(settings: Settings) -> Iterator[None]:
     except KafkaException as error:
         raise CommandFailed(f"Kafka at {settings.kafka.bootstrap_servers}: {error}") from error
     except BrokenPipeError:
-        # The reader of our output has enough (`| head`). Nothing is left to be flushed to it.
+        # The reader of the output has closed its pipe (`| head`), so nothing may be flushed to it.
         sys.stdout = None

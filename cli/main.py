@@ -1,11 +1,12 @@
-"""Entry point: one config for all commands; exit codes 0 done, 1 failed, 2 wrong use or settings, 130 interrupted."""
+"""Entry point. Exit codes of all commands: 0 done, 1 failed, 2 wrong use or settings, 130 interrupted."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -56,50 +57,44 @@ def _print_version(wanted: bool) -> None:
 def _common(
     context: typer.Context,
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="TOML file; default tidegate.toml, where it exists")
+        Path | None, typer.Option("--config", "-c", help="TOML file; default: tidegate.toml, if it exists")
     ] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", "-s", metavar="GROUP.NAME=VALUE", help="override one setting")
     ] = None,
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="print the version, and exit"),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit"),
     ] = False,
 ) -> None:
     context.obj = app_context.Options(config=config, assignments=tuple(assignments or ()))
 
 
-app.add_typer(alerts, name="alerts")
-app.command()(autoscale)
-app.add_typer(catalog, name="catalog")
-app.command()(demo)
-app.command()(doctor)
-app.command()(down)
-app.command()(index)
-app.command()(keep)
-app.command()(limit)
-app.add_typer(limits, name="limits")
-app.command()(logs)
-app.command()(manager)
-app.command()(prepare)
-app.command()(profile)
-app.command()(reindex)
-app.command("remote-write")(remote_write)
-app.command()(replay)
-app.command("replay-limits")(replay_limits)
-app.command()(report)
-app.command()(retention)
-app.command()(run)
-app.command()(schemas)
-app.command()(settings)
-app.command()(ship)
-app.command()(status)
-app.command()(submit)
-app.command()(trace)
-app.command()(ui)
-app.command()(up)
-app.command()(watch)
-app.command()(windows)
+PANELS: Mapping[str, Mapping[str, Callable[..., Any] | typer.Typer]] = {
+    "This machine": {"up": up, "down": down, "status": status, "demo": demo, "doctor": doctor},
+    "Data in": {"ship": ship, "replay": replay, "remote-write": remote_write},
+    "Jobs": {"run": run, "submit": submit, "keep": keep, "prepare": prepare},
+    "Elasticsearch": {"index": index, "reindex": reindex, "retention": retention},
+    "Limits": {
+        "watch": watch,
+        "limit": limit,
+        "limits": limits,
+        "replay-limits": replay_limits,
+        "catalog": catalog,
+        "manager": manager,
+    },
+    "Signals": {"profile": profile, "alerts": alerts, "autoscale": autoscale},
+    "Queries": {"windows": windows, "logs": logs, "trace": trace, "report": report, "ui": ui},
+    "Reference": {"schemas": schemas, "settings": settings},
+}
+"""The commands by the panel that `--help` shows them in. Each panel mirrors a package of `cli`."""
+
+for _panel, _commands in PANELS.items():
+    for _name, _command in _commands.items():
+        if isinstance(_command, typer.Typer):
+            app.add_typer(_command, name=_name, rich_help_panel=_panel)
+        else:
+            app.command(_name, rich_help_panel=_panel)(_command)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""How a command that goes on for ever is ended, and how it shows that it goes on.
+"""Ends a long-running command on SIGTERM or Ctrl-C, and writes its heartbeat.
 
-SIGTERM and Ctrl-C are remembered, and it stops when it may. Each time that it asks whether it must is a sign of life.
+A signal sets an event; the command stops at its next check of the event. Each check writes the heartbeat.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 
 class _Stop(threading.Event):
-    """An event whose every look at it is a sign of life."""
+    """An event that writes the heartbeat at every check."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,20 +35,20 @@ class _Stop(threading.Event):
 
 @dataclass
 class Stopping:
-    """What has been received. `stop` is set by either signal."""
+    """The signals received so far. Either signal sets `stop`."""
 
     stop: threading.Event = field(default_factory=_Stop)
     interrupted: bool = False
 
     @property
     def exit_code(self) -> int:
-        """Of a command that has ended well."""
+        """The exit code of a command that ends without an error."""
         return INTERRUPTED if self.interrupted else DONE
 
 
 @contextmanager
 def stopping() -> Iterator[Stopping]:
-    """Within the block both signals are only remembered."""
+    """Within the block SIGTERM and SIGINT only set `stop`."""
     received = Stopping()
 
     def on_signal(number: int, _: object) -> None:

@@ -1,1 +1,1 @@
-"""Grafana dashboards of tidegate's rows, as Python that makes their JSON."""
+"""Grafana dashboards of tidegate's rows, as Python code that generates their JSON."""

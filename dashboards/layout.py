@@ -1,4 +1,4 @@
-"""What all dashboards have alike: variables, links to each other, annotations, and how they become JSON."""
+"""Shared by all dashboards: variables, links to each other, annotations, and their rendering as JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tidegate.dashboards.queries import DATA_SOURCE
 
 TAG = "tidegate"
 VALUES = 2000
-"""So many values a variable offers; there may be more than a thousand tasks."""
+"""The maximum number of values of a variable; there may be more than a thousand tasks."""
 
 Variable = Builder[VariableModel]
 
@@ -87,11 +87,11 @@ def base_variables(span: str | None = "1m", resource_span: str | None = None) ->
         .current(VariableOption(selected=True, text="", value="")),
     ]
     if span:
-        told = "Rows of a second for up to half an hour, rows of a minute for days."
-        found.append(_choice("span", "Rows of", ("1m", "1s"), span, told))
+        meaning = "Rows of a second for up to half an hour, rows of a minute for days."
+        found.append(_choice("span", "Rows of", ("1m", "1s"), span, meaning))
     if resource_span:
-        told = "Windows of 10 s for up to an hour, of a minute for days."
-        found.append(_choice("resource_span", "Resources of", ("1m", "10s"), resource_span, told))
+        meaning = "Windows of 10 s for up to an hour, of a minute for days."
+        found.append(_choice("resource_span", "Resources of", ("1m", "10s"), resource_span, meaning))
     return found
 
 

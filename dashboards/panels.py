@@ -1,4 +1,4 @@
-"""The panels of all dashboards: each has a title, a description that says what it shows, a unit and its queries."""
+"""The panels of all dashboards, each with a title, a description, a unit and its queries."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ from tidegate.dashboards.queries import DATA_SOURCE, largest, lasting, over_time
 LARGEST = (
     "Where a bucket of time holds more than one row, the largest of them: percentiles are never averaged."
 )
-"""Of every panel that shows a percentile, a ratio or a rate of rows."""
+"""The description of every panel that shows a percentile, a ratio or a rate of rows."""
 
 Steps = Sequence[tuple[float | None, str]]
-"""From which value on a panel has which colour."""
+"""The thresholds of a panel's colours."""
 
 PLAIN: Steps = ((None, "blue"),)
 ERROR_STEPS: Steps = ((None, "green"), (0.01, "orange"), (0.05, "red"))
@@ -64,7 +64,7 @@ POINTS = 2000
 Grafana rounds to at most half as many again: twenty series are below Elasticsearch's limit of 65,536 buckets.
 """
 POINTS_OF_A_WEEK = 11_000
-"""Of a large number, whose newest bucket counts."""
+"""The interval of a large number, which shows the newest bucket."""
 
 Target = Builder[Dataquery]
 
@@ -92,7 +92,7 @@ class Computed:
 
 @dataclass
 class Look:
-    """What of a time series panel differs from the usual."""
+    """The options of a time series panel that differ from the defaults."""
 
     names: Mapping[str, str] = field(default_factory=dict)
     right: Mapping[str, str] = field(default_factory=dict)
@@ -259,7 +259,7 @@ def lines(title: str, description: str, target: Target, height: int = 14) -> log
 def ages(
     title: str, description: str, *targets: Target, steps: Steps = AGE_STEPS, width: int = 24
 ) -> stat.Panel:
-    """How old the newest of several things is, each by its name; from `queries.age`."""
+    """The age of the newest value of several series, by name; from `queries.age`."""
     panel = _stat(title, description, "ms", steps, width, "lastNotNull").height(5)
     return (
         panel.graph_mode(BigValueGraphMode.NONE)
@@ -285,7 +285,7 @@ def worst_of(
 
 
 def results(description: str, query: str, width: int = 12) -> timeseries.Panel:
-    """Requests a second by how they ended, of one level's rows; the stack's top is all of them."""
+    """Requests per second by result, of one level's rows; the top of the stack is their sum."""
     counts = {"R": "requests", "F": "errors_5xx", "A": "aborted", "C": "errors_4xx", "L": "rate_limited"}
     shown = {
         "served": "$R - $F - $A - $C - $L",
@@ -295,10 +295,12 @@ def results(description: str, query: str, width: int = 12) -> timeseries.Panel:
         "rate limited": "$L",
     }
     look = Look(stacked=True)
-    told = (
+    meaning = (
         f"{description} Counts of each bucket of time, summed and divided by its seconds: exact at any zoom."
     )
-    panel = series("Requests by result", told, "reqps", *rates(query, counts, shown), look=look, width=width)
+    panel = series(
+        "Requests by result", meaning, "reqps", *rates(query, counts, shown), look=look, width=width
+    )
     return _coloured(
         panel,
         {"served": "green", "5xx": "red", "aborted": "purple", "4xx": "yellow", "rate limited": "orange"},
@@ -306,7 +308,7 @@ def results(description: str, query: str, width: int = 12) -> timeseries.Panel:
 
 
 def offered_and_admitted(description: str, query: str, limits: str, width: int = 12) -> timeseries.Panel:
-    """What callers sent, what the gateway let through, and the limit that was in force."""
+    """Offered requests, admitted requests, and the limit in force."""
     traffic = rates(query, {"R": "requests", "L": "rate_limited"}, {"offered": "$R", "admitted": "$R - $L"})
     limit = lasting(limits, "limit_qps", "limit", "Q")
     panel = series("Limit, offered and admitted", description, "reqps", *traffic, *limit, width=width)

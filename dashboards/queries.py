@@ -1,4 +1,4 @@
-"""What a panel asks Elasticsearch for: rows of one index, and the largest, smallest or total of their fields.
+"""The Elasticsearch queries of panels: rows of one index, and the largest, smallest or total of their fields.
 
 There is no average here. A percentile, a ratio or a rate is taken from the row of the level that is shown; where a
 bucket holds more than one row, the largest of them. Only what may be added is added.
@@ -47,12 +47,12 @@ _NAMES: dict[MetricType, str] = {
     "count": "Count",
     "cardinality": "Unique Count",
 }
-"""How Grafana heads the column of a metric."""
+"""Grafana's column title of a metric."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What is asked of the rows in a bucket."""
+    """An aggregation of the rows in a bucket."""
 
     type: MetricType
     field: str = ""
@@ -76,10 +76,10 @@ def distinct(field: str) -> Metric:
 def total(field: str) -> Metric:
     """The sum of a field that may be summed.
 
-    Raises ValueError for any other: nobody adds percentiles or ratios.
+    Raises ValueError for any other: percentiles and ratios can't be added.
     """
     if field not in ADDITIVE:
-        raise ValueError(f"{field}: its sum over rows says nothing; show one row's value")
+        raise ValueError(f"{field}: its sum over rows has no meaning; show one row's value")
     return Metric("sum", field)
 
 
@@ -182,8 +182,8 @@ def per_second(counted: str, ref: str) -> expr.TypeMath:
 
 
 def lasting(query: str, field: str, name: str, ref: str) -> list[Builder[Dataquery]]:
-    """A value that holds until the next row says another, as a limit does: a series called `name`."""
-    told = over_time(query, largest(field), ref=ref, hidden=True, empty=False)
+    """A value that is in force until the next row, such as a limit: a series called `name`."""
+    values = over_time(query, largest(field), ref=ref, hidden=True, empty=False)
     held = (
         expr.TypeResample()
         .datasource(EXPRESSIONS)
@@ -193,7 +193,7 @@ def lasting(query: str, field: str, name: str, ref: str) -> list[Builder[Dataque
         .upsampler("pad")
         .ref_id(name)
     )
-    return [told, held]
+    return [values, held]
 
 
 def rates(
@@ -203,7 +203,10 @@ def rates(
 
     empty: a bucket without a row counts as none. Else the newest value is that of the newest bucket with rows.
     """
-    return [*_summed(query, counts, empty), *(per_second(told, name) for name, told in shown.items())]
+    return [
+        *_summed(query, counts, empty),
+        *(per_second(arithmetic, name) for name, arithmetic in shown.items()),
+    ]
 
 
 def ratio(query: str, counts: Mapping[str, str], expression: str, name: str) -> list[Builder[Dataquery]]:
@@ -227,7 +230,7 @@ def age(query: str, field: str, name: str, ref: str) -> list[Builder[Dataquery]]
 
 
 def column(metrics: Sequence[Metric], metric: Metric) -> str:
-    """How Grafana calls the column of a metric: its type, and its field where others are of the same type."""
+    """Grafana's column name of a metric: its type, with its field if others have the same type."""
     same = [one for one in metrics if one.type == metric.type]
     name = _NAMES[metric.type]
     return f"{name} {metric.field}" if len(same) > 1 else name

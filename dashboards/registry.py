@@ -1,4 +1,4 @@
-"""All dashboards, and where their JSON is."""
+"""All dashboards, and the paths of their JSON files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def made() -> dict[str, str]:
 
 
 def write(folder: Path = FOLDER) -> list[Path]:
-    """Writes the dashboards, and removes files of dashboards that there aren't any more."""
+    """Write the dashboards, and remove the files of dashboards that no longer exist."""
     files = made()
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.json"):

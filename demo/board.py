@@ -1,4 +1,4 @@
-"""What the demo shows of the rows that it has read: plain values in, plain values out, `now` passed in."""
+"""Summarises the service-metrics rows for the demo's table. Pure: `now` is passed in."""
 
 from __future__ import annotations
 
@@ -129,11 +129,11 @@ class Board:
         return max(self._seconds, default=0)
 
     def seconds(self) -> Mapping[Group, Mapping[int, Counts]]:
-        """What was counted by department and task, in each second by its start (epoch, ms)."""
+        """The counts by department and task of each second, by its start (epoch, ms)."""
         return self._counts
 
     def counted(self, before_ms: int | None = None) -> dict[Group, Counts]:
-        """What was counted by department and task, in all seconds or in those that start before a moment."""
+        """The counts by department and task of all seconds, or of those that start before a moment."""
         sums = {}
         for group, seconds in self._counts.items():
             kept = (counts for start, counts in seconds.items() if before_ms is None or start < before_ms)
@@ -141,7 +141,7 @@ class Board:
         return sums
 
     def lines(self, now_ms: int) -> list[Line]:
-        """Each department, each of its tasks ever seen, each of its versions. The unrouted come last."""
+        """Each department, each of its observed tasks, each of its versions. Unrouted requests come last."""
         rows = self._by_identity("department", "task", "version")
         replicas: dict[_Identity, set[str | None]] = defaultdict(set)
         for row in self._rows("replica"):
@@ -150,7 +150,7 @@ class Board:
             replicas[row.department, row.task, row.version].add(row.replica)
         known: set[_Identity] = {(department, task, None) for department, task in self._newest}
         known |= {(department, None, None) for department, _ in self._newest}
-        # A department's or version's row may be read before any row of its task: it waits for that.
+        # A department's or version's row may be read before any row of its task; it is shown once that is read.
         known |= {identity for identity in rows if self._ends(identity)}
         lines = []
         for identity in sorted(known, key=_reading_order):
@@ -159,7 +159,7 @@ class Board:
         return lines
 
     def standing_out(self, slower_than: float = 2.0, errors_percent: float = 5.0) -> list[ReplicaLine]:
-        """Replicas whose median is so many times their task's, or that fail at least so often."""
+        """Replicas whose median latency or error rate is far above that of their task."""
         tasks = self._by_identity("task")
         found = []
         rows_of: dict[tuple[str, str, str], list[ServiceMetricsRow]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Lets replicas join and leave: as in a cluster, where one that joins is listed at once and ready when it is warm."""
+"""Lets replicas join and leave. As in a cluster, a joining replica is listed at once and ready after its warm-up."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tidegate.demo.scenario import Scenario
 
 
 class Director:
-    """Moves one scenario's replicas. Endpoints are files that Envoy watches, readiness is what a replica answers."""
+    """Moves the replicas of a scenario: endpoints are files that Envoy watches, readiness is a replica's own answer."""
 
     def __init__(
         self, scenario: Scenario, files: Files, addresses: Mapping[str, str], replicas_folder: Path
     ) -> None:
-        """addresses: replica name to `ip:port`. replicas_folder: where the replicas' process has its files."""
+        """addresses: replica name to `ip:port`. replicas_folder: the folder of the replicas' process."""
         self._scenario = scenario
         self._files = files
         self._addresses = addresses
@@ -26,29 +26,29 @@ class Director:
         self._unready: set[str] = set()
 
     def join(self, *names: str) -> None:
-        """List these replicas; they warm up, and aren't ready yet."""
+        """List these replicas as not ready: they warm up."""
         self._unready |= set(names)
         Replicas.set_unready(self._folder, self._unready)
         self._listed |= set(names)
         self._write_endpoints()
 
     def ready(self, *names: str) -> None:
-        """These replicas are warm."""
+        """Mark these replicas as ready."""
         self._unready -= set(names)
         Replicas.set_unready(self._folder, self._unready)
 
     def unready(self, *names: str) -> None:
-        """These replicas stay listed, and say that they aren't ready."""
+        """Mark these replicas as not ready; they stay listed."""
         self._unready |= set(names)
         Replicas.set_unready(self._folder, self._unready)
 
     def set_ready(self, *names: str) -> None:
-        """Of those that are listed exactly these are ready from now on."""
+        """Mark exactly these of the listed replicas as ready."""
         self._unready = self._listed - set(names)
         Replicas.set_unready(self._folder, self._unready)
 
     def leave(self, *names: str) -> None:
-        """These replicas go."""
+        """Remove these replicas from the endpoints."""
         self._listed -= set(names)
         self._write_endpoints()
 

@@ -30,7 +30,7 @@ _RATE_LIMIT_TYPE = _TYPE + "envoy.extensions.filters.http.local_ratelimit.v3.Loc
 
 @dataclass(frozen=True)
 class Files:
-    """Where Envoy's files are, all in one folder (an absolute path, since Envoy runs elsewhere)."""
+    """The paths of Envoy's files, all in one folder (absolute, since Envoy has another working directory)."""
 
     folder: Path
 
@@ -211,7 +211,7 @@ def _cluster(name: str, endpoints_file: Path, *, checked: bool) -> dict[str, Any
                 "http_health_check": {"path": READY_PATH},
             }
         ]
-        # A replica that has left is gone, though it may still answer; and one that warms up gets no request.
+        # A removed replica gets no request, though it may still answer; neither does one that warms up.
         cluster["ignore_health_on_host_removal"] = True
         cluster["common_lb_config"] = {"healthy_panic_threshold": {"value": 0}}
     return cluster

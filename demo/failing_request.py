@@ -1,4 +1,4 @@
-"""One request that failed, looked up as a reader would: by its id, with `tidegate trace`."""
+"""Looks up one failed request by its id with `tidegate trace`, as a user would."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 
 from tidegate.demo.failure import DemoFailed
-from tidegate.demo.workspace import Ground
+from tidegate.demo.workspace import Workspace
 from tidegate.stack import processes
 
 _SECONDS = 60
@@ -19,24 +19,24 @@ _SECONDS = 60
 
 @dataclass(frozen=True)
 class LookedUp:
-    """The command as people type it, and what it wrote."""
+    """The command as a user types it, and its output."""
 
     command: str
     output: str
 
 
-def look_up(ground: Ground, before_ms: int) -> LookedUp | None:
-    """The newest request that a replica failed and that began before this; None where there is none.
+def look_up(workspace: Workspace, before_ms: int) -> LookedUp | None:
+    """The newest request that failed in a replica and began before `before_ms` (epoch); None if there is none.
 
-    Its log lines must be indexed. before_ms: since 1970; one of the day's requests has seconds around its own.
+    Its log lines must be indexed. A request before the end of the day has seconds with rows around it.
 
-    Raises DemoFailed when `tidegate trace` doesn't find it.
+    Raises DemoFailed if `tidegate trace` doesn't find it.
     """
-    request_id = _newest_failure(ground.access_log, before_ms)
+    request_id = _newest_failure(workspace.access_log, before_ms)
     if request_id is None:
         return None
     result = subprocess.run(
-        (*ground.command, "trace", request_id),
+        (*workspace.command, "trace", request_id),
         env=processes.clean_environment(),
         capture_output=True,
         text=True,
@@ -45,10 +45,10 @@ def look_up(ground: Ground, before_ms: int) -> LookedUp | None:
     )
     if result.returncode:
         raise DemoFailed(
-            f"`{ground.shown_command()} trace {request_id}` doesn't find a request that is in "
-            f"{ground.access_log}:\n{result.stdout}{result.stderr}"
+            f"`{workspace.shown_command()} trace {request_id}` doesn't find a request of "
+            f"{workspace.access_log}:\n{result.stdout}{result.stderr}"
         )
-    return LookedUp(f"{ground.shown_command()} trace {request_id}", result.stdout)
+    return LookedUp(f"{workspace.shown_command()} trace {request_id}", result.stdout)
 
 
 def _newest_failure(access_log: Path, before_ms: int) -> str | None:

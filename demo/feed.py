@@ -1,4 +1,4 @@
-"""Reads what the demo shows: rows and line counts from Kafka, the number of documents from Elasticsearch."""
+"""Reads the demo's data: rows and line counts from Kafka, the number of documents from Elasticsearch."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Feed:
                 yield model.model_validate_json(value), time.time_ns() // 1_000_000
 
     def lines(self) -> Counter[LineKind]:
-        """How many lines the job has counted, found late, refused or skipped."""
+        """How many lines the job reports as counted, late, dead or skipped."""
         kinds: Counter[LineKind] = Counter()
         for count in self._line_counts.values():
             kinds[count.kind] += count.lines

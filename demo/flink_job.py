@@ -1,4 +1,4 @@
-"""The demo's jobs onto the local Flink cluster, by `tidegate submit`."""
+"""Submits the demo's jobs to the local Flink cluster with `tidegate submit`."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ def submit(
     logs: Path,
     doing: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Submit these jobs, all at once since most of it is waiting for a JVM, and wait until all of them run.
+    """Submit these jobs in parallel, since each mostly waits for a JVM, and wait until all of them run.
 
-    command: `tidegate` with its settings. logs: the folder for what each submit says.
-    Raises DemoFailed when one can't be submitted, has ended, or doesn't run in time.
+    command: `tidegate` with its settings. logs: the folder for the output of each submission.
+    Raises DemoFailed if a job can't be submitted, has ended, or doesn't run in time.
     """
     deadline = time.monotonic() + _SECONDS
     logs.mkdir(parents=True, exist_ok=True)
-    told = {name: logs / f"submit-{name}.log" for name in names}
+    outputs = {name: logs / f"submit-{name}.log" for name in names}
     submitting: dict[str, ProcessId] = {}
 
     def start() -> None:
-        for name, log in told.items():
+        for name, log in outputs.items():
             launch = Launch((*command, "submit", name), logs)
             submitting[name] = processes.start(launch, log, secrets.token_hex(16))
 
-    # On a thread: an interrupt must not come between a start and the note of what was started.
+    # In a thread: an interrupt must not separate the start of a process from its registration.
     starting = ThreadPoolExecutor(1)
     try:
         starting.submit(start).result()
         while submitting:
             doing(f"submitting {' and '.join(submitting)}")
             for name, process in list(submitting.items()):
-                _take_end(name, processes.ended(process), told[name], submitting)
-            _wait(deadline, f"submitting {', '.join(submitting)} takes", logs)
+                _take_end(name, processes.ended(process), outputs[name], submitting)
+            _wait(deadline, f"the submission of {', '.join(submitting)} takes", logs)
     finally:
         starting.shutdown(wait=True)
         processes.stop(submitting.values(), _PATIENCE_SECONDS)
@@ -56,7 +56,7 @@ def submit(
     while not cluster.running(rest_address, *names):
         if found := cluster.problem(rest_address):
             raise DemoFailed(found)
-        _wait(deadline, "getting all of the jobs' tasks to run takes", logs)
+        _wait(deadline, "the start of the jobs' tasks takes", logs)
 
 
 def _take_end(name: str, code: int | None, log: Path, submitting: dict[str, ProcessId]) -> None:
@@ -65,12 +65,11 @@ def _take_end(name: str, code: int | None, log: Path, submitting: dict[str, Proc
     del submitting[name]
     if code:
         raise DemoFailed(
-            f"the job {name} could not be submitted. Its log is {log}; the last lines:\n"
-            f"{processes.last_lines(log)}"
+            f"job {name} can't be submitted. Its log is {log}; the last lines:\n{processes.last_lines(log)}"
         )
 
 
 def _wait(deadline: float, what: str, logs: Path) -> None:
     if time.monotonic() > deadline:
-        raise DemoFailed(f"{what} over {_SECONDS} s; the logs are in {logs}")
+        raise DemoFailed(f"{what} over {_SECONDS} s; see the logs in {logs}")
     time.sleep(_LOOK_SECONDS)

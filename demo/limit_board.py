@@ -1,4 +1,4 @@
-"""What the demo shows of limits that follow replicas: rows and moves in, plain values out, `now` passed in."""
+"""Summarises limits that follow replicas for the demo's tables. Pure: `now` is passed in."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tidegate.schemas.rows.limits import RateLimitRow, ReplicaChange, ReplicasRo
 from tidegate.schemas.timestamps import to_epoch_ms
 
 NEWEST_SECONDS = 5
-"""A task's requests are those of so many of its newest seconds: a changed limit shows soon, and the eye can follow."""
+"""The number of a task's newest seconds that its requests are averaged over."""
 BUCKET_MS = 3000
-"""A new bucket begins full, a second's worth; at 1.5 times the limit that is used up in two seconds."""
+"""A new token bucket starts full with one second's tokens; at 1.5 times the limit they last two seconds."""
 ALLOWANCE_MS: Mapping[str, int] = {"left": 15_000, "became ready": 30_000}
-"""So long a limit may take on a slow machine, its window included, before it counts as not followed."""
+"""The time within which a limit must follow, on a slow machine, its window included."""
 _EARLIER_MS = 250
-"""A look at the replicas that began just before a move may see it already."""
+"""A poll of the replicas that began just before a move may observe it already."""
 Seconds = Mapping[int, Counts]
 """Counts by the second's start (epoch, ms)."""
 
@@ -27,7 +27,7 @@ Seconds = Mapping[int, Counts]
 class LimitLine:
     """A task whose limit tidegate sets, now. None: not known yet.
 
-    trouble: why the limit is held or failed, in the controller's words; None when all is well.
+    trouble: the controller's reason for a held or failed limit, else None.
     """
 
     department: str
@@ -43,9 +43,9 @@ class LimitLine:
 
 @dataclass(frozen=True)
 class Followed:
-    """What became of one move, in seconds since the move; None: not yet.
+    """The effects of one move, in seconds since the move; None: not yet.
 
-    seen_s: the watcher has seen it. settled_s: the job took it for real. applied_s: the gateway has the limit.
+    seen_s: observed by the watcher. settled_s: settled by the job. applied_s: the gateway has the limit.
     admitted_before, admitted_after: of the limit that was in force, in the seconds before the move, and in those after
     the new limit's first bucket was used up; None where there are none.
     """
@@ -90,7 +90,7 @@ class LimitBoard:
             self._newest[group] = row
 
     def add_moves(self, moved: Sequence[Moved]) -> None:
-        """Take in what replicas did."""
+        """Take in moves of replicas."""
         self._moved += moved
 
     @property
@@ -113,9 +113,9 @@ class LimitBoard:
         return [self._line(group, seconds.get(group, {})) for group in self._tasks]
 
     def followed(self, seconds: Mapping[Group, Seconds], end_ms: int) -> list[Followed]:
-        """What became of each move, in the order of time. end_ms: when the load ended, or now.
+        """The effects of each move, in the order of time. end_ms: when the load ended, or now.
 
-        That replicas joined is no news any more once they are ready.
+        Leaves out the joining of replicas that are ready since.
         """
         later = [
             (moved.department, moved.task, moved.replicas)
@@ -186,7 +186,7 @@ class LimitBoard:
         )
 
     def _ends(self, moved: Moved, applied: RateLimitRow) -> list[int]:
-        """What ends a limit's time: the next move that matters, and the next limit."""
+        """The moments that end a limit's measurement: the next relevant move, and the next limit."""
         moves = [
             other.at_ms
             for other in self._moved
@@ -204,7 +204,7 @@ class LimitBoard:
         return [*moves, *limits]
 
     def _change(self, moved: Moved) -> ReplicaChange | None:
-        """The first settled change in the move's direction since."""
+        """The first settled change in the move's direction since the move."""
         found = [
             change
             for change in self._changes.values()

@@ -1,4 +1,4 @@
-"""How limits that follow replicas are shown: beside the live table, and in the summary. Rendered from plain values."""
+"""Renders limits that follow replicas, for the live table and for the summary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHOWN_EVENTS = 3
 
 
 def render(lines: Sequence[LimitLine], followed: Sequence[Followed]) -> RenderableType:
-    """Each task's limit and requests, and the last moves with what became of them. Fits 80 columns."""
+    """Each task's limit and requests, and the last moves with their effects. Fits 80 columns."""
     parts: list[RenderableType] = [Text("\nLimits that follow the ready replicas", "bold"), _limits(lines)]
     parts += [Text(f"  {line.task}: {line.trouble}", "red") for line in lines if line.trouble]
     if followed:
@@ -51,11 +51,11 @@ def summary(followed: Sequence[Followed], pushes: int, end_ms: int) -> Renderabl
             *("-" if share is None else f"{100 * share:.1f}" for share in shares),
         )
     pushed = "one push" if pushes == 1 else f"{pushes} pushes"
-    told = (
-        "Before and after: admitted requests in % of the limit that was in force.\n"
-        f"The gateway got {pushed}, that of the first limit included."
+    legend = (
+        "Before and after: admitted requests in % of the limit in force.\n"
+        f"The gateway received {pushed}, including the first limit."
     )
-    return Group(Text("\nLimits that followed the ready replicas", "bold"), table, Text(told))
+    return Group(Text("\nLimits that followed the ready replicas", "bold"), table, Text(legend))
 
 
 def _limits(lines: Sequence[LimitLine]) -> Table:
@@ -83,16 +83,16 @@ def _events(followed: Sequence[Followed]) -> Table:
     for one in followed:
         moved = one.moved
         noun = "replica" if moved.replicas == 1 else "replicas"
-        grid.add_row(f"  {moved.replicas} {noun} of {moved.task} {moved.what}:", told(one))
+        grid.add_row(f"  {moved.replicas} {noun} of {moved.task} {moved.what}:", effect(one))
     return grid
 
 
-def told(one: Followed) -> str:
-    """What became of a move, in plain words."""
+def effect(one: Followed) -> str:
+    """The effect of a move, as text."""
     if one.moved.what == "joined":
         return "warming up; they count once they are ready"
     if one.seen_s is None or one.settled_s is None:
-        return f"waiting {_window_seconds(one):g} s whether it lasts"
+        return f"waiting {_window_seconds(one):g} s for it to settle"
     settled = f"settled after {one.settled_s:.1f} s, "
     if one.applied_s is None:
         return settled + (

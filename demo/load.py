@@ -59,7 +59,7 @@ class Connection(asyncio.Protocol):
         return self._answer
 
     def leave(self) -> None:
-        """Hang up, whether an answer has come or not."""
+        """Close the connection, with or without an answer."""
         self._answer = None
         if self._transport:
             self._transport.close()
@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
 
 
 def outcome_of(status: int) -> Outcome:
-    """How a status code counts."""
+    """The outcome of a status code."""
     if status == 429:
         return "limited"
     if status == 404:
@@ -102,7 +102,7 @@ def outcome_of(status: int) -> Outcome:
 
 
 class Ledger:
-    """Counts the requests of the day. Closing requests never come here."""
+    """Counts the requests of the day, without the closing requests."""
 
     def __init__(self, scenario: Scenario) -> None:
         self._departments = {task.name: task.department for task in scenario.tasks}
@@ -161,7 +161,7 @@ class Load:
             self._phase = "draining"
             await self._drain(_INTERRUPTED_DRAIN_SECONDS if stop.is_set() else _DRAIN_SECONDS)
             if not self._open:
-                # Half a second later nothing of the day can still end; then up to the next whole second.
+                # Half a second later no request of the day can end; then up to the next whole second.
                 self._cut_off_ms = (int(time.time() * 1000) + 500) // 1000 * 1000 + 1000
             if not stop.is_set():
                 self._phase = "closing"
@@ -215,7 +215,7 @@ class Load:
             connection = await self._connection()
             answer = connection.send(request)
         except OSError:
-            return  # never reached the gateway, so it is no request
+            return  # it never reached the gateway, so it isn't counted
         if counted:
             self._ledger.sent(request)
         outcome: Outcome

@@ -1,4 +1,4 @@
-"""What the load has done so far: written by the load's process, read by the demo's."""
+"""The progress of the load: written by the clients' process, read by the demo's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TaskReport:
     """The requests to one task. `sent` is the sum of the others and of those still open.
 
     answered: 2xx. limited: 429. failed: 5xx. lost: 404. gave_up: the client left first. broken: the gateway
-    hung up without an answer.
+    closed the connection without an answer.
     """
 
     department: str

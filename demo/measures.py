@@ -1,4 +1,4 @@
-"""What the demo measured, and whether it adds up. Pure."""
+"""The demo's measures, and whether the counts agree. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tidegate.schemas.rows.resources import TaskProfile
 
 @dataclass(frozen=True)
 class Comparison:
-    """One task: what the clients saw, and what tidegate counted. `late`: lines of seconds already closed."""
+    """One task: the clients' counts, and tidegate's. `late`: lines of windows already closed."""
 
     department: str
     task: str
@@ -32,10 +32,10 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
-        """Every request sent is counted or late, and as many were limited as the clients saw.
+        """Every request sent is counted or late, and both counted the same number of rate-limited ones.
 
-        A client that leaves at the very moment of the answer may see another end than the gateway, so early
-        leavers may differ by a few.
+        A client that leaves at the moment of the answer may see another outcome than the gateway, so the number
+        of early disconnects may differ by a few.
         """
         if self.late:
             return self.sent.requests == self.counted.requests + self.late
@@ -47,7 +47,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Stored:
-    """Documents of one kind in Elasticsearch (None: it doesn't answer), and how many there should be."""
+    """The number of documents of one kind in Elasticsearch (None: it doesn't answer), and the expected number."""
 
     what: str
     documents: int | None
@@ -58,17 +58,17 @@ class Stored:
         return self.documents == self.wanted
 
     def __str__(self) -> str:
-        told = "?" if self.documents is None else f"{self.documents:,}"
-        return f"{told} {self.what}" + ("" if self.whole else f" (of {self.wanted:,})")
+        count = "?" if self.documents is None else f"{self.documents:,}"
+        return f"{count} {self.what}" + ("" if self.whole else f" (of {self.wanted:,})")
 
 
 @dataclass(frozen=True)
 class Measures:
-    """Everything that the summary says.
+    """The content of the summary.
 
-    whole: the day was played to its end and its last second has closed, so that the counts must agree.
-    rows: distinct rows by span. memory_bytes: by part, at the moment when their sum was largest.
-    followed, pushes: what became of each move of the replicas, and how many limits came into force by load_end_ms.
+    whole: the day was played to its end and its last window has closed, so that the counts must agree.
+    rows: distinct rows by span. memory_bytes: by component, at the moment when their sum was largest.
+    followed, pushes: the effects of each move of the replicas, and how many limits came into force by load_end_ms.
     """
 
     whole: bool
@@ -95,14 +95,14 @@ class Measures:
 
     @property
     def overdue(self) -> Sequence[Followed]:
-        """Moves that no limit has followed, though there was time."""
+        """Moves that no limit has followed in time."""
         return [one for one in self.followed if one.overdue(self.load_end_ms)]
 
 
 def compare(
     report: LoadReport, counted: Mapping[TaskGroup, Counts], late: Mapping[TaskGroup, int]
 ) -> list[Comparison]:
-    """Clients and tidegate side by side, also tasks that only one of them knows."""
+    """The counts of clients and tidegate side by side, including tasks that only one of them has."""
     sent = {
         (task.department, task.task): Counts(task.sent, task.lost, task.failed, task.gave_up, task.limited)
         for task in report.tasks
@@ -115,7 +115,7 @@ def compare(
 
 def render(measures: Measures) -> RenderableType:
     """The summary."""
-    parts: list[RenderableType] = [Text("\nWhat was measured", "bold"), _comparison_table(measures)]
+    parts: list[RenderableType] = [Text("\nMeasures", "bold"), _comparison_table(measures)]
     parts += [Text(line) for line in _verdict(measures)]
     if measures.followed:
         parts.append(limit_table.summary(measures.followed, measures.pushes, measures.load_end_ms))
@@ -170,18 +170,20 @@ def _mark(line: Comparison, whole: bool) -> Text:
 def _verdict(measures: Measures) -> list[str]:
     lines = []
     if not measures.whole:
-        lines.append("The demo was ended early: the last seconds' requests had not been counted yet.")
+        lines.append("The demo ended early: the requests of the last seconds are not counted yet.")
     elif all(comparison.agrees for comparison in measures.comparisons):
         lines.append("Every request that the clients sent is accounted for.")
     else:
-        lines.append("The counts differ, and they should not. Pairs are: seen by the clients/counted.")
+        lines.append("The counts differ, and they should not. Pairs are: clients/tidegate.")
     if measures.whole and not all(stored.whole for stored in measures.stored):
-        lines.append("Elasticsearch does not hold everything that Kafka does, and it should.")
+        lines.append("Elasticsearch does not hold all rows of Kafka, and it should.")
     if measures.broken_requests:
-        lines.append(f"{measures.broken_requests:,} requests got no answer: the gateway hung up.")
+        lines.append(
+            f"{measures.broken_requests:,} requests got no answer: the gateway closed the connection."
+        )
     if measures.skipped_requests:
         lines.append(
-            f"{measures.skipped_requests:,} requests were never sent: too many were open (a slow machine)."
+            f"{measures.skipped_requests:,} requests were not sent: too many were open (a slow machine)."
         )
     return lines
 
@@ -189,16 +191,18 @@ def _verdict(measures: Measures) -> list[str]:
 def _figures(measures: Measures) -> Table:
     table = Table.grid(padding=(0, 2))
     p50, p95 = nearest_rank(measures.ages_ms, 50), nearest_rank(measures.ages_ms, 95)
-    age = "no row came" if p50 is None or p95 is None else f"p50 {p50 / 1000:.1f} s, p95 {p95 / 1000:.1f} s"
-    table.add_row("a second's end to its rows in Kafka", age)
+    age = (
+        "no row observed" if p50 is None or p95 is None else f"p50 {p50 / 1000:.1f} s, p95 {p95 / 1000:.1f} s"
+    )
+    table.add_row("lag from a second's end to its rows", age)
     table.add_row("rows", ", ".join(f"{count:,} of {span}" for span, count in sorted(measures.rows.items())))
-    table.add_row("lines by fate", ", ".join(f"{n:,} {kind}" for kind, n in measures.line_kinds.items()))
+    table.add_row("lines by outcome", ", ".join(f"{n:,} {kind}" for kind, n in measures.line_kinds.items()))
     table.add_row("documents in Elasticsearch", ", ".join(str(stored) for stored in measures.stored))
     total = sum(measures.memory_bytes.values())
     within = "within" if total <= MEMORY_LIMIT_BYTES else "MORE THAN"
     table.add_row(
-        "resident memory of all parts",
-        f"{total / GIB:.2f} GiB, {within} the {MEMORY_LIMIT_BYTES / GIB:.0f} GiB meant for it",
+        "resident memory of all components",
+        f"{total / GIB:.2f} GiB, {within} the {MEMORY_LIMIT_BYTES / GIB:.0f} GiB budget",
     )
     by_size = sorted(measures.memory_bytes.items(), key=lambda item: -item[1])
     table.add_row("", ", ".join(f"{name} {size >> 20} MiB" for name, size in by_size))

@@ -1,7 +1,7 @@
-"""What a pretended model writes into its log: one file a replica, in the form of Python's, Java's or a JSON logger.
+"""The log of a simulated model: one file per replica, in the format of Python's, Java's or a JSON logger.
 
-A model tells of its start, of each request that failed (with a stack trace), that took thrice as long as usual, or
-whose client left. Each record but the first has the request id and the trace id that the gateway sent with the request.
+A model logs its start, and each request that failed (with a stack trace), took three times as long as usual, or lost
+its client. Each record but the first has the request id and the trace id that the gateway sent with the request.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 from tidegate.demo.scenario import LogStyle, Replica, Task
 
 SLOW_TIMES = 3
-"""From so many times the task's median on, a request is slow."""
+"""A request that takes at least this many times the task's median is slow."""
 _TRACEPARENT_PARTS = 4
 _ROTATE_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Ids:
-    """Whose request it is, as its head says; "-" for what it doesn't say."""
+    """The ids of a request from its head; "-" for a missing one."""
 
     request: str
     trace: str
@@ -37,9 +37,9 @@ class Ids:
 
 
 class ModelLog:
-    """One replica's log file, appended to. Each record is one write, so that a reader never meets a torn line.
+    """One replica's log file, appended to. Each record is one write, so that a reader never sees a partial line.
 
-    A file that has grown large is renamed, and the one before it is gone.
+    A large file is rotated; only one rotated file is kept.
     """
 
     def __init__(
@@ -54,24 +54,24 @@ class ModelLog:
         self._now = now or (lambda: datetime.now(UTC))
 
     def close(self) -> None:
-        """Nothing is written any more."""
+        """Close the file."""
         self._file.close()
 
     def started(self, address: str) -> None:
-        """It listens at `ip:port`."""
+        """Log that the model listens at `ip:port`."""
         self._write("INFO", f"serving {self._task.name} on {address}")
 
     def failed(self, ids: Ids, took_ms: float) -> None:
-        """It had no answer."""
+        """Log a failed request."""
         self._write("ERROR", f"inference failed after {took_ms:.0f} ms", ids, "failed")
 
     def slow(self, ids: Ids, took_ms: float) -> None:
-        """It answered, but late."""
+        """Log a slow request."""
         usual = self._task.latency.median_ms
-        self._write("WARN", f"slow inference: {took_ms:.0f} ms, usual are {usual:.0f} ms", ids)
+        self._write("WARN", f"slow inference: {took_ms:.0f} ms, usually {usual:.0f} ms", ids)
 
     def client_left(self, ids: Ids, waited_ms: float) -> None:
-        """Nobody waits for the answer any more."""
+        """Log a request whose client left."""
         self._write("WARN", f"the client left after {waited_ms:.0f} ms", ids, "client_left")
 
     def _write(self, severity: str, message: str, ids: Ids | None = None, trace: str | None = None) -> None:
@@ -84,16 +84,16 @@ class ModelLog:
 
 
 def _record(task: Task, at: datetime, severity: str, message: str, ids: Ids | None, stack: str | None) -> str:
-    told = "" if ids is None else f"request_id={ids.request} trace_id={ids.trace} "
+    prefix = "" if ids is None else f"request_id={ids.request} trace_id={ids.trace} "
     below = "" if stack is None else f"\n{stack}"
     match task.log_style:
         case "python":
             level = "WARNING" if severity == "WARN" else severity
             time = f"{at:%Y-%m-%d %H:%M:%S},{at.microsecond // 1000:03d}"
-            return f"{time} {level} {_module(task)}.server {told}{message}{below}\n"
+            return f"{time} {level} {_module(task)}.server {prefix}{message}{below}\n"
         case "java":
             time = f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d}"
-            return f"{time} {severity:5} [worker-1] ai.{_module(task)}.Server - {told}{message}{below}\n"
+            return f"{time} {severity:5} [worker-1] ai.{_module(task)}.Server - {prefix}{message}{below}\n"
         case "json":
             fields = {"timestamp": f"{at:%Y-%m-%dT%H:%M:%S.%fZ}", "level": severity.lower(), "msg": message}
             if ids is not None:
@@ -141,4 +141,4 @@ java.io.IOException: Broken pipe
 \tat ai.{module}.Server.answer(Server.java:158)""",
     },
 }
-"""By what happened. They are pretended, as the models are."""
+"""Simulated stack traces by event."""

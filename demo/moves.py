@@ -1,4 +1,4 @@
-"""Plays a scenario's moves: replicas leave and join when so much of the day is over, and get ready when warm."""
+"""Plays a scenario's moves: replicas leave and join at set times of the day, and become ready after their warm-up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ What = Literal["left", "joined", "became ready"]
 
 @dataclass(frozen=True)
 class Moved:
-    """So many replicas of a task have moved, at a moment (epoch, ms)."""
+    """A completed move of several replicas of a task, at a moment (epoch, ms)."""
 
     at_ms: int
     department: str

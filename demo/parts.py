@@ -1,4 +1,4 @@
-"""The demo's own processes, as servers of the local stack: `tidegate status` shows them, `down` ends them."""
+"""The demo's own processes, as servers of the local stack: `tidegate status` shows them, `down` stops them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _NO_PORTS: Mapping[str, int] = {}
 
 
 class _Part(UsualFolder):
-    """A process of the demo that needs no port of the stack's and gives no settings."""
+    """A process of the demo without ports of the stack and without settings."""
 
     @property
     def ports(self) -> Mapping[str, int]:
         return _NO_PORTS
 
     def problem(self, place: Place) -> str | None:
-        """Ready as soon as it runs; that it goes on running is watched."""
+        """Ready as soon as it runs; the demo checks that it keeps running."""
         return None
 
     def addresses(self, place: Place) -> dict[str, str]:
@@ -55,7 +55,7 @@ class Replicas(_Part):
         self._scenario_file = scenario_file
 
     def prepare(self, place: Place) -> Launch:
-        """Forget the addresses of an earlier start."""
+        """Remove the addresses of an earlier start."""
         _addresses(place).unlink(missing_ok=True)
         self.unready_file(place.folder).unlink(missing_ok=True)
         program = (sys.executable, "-m", "tidegate.demo.upstreams")
@@ -73,7 +73,7 @@ class Replicas(_Part):
         return None if _addresses(place).exists() else "not all replicas listen yet"
 
     def addresses(self, place: Place) -> dict[str, str]:
-        """How many there are; each one's address is in the file."""
+        """Their number, and the file with their addresses."""
         return {f"{len(list(self._scenario.replicas()))} replicas": str(_addresses(place))}
 
     @staticmethod
@@ -83,29 +83,29 @@ class Replicas(_Part):
 
     @staticmethod
     def usage(folder: Path) -> str:
-        """host:port at which a Prometheus can scrape what the replicas whose files are in this folder use."""
+        """host:port of the metrics endpoint of the replicas with their files in this folder."""
         return (folder / _USAGE).read_text()
 
     @staticmethod
     def logs(folder: Path) -> Path:
-        """Below it are the logs, `DEPARTMENT/TASK/REPLICA.log`, of replicas whose files are in this folder."""
+        """The folder of the logs, `DEPARTMENT/TASK/REPLICA.log`, of the replicas with their files in this folder."""
         return folder / _LOGS
 
     @staticmethod
     def unready_file(folder: Path) -> Path:
-        """The names of those that aren't ready, as a JSON list, of replicas whose files are in this folder."""
+        """The file with the names of the replicas that aren't ready, as a JSON list."""
         return folder / _UNREADY
 
     @staticmethod
     def set_unready(folder: Path, names: Iterable[str]) -> None:
-        """These aren't ready from now on, and all others are; for replicas whose files are in this folder."""
+        """Mark exactly these replicas as not ready."""
         draft = folder / f".{_UNREADY}"
         draft.write_text(json.dumps(sorted(names)))
         draft.replace(Replicas.unready_file(folder))
 
 
-class Gateway(EnvoyServer):
-    """Envoy, with one route for each task and the access log in tidegate's form."""
+class DemoGateway(EnvoyServer):
+    """Envoy with one route per task and the access log in tidegate's format."""
 
     name = "gateway"
 
@@ -139,7 +139,7 @@ class Shipper(_Part):
 
     @classmethod
     def state_dir(cls, folder: Path) -> Path:
-        """Where it keeps its offsets, below the demo's folder."""
+        """The folder of its offsets, below the demo's folder."""
         return folder / cls.name / "state"
 
     def prepare(self, place: Place) -> Launch:
@@ -147,8 +147,8 @@ class Shipper(_Part):
         return Launch((*self._command, *self._arguments), place.folder)
 
     def problem(self, place: Place) -> str | None:
-        """Ready when it has taken its state folder."""
-        return None if self.state_dir(place.folder.parent).exists() else "it hasn't begun yet"
+        """Ready when its state folder exists."""
+        return None if self.state_dir(place.folder.parent).exists() else "it hasn't started to ship yet"
 
 
 class ServiceShipper(Shipper):
@@ -172,13 +172,13 @@ class Indexer(_Part):
         return Launch((*self._command, "index"), place.folder)
 
     def problem(self, place: Place) -> str | None:
-        """Ready when the last index template is there."""
+        """Ready when the last index template exists."""
         last = INDEX_CONTRACTS[-1].alias(self._elasticsearch.index_prefix)
         url = f"{self._elasticsearch.url.rstrip('/')}/_index_template/{last}"
         try:
             urllib.request.urlopen(url, timeout=1).close()  # noqa: S310 (the settings allow http and https only)
         except (OSError, ValueError):
-            return "the index templates aren't there yet"
+            return "the index templates aren't installed yet"
         return None
 
 
@@ -191,7 +191,7 @@ class Watcher(_Part):
         self._command = command
 
     def prepare(self, place: Place) -> Launch:
-        """What it watches is in the settings."""
+        """The settings name its source."""
         return Launch((*self._command, "watch"), place.folder)
 
 
@@ -204,7 +204,7 @@ class Controller(_Part):
         self._command = command
 
     def prepare(self, place: Place) -> Launch:
-        """Catalog and target are in the settings."""
+        """The settings name its catalog and target."""
         return Launch((*self._command, "limit"), place.folder)
 
 
@@ -217,7 +217,7 @@ class AlertSender(_Part):
         self._command = command
 
     def prepare(self, place: Place) -> Launch:
-        """Who is told is in the settings."""
+        """The settings name its receivers."""
         return Launch((*self._command, "alerts", "send"), place.folder)
 
 
@@ -235,7 +235,7 @@ class RemoteWriter(_Part):
         return {"http": 0}
 
     def prepare(self, place: Place) -> Launch:
-        """Which metrics it takes is in the settings."""
+        """The settings name the accepted metrics."""
         return Launch((*self._command, "remote-write", "--port", str(place.ports["http"])), place.folder)
 
     def problem(self, place: Place) -> str | None:
@@ -243,7 +243,7 @@ class RemoteWriter(_Part):
         return None if answers(place.ports["http"]) else "it doesn't listen yet"
 
     def addresses(self, place: Place) -> dict[str, str]:
-        """Where a Prometheus writes to."""
+        """The remote-write URL."""
         return {"url": f"http://{HOST}:{place.ports['http']}/api/v1/write"}
 
 
@@ -258,19 +258,19 @@ class Clients(_Part):
         self._seconds = seconds
 
     def prepare(self, place: Place) -> Launch:
-        """Forget an earlier report."""
+        """Remove an earlier report."""
         _report(place).unlink(missing_ok=True)
         program = (sys.executable, "-m", "tidegate.demo.load")
         arguments = (str(self._scenario_file), str(_report(place)), str(self._port), str(self._seconds))
         return Launch((*program, *arguments), place.folder)
 
     def problem(self, place: Place) -> str | None:
-        """Ready when the first report is there."""
+        """Ready when the first report exists."""
         return None if _report(place).exists() else "no request yet"
 
     @staticmethod
     def report(folder: Path) -> LoadReport | None:
-        """The newest report of the clients whose files are in this folder."""
+        """The newest report of the clients with their files in this folder."""
         return LoadReport.read(folder / _REPORT)
 
 

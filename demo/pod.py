@@ -1,8 +1,8 @@
 """The demo's models with Envoy's files, for containers: `python -m tidegate.demo.pod FOLDER USAGE_PORT`.
 
-It runs where Envoy and the clients have the same network address, as the containers of a pod have, and FOLDER is a
-volume of theirs: the models listen on loopback, Envoy reads its files there and writes its access log there. The
-clients (`tidegate.demo.load`) write their report there, and by it replicas leave, join and get ready, each day anew.
+It shares a network namespace with Envoy and the clients, as the containers of a pod do, and FOLDER is a shared volume:
+the models listen on loopback, Envoy reads its configuration and writes its access log in FOLDER. The clients
+(`tidegate.demo.load`) write their report there, and its progress makes replicas leave, join and become ready each day.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tidegate.demo.scenario import DEMO, Scenario
 from tidegate.demo.workspace import catalog_of
 
 PORT = 8080
-"""Where clients reach Envoy."""
+"""Envoy's port for clients."""
 ADMIN_PORT = 9901
 SCENARIO = "scenario.json"
 CATALOG = "catalog.yaml"
@@ -39,7 +39,7 @@ _ROTATE_BYTES = 64 * 1024 * 1024
 
 
 class Pod:
-    """One scenario's models, and the files of the Envoy before them."""
+    """One scenario's models, and the files of the Envoy in front of them."""
 
     def __init__(self, scenario: Scenario, folder: Path) -> None:
         self._scenario = scenario
@@ -49,7 +49,7 @@ class Pod:
         self._fraction = 0.0
 
     async def run(self, usage_port: int, stop: asyncio.Event, usage_host: str = _EVERYWHERE) -> None:
-        """Serve until `stop` is set. usage_port, usage_host: where a Prometheus can scrape what the models use."""
+        """Serve until `stop` is set. usage_port, usage_host: the metrics endpoint of the models' resource use."""
         Replicas.unready_file(self._folder).unlink(missing_ok=True)
         (self._folder / REPORT).unlink(missing_ok=True)
         serving = await upstreams.listen(
@@ -81,13 +81,13 @@ class Pod:
         self._moves.step(fraction, now_ms)
 
     def _rotate(self) -> None:
-        """Envoy's log doesn't grow for ever: as with logrotate, the old file is kept once."""
+        """Rotate Envoy's log as logrotate does, and keep one old file."""
         log = self._files.access_log
         if not log.exists() or log.stat().st_size < _ROTATE_BYTES:
             return
         log.replace(log.with_name(f"{log.name}.1"))
         request = urllib.request.Request(f"http://{LOOPBACK}:{ADMIN_PORT}/reopen_logs", method="POST")
-        with suppress(OSError):  # an Envoy that is away opens it when it is back
+        with suppress(OSError):  # an unavailable Envoy opens the new file when it starts
             urllib.request.urlopen(request, timeout=2).close()  # noqa: S310
 
 

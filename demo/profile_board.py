@@ -1,4 +1,4 @@
-"""What the demo shows of tasks' profiles and alerts: rows in, plain values out."""
+"""Summarises task profiles and alerts for the demo's tables. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tidegate.schemas.timestamps import to_epoch_ms
 
 @dataclass(frozen=True)
 class AlertLine:
-    """One alert's life so far. Seconds since its condition began to hold; None: not yet.
+    """The lifecycle of one alert, in seconds since its condition began to hold; None: not yet.
 
     lag_s: from the end of the window that made it fire until its row could be read.
     """

@@ -1,4 +1,4 @@
-"""How tasks' profiles and alerts are shown: beside the live table, and in the summary. Rendered from plain values."""
+"""Renders task profiles and alerts, for the live table and for the summary."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ SHOWN_ALERTS = 3
 
 
 def render(profiles: Sequence[TaskProfile], alerts: Sequence[AlertLine]) -> RenderableType:
-    """What is known of these tasks now, and the last alerts. Fits 80 columns."""
+    """The current profiles of these tasks, and the last alerts. Fits 80 columns."""
     parts: list[RenderableType] = []
     if profiles:
-        parts += [Text("\nWhat is known of a task", "bold"), table(profiles)]
+        parts += [Text("\nTask profiles", "bold"), table(profiles)]
     parts += [_alert(line) for line in alerts[-SHOWN_ALERTS:]]
     return Group(*parts)
 
@@ -65,10 +65,10 @@ def table(profiles: Sequence[TaskProfile]) -> Table:
 
 
 def summary(profiles: Sequence[TaskProfile], alerts: Sequence[AlertLine]) -> RenderableType:
-    """All profiles as they were last, and each alert's life."""
+    """The last profile of each task, and the lifecycle of each alert."""
     parts: list[RenderableType] = []
     if profiles:
-        parts += [Text("\nWhat was known of each task at the end", "bold"), table(profiles)]
+        parts += [Text("\nTask profiles at the end", "bold"), table(profiles)]
     if alerts:
         parts += [Text("\nAlerts", "bold"), *(_alert(line) for line in alerts)]
     return Group(*parts)
@@ -76,13 +76,13 @@ def summary(profiles: Sequence[TaskProfile], alerts: Sequence[AlertLine]) -> Ren
 
 def _alert(line: AlertLine) -> Text:
     row = line.row
-    told = f"fired {line.fired_s or 0:.0f} s after it began"
+    lifecycle = f"fired {line.fired_s or 0:.0f} s after it began"
     if line.lag_s is not None:
-        told += f", known {line.lag_s:.1f} s after the second that decided it"
+        lifecycle += f", published {line.lag_s:.1f} s after the deciding second"
     if line.resolved_s is not None:
-        told += f", resolved after {line.resolved_s:.0f} s"
+        lifecycle += f", resolved after {line.resolved_s:.0f} s"
     style = "green" if row.state == "resolved" else "red" if row.severity == "critical" else "yellow"
-    return Text.assemble((f"  {row.state} {row.severity} {row.rule}: ", style), f"{row.message}; {told}")
+    return Text.assemble((f"  {row.state} {row.severity} {row.rule}: ", style), f"{row.message}; {lifecycle}")
 
 
 def _number(value: float | None, digits: int = 1, factor: float = 1) -> str:

@@ -1,4 +1,4 @@
-"""How the demo tells people what it does: one line a step while it sets up, then the live table."""
+"""The demo's progress on the console: one line per stage of the set-up, then the live table."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from rich.live import Live
 from rich.markup import escape
 from rich.status import Status
 
-from tidegate.stack.local import Progress, Step
+from tidegate.stack.local import Phase, PhaseChange
 
 PLAIN_TABLE_SECONDS = 15.0
 PLAIN_WIDTH = 120
 _TOO_SOON_SECONDS = 5.0
-"""A last table so soon after another would only be noise."""
+"""The minimum time between the last two tables."""
 
 _ENDINGS = {
-    Step.READY: "[green]ready[/green]",
-    Step.FAILED: "[red]failed[/red]",
-    Step.KILLED: "[yellow]killed[/yellow]",
+    Phase.READY: "[green]ready[/green]",
+    Phase.FAILED: "[red]failed[/red]",
+    Phase.KILLED: "[yellow]killed[/yellow]",
 }
 
 
-class Teller:
-    """Writes to one console. On a terminal with a spinner and a live table, else plainly."""
+class Progress:
+    """Reports progress on one console: with a spinner and a live table on a terminal, else as plain lines."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -36,12 +36,12 @@ class Teller:
 
     @property
     def height(self) -> int | None:
-        """Lines of the terminal; None where what is shown may be as long as it likes."""
+        """The lines of the terminal; None if the output may be of any length."""
         return self.console.size.height if self.console.is_terminal else None
 
     @contextmanager
     def stage(self, text: str) -> Iterator[None]:
-        """One step of the set-up, said at its start, with a spinner while it lasts."""
+        """Report one stage of the set-up, with a spinner while it lasts."""
         self.console.print(f"[bold]{text}[/bold]", highlight=False)
         with self.console.status("") as status:
             self._status = status
@@ -51,32 +51,34 @@ class Teller:
                 self._status = None
 
     def detail(self, text: str) -> None:
-        """One line about the step."""
+        """Report one line about the current stage."""
         self.console.print(f"  {text}", highlight=False, soft_wrap=True)
 
     def doing(self, text: str) -> None:
-        """What is going on right now, beside the spinner."""
+        """Show the current activity beside the spinner."""
         if self._status:
             self._status.update(text)
 
-    def progress(self, news: Progress) -> None:
-        """News of a server that starts or ends."""
-        if news.server is None:
-            self.doing(news.detail)
+    def phase_changed(self, change: PhaseChange) -> None:
+        """Report a phase change of a server."""
+        if change.server is None:
+            self.doing(change.detail)
             return
-        if news.step is Step.PREPARING:
-            self._began[news.server] = time.monotonic()
-        if news.step in _ENDINGS:
-            since = self._began.get(news.server)
-            took = f" after {time.monotonic() - since:.0f} s" if since and news.step is Step.READY else ""
-            detail = f": {escape(news.detail)}" if news.detail else ""
-            self.detail(f"{news.server} {_ENDINGS[news.step]}{took}{detail}")
+        if change.phase is Phase.PREPARING:
+            self._began[change.server] = time.monotonic()
+        if change.phase in _ENDINGS:
+            since = self._began.get(change.server)
+            took = f" after {time.monotonic() - since:.0f} s" if since and change.phase is Phase.READY else ""
+            detail = f": {escape(change.detail)}" if change.detail else ""
+            self.detail(f"{change.server} {_ENDINGS[change.phase]}{took}{detail}")
         else:
-            self.doing(f"{news.server} is {news.step}" + (f": {escape(news.detail)}" if news.detail else ""))
+            self.doing(
+                f"{change.server} is {change.phase}" + (f": {escape(change.detail)}" if change.detail else "")
+            )
 
     @contextmanager
     def table(self) -> Iterator[Callable[[RenderableType], None]]:
-        """Gives a function that shows the newest table: in place on a terminal, else every 15 s."""
+        """A function that shows the newest table: in place on a terminal, else every 15 s."""
         if self.console.is_terminal:
             with Live(console=self.console, auto_refresh=False, vertical_overflow="ellipsis") as live:
                 yield lambda table: live.update(table, refresh=True)
@@ -98,7 +100,7 @@ class Teller:
 
 
 def console_for_people() -> Console:
-    """Standard output; wide enough for the table where it goes into a file, unless COLUMNS says how wide."""
+    """Standard output; wide enough for the table if it is a file, unless COLUMNS sets the width."""
     console = Console(highlight=False)
     if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
         return console

@@ -1,4 +1,4 @@
-"""The demo as a whole: set up, watch, measure, take down."""
+"""The demo as a whole: sets up, watches, measures, takes down."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from rich.markup import escape
 
 from tidegate.demo import failing_request
 from tidegate.demo import measures as measuring
-from tidegate.demo import workspace as grounds
+from tidegate.demo import workspace as workspaces
 from tidegate.demo.failing_request import LookedUp
 from tidegate.demo.failure import DemoFailed
 from tidegate.demo.measures import Measures
 from tidegate.demo.parts import Replicas
-from tidegate.demo.progress import Teller
+from tidegate.demo.progress import Progress
 from tidegate.demo.scenario import DEMO, Scenario
 from tidegate.demo.staging import Staging
 from tidegate.demo.watching import Watch
-from tidegate.demo.workspace import Ground
+from tidegate.demo.workspace import Workspace
 from tidegate.schemas.elasticsearch import contract_of
 from tidegate.schemas.settings import Settings
 from tidegate.schemas.topics import SERVICE_METRICS_1S
@@ -27,113 +27,115 @@ DEFAULT_SECONDS = 180.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What is played, for how long, and whether it stays up afterwards."""
+    """The scenario, its length, and whether the demo keeps running afterwards."""
 
     seconds: float = DEFAULT_SECONDS
     keep: bool = False
     scenario: Scenario = DEMO
 
 
-def play(settings: Settings, plan: Plan, teller: Teller) -> Measures:
-    """Play the demo to its end. Whatever happens, nothing is left running, unless `keep` and all went well.
+def play(settings: Settings, plan: Plan, progress: Progress) -> Measures:
+    """Play the demo to its end. Leaves nothing running, unless `keep` is set and it succeeds.
 
-    Raises DemoFailed, StackError, ArtifactUnavailable or KafkaUnavailable when a part fails, and
-    KeyboardInterrupt once everything that an interrupted demo had started has ended.
+    Raises DemoFailed, StackError, ArtifactUnavailable or KafkaUnavailable if a component fails, and
+    KeyboardInterrupt after an interrupted demo has stopped everything that it started.
     """
-    ground = grounds.prepare(settings, plan.scenario)
-    staging = Staging(ground, plan.scenario, plan.seconds, teller)
-    watch = Watch(staging, plan.scenario, ground, plan.seconds)
+    workspace = workspaces.prepare(settings, plan.scenario)
+    staging = Staging(workspace, plan.scenario, plan.seconds, progress)
+    watch = Watch(staging, plan.scenario, workspace, plan.seconds)
     keep = False
     try:
         staging.set_up()
         try:
-            watch.until_over(teller)
+            watch.until_over(progress)
             staging.stop_clients()
             watch.settle()
         except KeyboardInterrupt:
-            teller.detail("[yellow]interrupted[/yellow]")
-            _tell(teller, watch.measures())
+            progress.detail("[yellow]interrupted[/yellow]")
+            _print_measures(progress, watch.measures())
             raise
         measures = watch.measures()
-        looked_up = failing_request.look_up(ground, measures.load_end_ms) if measures.agrees else None
+        looked_up = failing_request.look_up(workspace, measures.load_end_ms) if measures.agrees else None
         keep = plan.keep
     finally:
         if not keep:
             staging.take_down()
-    _tell(teller, measures)
-    _tell_request(teller, looked_up)
-    for line in where_to_look(ground, staging, plan.scenario, plan.keep):
-        teller.console.print(line, soft_wrap=True)
+    _print_measures(progress, measures)
+    _print_request(progress, looked_up)
+    for line in where_to_look(workspace, staging, plan.scenario, plan.keep):
+        progress.console.print(line, soft_wrap=True)
     return measures
 
 
 def verdict(measures: Measures) -> None:
-    """Raises DemoFailed when what was counted isn't what was sent, or a limit didn't follow."""
+    """Raises DemoFailed if the counted requests differ from the sent ones, or a limit didn't follow."""
     if measures.whole and not measures.agrees:
-        raise DemoFailed("what tidegate counted is not what the clients sent; see the table above")
+        raise DemoFailed(
+            "the requests that tidegate counted differ from those that the clients sent; see the table above"
+        )
     for one in measures.overdue:
         moved = one.moved
         raise DemoFailed(
-            f"{moved.replicas} replicas of {moved.task} {moved.what}, and the limit did not follow; the logs of "
-            "watcher, controller and flink-taskmanager say why"
+            f"{moved.replicas} replicas of {moved.task} {moved.what}, and the limit did not follow; see the logs of "
+            "watcher, controller and flink-taskmanager"
         )
 
 
-def where_to_look(ground: Ground, staging: Staging, scenario: Scenario, kept: bool) -> list[str]:
-    """What a reader may do next."""
-    command = ground.shown_command()
+def where_to_look(workspace: Workspace, staging: Staging, scenario: Scenario, kept: bool) -> list[str]:
+    """Suggestions for the user's next steps."""
+    command = workspace.shown_command()
     if not kept:
         return [
             "",
-            "[bold]Where to look next[/bold]",
-            f"  the logs of every part: {ground.folder / 'logs'}",
-            f"  the gateway's access log: {ground.access_log}",
-            "  to look around while it runs: tidegate demo --keep",
-            f"  to remove what the demo left on disk: {command} down --purge",
+            "[bold]Next steps[/bold]",
+            f"  the logs of every component: {workspace.folder / 'logs'}",
+            f"  the gateway's access log: {workspace.access_log}",
+            "  to explore a running demo: tidegate demo --keep",
+            f"  to remove the demo's files: {command} down --purge",
         ]
     settings = staging.settings
     task = scenario.tasks[0].name
     indexed = contract_of(SERVICE_METRICS_1S.name).alias(settings.elasticsearch.index_prefix)
     return [
         "",
-        "[bold]Everything is still up, but for the clients[/bold]",
+        "[bold]Everything except the clients is still running[/bold]",
         f"  the newest minute of each task: {command} windows --span 1m --level task",
-        f"  seconds as they come: {command} windows --level task --follow",
-        f"  a page with all of it, the logs and single requests: {command} ui",
-        f"  what went wrong in the last minutes: {command} logs --severity warn --since 5m",
-        *_about_limits(ground, scenario, command),
+        f"  new seconds as they arrive: {command} windows --level task --follow",
+        f"  a page with all metrics, logs and requests: {command} ui",
+        f"  warnings and errors of the last minutes: {command} logs --severity warn --since 5m",
+        *_about_limits(workspace, scenario, command),
         f"  Flink: http://{settings.flink.rest_address}",
         f"  Elasticsearch: curl '{settings.elasticsearch.url}/{indexed}/_search?size=1&pretty'",
-        "  requests of your own (a second's rows appear when later requests have come): "
+        "  your own requests (a second's rows appear after later requests): "
         f"while sleep 0.1; do curl -s -o /dev/null -w '%{{http_code}} ' -H 'taskid: {task}' -d hello "
         f"http://127.0.0.1:{staging.gateway_port}/v1/infer; done",
-        f"  the parts: {command} status",
-        f"  to end it all: {command} down",
+        f"  the components: {command} status",
+        f"  to stop everything: {command} down",
     ]
 
 
-def _about_limits(ground: Ground, scenario: Scenario, command: str) -> list[str]:
-    """What a reader may do with the first task whose limit tidegate sets."""
+def _about_limits(workspace: Workspace, scenario: Scenario, command: str) -> list[str]:
+    """Suggestions for the first task whose limit tidegate sets."""
     tasks = scenario.limited_tasks()
     if not tasks:
         return []
     name, replica = tasks[0].name, list(tasks[0].replicas())[-1].name
-    unready = Replicas.unready_file(ground.folder / Replicas.name)
+    unready = Replicas.unready_file(workspace.folder / Replicas.name)
     return [
-        f"  why a limit is what it is: {command} limit --explain {name}",
+        f"  the explanation of a limit: {command} limit --explain {name}",
         f"  requests, limit and replicas in one timeline: {command} limits --task {name}",
-        "  let a replica become unready, and see the limit follow: "
+        "  to make a replica unready, and see the limit follow: "
         + escape(f"echo '[\"{replica}\"]' > {unready}"),
     ]
 
 
-def _tell_request(teller: Teller, looked_up: LookedUp | None) -> None:
+def _print_request(progress: Progress, looked_up: LookedUp | None) -> None:
     if looked_up is not None:
-        teller.console.print("\n[bold]One request that failed, and what its model wrote[/bold]")
-        teller.console.print(
+        progress.console.print("\n[bold]One failed request, and the log of its model[/bold]")
+        progress.console.print(
             f"$ {looked_up.command}\n{looked_up.output}", markup=False, highlight=False, soft_wrap=True
         )
 
 
-def _tell(teller: Teller, measures: Measures) -> None:
-    teller.console.print(measuring.render(measures))
+def _print_measures(progress: Progress, measures: Measures) -> None:
+    progress.console.print(measuring.render(measures))

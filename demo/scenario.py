@@ -1,4 +1,4 @@
-"""What the demo plays: departments, tasks, versions, replicas, and how each behaves. Plain values only."""
+"""The demo's scenario: departments, tasks, versions, replicas, and their behaviour. Plain values only."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Literal
 from pydantic import TypeAdapter
 
 SERVICE_PORT = 8080
-"""The port in a cluster's name. As in a mesh, it names the service's port, not where a replica listens."""
+"""The port in a cluster's name: as in a mesh, the service's port, not a replica's."""
 
 LogStyle = Literal["python", "java", "json"]
-"""In whose form a model writes its log."""
+"""The format of a model's log."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Failure:
-    """Bad spells: in the first `for_seconds` of every `every_seconds`, `ratio` of the answers are 503."""
+    """Periodic failures: in the first `for_seconds` of every `every_seconds`, `ratio` of the answers are 503."""
 
     ratio: float
     every_seconds: float
@@ -49,7 +49,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Replica:
-    """One instance of a task's model. `slowdown` multiplies the task's latency. `absent`: not there at the start."""
+    """One instance of a task's model. `slowdown` multiplies the task's latency. `absent`: not running at the start."""
 
     name: str
     slowdown: float = 1.0
@@ -72,7 +72,7 @@ class Task:
 
     peak_qps: requests per second that clients send when the day is at its busiest.
     evening: 0 follows office hours, 1 follows the evening.
-    limit_qps: the gateway's local rate limit, None for none. qps_per_replica: what one replica can take, for a task
+    limit_qps: the gateway's local rate limit, None for none. qps_per_replica: the capacity of one replica, for a task
     whose limit tidegate sets, and whose replicas the gateway checks; None for the others.
     steady: clients send at the peak's rate all day.
     gpu: whether each of its replicas has a GPU.
@@ -121,10 +121,10 @@ class Move:
 
 @dataclass(frozen=True)
 class Scenario:
-    """Everything that is played.
+    """All tasks, with their moves and the load.
 
-    lost_qps: requests per second, at the peak, for a path that the gateway doesn't know.
-    in_flight: most requests that the load has open at once; it skips those above, and says how many.
+    lost_qps: requests per second, at the peak, for a path without a route.
+    in_flight: maximum number of concurrent requests; the load skips those above, and counts them.
     moves: in the order of time. A replica that joins warms up for warm_up_seconds before it is ready.
     """
 
@@ -142,10 +142,10 @@ class Scenario:
         for what, values in (("task", names), ("replica", replicas)):
             twice = sorted({value for value in values if values.count(value) > 1})
             if twice:
-                raise ValueError(f"scenario: {what} {', '.join(twice)} is there more than once")
+                raise ValueError(f"scenario: {what} {', '.join(twice)} occurs more than once")
         unknown = sorted({move.replica for move in self.moves} - set(replicas))
         if unknown:
-            raise ValueError(f"scenario: moves of {', '.join(unknown)}, which no task has")
+            raise ValueError(f"scenario: moves of {', '.join(unknown)}, which no task has as replicas")
         object.__setattr__(self, "departments", tuple(dict.fromkeys(task.department for task in self.tasks)))
 
     def replicas(self) -> Iterator[tuple[Task, Replica]]:

@@ -1,4 +1,4 @@
-"""Sets the demo up, part by part, and takes it down again."""
+"""Sets the demo up, component by component, and takes it down again."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tidegate.adapters.kafka.client import ensure_topics
 from tidegate.adapters.limiting.targets.base import TargetFailed
 from tidegate.adapters.limiting.targets.file import EnvoyFileTarget
 from tidegate.demo import flink_job
-from tidegate.demo import workspace as grounds
+from tidegate.demo import workspace as workspaces
 from tidegate.demo.director import Director
 from tidegate.demo.failure import DemoFailed
 from tidegate.demo.parts import (
     AlertSender,
     Clients,
     Controller,
-    Gateway,
+    DemoGateway,
     Indexer,
     RemoteWriter,
     Replicas,
@@ -28,10 +28,10 @@ from tidegate.demo.parts import (
     Shipper,
     Watcher,
 )
-from tidegate.demo.progress import Teller
+from tidegate.demo.progress import Progress
 from tidegate.demo.scenario import Scenario
 from tidegate.demo.traffic import Traffic
-from tidegate.demo.workspace import Ground
+from tidegate.demo.workspace import Workspace
 from tidegate.jobs import cluster
 from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
 from tidegate.schemas import catalog as catalogs
@@ -54,25 +54,25 @@ RESOURCES = "resource-metrics"
 JOBS = ("service-metrics", "replica-changes", "task-profile", "alerts")
 _LIMITS_SECONDS = 60
 _OTHER_ENVOY = "envoy"
-"""The stack's own Envoy, which knows no models; the demo's gateway is another."""
+"""The stack's own Envoy, which has no routes; the demo's gateway is a different one."""
 _STOP_FIRST: Sequence[Sequence[str]] = (
     (Clients.name,),
     (PROMETHEUS,),
     (Watcher.name, Controller.name, AlertSender.name, RemoteWriter.name),
     (Shipper.name, ServiceShipper.name, Indexer.name),
-    (Gateway.name, Replicas.name),
+    (DemoGateway.name, Replicas.name),
 )
 
 
 class Staging:
-    """The demo's parts, brought up in the order in which requests flow through them."""
+    """The demo's components, started in the order in which requests flow through them."""
 
-    def __init__(self, ground: Ground, scenario: Scenario, seconds: float, teller: Teller) -> None:
-        self._ground = ground
+    def __init__(self, workspace: Workspace, scenario: Scenario, seconds: float, progress: Progress) -> None:
+        self._workspace = workspace
         self._scenario = scenario
         self._seconds = seconds
-        self._teller = teller
-        self._stack = local_stack(ground.settings, teller.progress)
+        self._progress = progress
+        self._stack = local_stack(workspace.settings, progress.phase_changed)
 
     @property
     def settings(self) -> Settings:
@@ -81,85 +81,83 @@ class Staging:
 
     @property
     def gateway_port(self) -> int:
-        """Where the gateway listens."""
-        return state.read(self._ground.folder).ports[f"{Gateway.name}.http"]
+        """The gateway's port for clients."""
+        return state.read(self._workspace.folder).ports[f"{DemoGateway.name}.http"]
 
     def set_up(self) -> None:
-        """Start everything; the clients last.
+        """Start all components, the clients last.
 
-        Raises StackError and ArtifactUnavailable for a server, KafkaUnavailable, and DemoFailed for the job.
+        Raises StackError and ArtifactUnavailable for a server, KafkaUnavailable, and DemoFailed for a job.
         """
-        teller = self._teller
-        with teller.stage(
-            "1/8  Servers: Kafka, Elasticsearch and Flink (the first time they are downloaded)"
-        ):
+        progress = self._progress
+        with progress.stage("1/8  Servers: Kafka, Elasticsearch and Flink (downloaded the first time)"):
             self._stack.up([server.name for server in self._stack.status() if server.name != _OTHER_ENVOY])
             ensure_topics(self.settings.kafka, ALL_TOPICS)
         count = len(list(self._scenario.replicas()))
-        with teller.stage(
+        with progress.stage(
             f"2/8  Models: {count} replicas of {len(self._scenario.tasks)} tasks of "
-            f"{len(self._scenario.departments)} departments, small HTTP servers as slow as models"
+            f"{len(self._scenario.departments)} departments, simulated by small HTTP servers"
         ):
-            self._start(Replicas(self._scenario, self._ground.scenario_file))
-        with teller.stage(f"3/8  Gateway: Envoy in front of them, writing {self._ground.access_log}"):
-            listening = Replicas.listening(self._ground.folder / Replicas.name)
-            self._start(Gateway(self._ground.settings, self._scenario, listening))
-            self._ground = grounds.with_limits(self._ground, self._scenario, self._admin)
-            catalog = catalogs.load(self._ground.catalog_file)
+            self._start(Replicas(self._scenario, self._workspace.scenario_file))
+        with progress.stage(
+            f"3/8  Gateway: Envoy in front of the models, with the access log {self._workspace.access_log}"
+        ):
+            listening = Replicas.listening(self._workspace.folder / Replicas.name)
+            self._start(DemoGateway(self._workspace.settings, self._scenario, listening))
+            self._workspace = workspaces.with_limits(self._workspace, self._scenario, self._admin)
+            catalog = catalogs.load(self._workspace.catalog_file)
             steps = catalog_topic.plan({}, catalog, datetime.now(UTC))
             catalog_topic.publish(self.settings.kafka, steps)
         jobs = list(JOBS)
-        with teller.stage("4/8  Prometheus, for what the replicas use, and Alertmanager, for what fires"):
+        with progress.stage("4/8  Prometheus for the replicas' resource use, and Alertmanager for alerts"):
             self._start_alerting()
             if self._start_prometheus():
                 jobs.append(RESOURCES)
         rest_address = self.settings.flink.rest_address
-        with teller.stage(f"5/8  Jobs {', '.join(jobs)}: into Flink, http://{rest_address}"):
+        with progress.stage(f"5/8  Flink jobs {', '.join(jobs)}, at http://{rest_address}"):
             flink_job.submit(
-                self._ground.command, jobs, rest_address, self._ground.folder / LOGS, teller.doing
+                self._workspace.command, jobs, rest_address, self._workspace.folder / LOGS, progress.doing
             )
-            teller.detail("all [green]running[/green]")
-        with teller.stage(
-            "6/8  Log shippers (the gateway's log and the models' to Kafka) and indexer (Kafka to Elasticsearch)"
+            progress.detail("all [green]running[/green]")
+        with progress.stage(
+            "6/8  Log shippers (logs of gateway and models to Kafka) and indexer (Kafka to Elasticsearch)"
         ):
-            self._start(Shipper(self._ground.command))
-            self._start(ServiceShipper(self._ground.command))
-            self._start(Indexer(self._ground.command, self.settings.elasticsearch))
-        with teller.stage(
-            "7/8  Watcher (which replicas are ready, to Kafka) and controller (limits into the gateway)"
-        ):
-            self._start(Watcher(self._ground.command))
-            self._start(Controller(self._ground.command))
+            self._start(Shipper(self._workspace.command))
+            self._start(ServiceShipper(self._workspace.command))
+            self._start(Indexer(self._workspace.command, self.settings.elasticsearch))
+        with progress.stage("7/8  Watcher (ready replicas to Kafka) and controller (limits to the gateway)"):
+            self._start(Watcher(self._workspace.command))
+            self._start(Controller(self._workspace.command))
             self._await_limits()
         expected = Traffic(self._scenario, self._seconds).expected_requests()
-        with teller.stage(
-            f"8/8  Clients: about {expected:,.0f} requests in {self._seconds:.0f} s, rising and falling as "
-            "on a day (Ctrl-C ends the demo)"
+        with progress.stage(
+            f"8/8  Clients: about {expected:,.0f} requests in {self._seconds:.0f} s, with the load curve of a "
+            "day (stop with Ctrl-C)"
         ):
-            self._start(Clients(self._ground.scenario_file, self.gateway_port, self._seconds))
+            self._start(Clients(self._workspace.scenario_file, self.gateway_port, self._seconds))
 
     def director(self) -> Director:
-        """Who lets the scenario's replicas come and go, once they run."""
-        folder = self._ground.folder / Replicas.name
-        return Director(self._scenario, self._ground.gateway_files, Replicas.listening(folder), folder)
+        """The director of the scenario's running replicas."""
+        folder = self._workspace.folder / Replicas.name
+        return Director(self._scenario, self._workspace.gateway_files, Replicas.listening(folder), folder)
 
     def stop_clients(self) -> None:
-        """No further request. The report stays."""
+        """Stop the clients; their report stays."""
         self._stack.down((Clients.name,))
 
     def take_down(self) -> None:
-        """End everything that runs in the demo's folder: first what still passes data on, then the servers.
+        """Stop all processes of the demo's folder: first the components that pass data on, then the servers.
 
-        Raises StackError when something can't be ended.
+        Raises StackError if a process can't be stopped.
         """
-        with self._teller.stage("Ending every part"):
+        with self._progress.stage("Stopping every component"):
             for names in _STOP_FIRST:
                 self._stack.down(names)
             self._stack.down()
 
     def check(self) -> None:
-        """Raises DemoFailed when a part has ended or the job has failed, with what its log says."""
-        for name, server in state.read(self._ground.folder).servers.items():
+        """Raises DemoFailed, with the end of the log, if a component has ended or a job has failed."""
+        for name, server in state.read(self._workspace.folder).servers.items():
             if not processes.alive(server.process):
                 raise DemoFailed(
                     f"{name} has ended. Its log is {server.log}; the last lines:\n"
@@ -167,11 +165,11 @@ class Staging:
                 )
         problem = cluster.problem(self.settings.flink.rest_address)
         if problem:
-            raise DemoFailed(f"{problem}\nFlink's logs are in {self._ground.folder / LOGS}")
+            raise DemoFailed(f"{problem}\nFlink's logs are in {self._workspace.folder / LOGS}")
 
     def memory_bytes(self) -> dict[str, int]:
-        """Resident memory by part, this process included."""
-        servers = state.read(self._ground.folder).servers
+        """Resident memory by component, this process included."""
+        servers = state.read(self._workspace.folder).servers
         parts = {name: processes.memory_bytes(server.process) for name, server in servers.items()}
         return parts | {"demo": psutil.Process().memory_info().rss}
 
@@ -181,37 +179,39 @@ class Staging:
 
     @property
     def _admin(self) -> str:
-        """The gateway's admin page."""
-        return f"127.0.0.1:{state.read(self._ground.folder).ports[f'{Gateway.name}.admin']}"
+        """host:port of the gateway's admin interface."""
+        return f"127.0.0.1:{state.read(self._workspace.folder).ports[f'{DemoGateway.name}.admin']}"
 
     def _start_alerting(self) -> None:
-        """Alertmanager and who sends to it, where this machine has or can get an Alertmanager."""
+        """Start Alertmanager and the alert sender, if an Alertmanager is available."""
         try:
             self._start(AlertmanagerServer())
         except PartMissing as error:
-            self._teller.detail(f"[yellow]left out[/yellow]: {error}")
-            self._ground = grounds.with_alerts(self._ground, self._scenario, None)
+            self._progress.detail(f"[yellow]left out[/yellow]: {error}")
+            self._workspace = workspaces.with_alerts(self._workspace, self._scenario, None)
             return
-        self._ground = grounds.with_alerts(self._ground, self._scenario, url(self._stack, ALERTMANAGER))
-        self._start(AlertSender(self._ground.command))
+        self._workspace = workspaces.with_alerts(
+            self._workspace, self._scenario, url(self._stack, ALERTMANAGER)
+        )
+        self._start(AlertSender(self._workspace.command))
 
     def _start_prometheus(self) -> bool:
-        """Prometheus, and what it writes to. False where this machine has none and can't get one."""
-        usage = Replicas.usage(self._ground.folder / Replicas.name)
+        """Start Prometheus and its remote-write receiver. False if no Prometheus is available."""
+        usage = Replicas.usage(self._workspace.folder / Replicas.name)
         try:
             debian_programs.prometheus()
         except PartMissing as error:
-            self._teller.detail(f"[yellow]left out[/yellow]: {error}")
+            self._progress.detail(f"[yellow]left out[/yellow]: {error}")
             return False
-        self._start(RemoteWriter(self._ground.command))
+        self._start(RemoteWriter(self._workspace.command))
         target = url(self._stack, RemoteWriter.name)
         self._start(PrometheusServer(Scraping({"replicas": [usage]}, [target], interval_seconds=2)))
         return True
 
     def _await_limits(self) -> None:
-        """Until the gateway holds a limit of every task that has one from tidegate."""
-        self._teller.doing("waiting for the first limits in the gateway")
-        limits = self._ground.settings.limits
+        """Wait until the gateway holds the limit of every task whose limit tidegate sets."""
+        self._progress.doing("waiting for the first limits in the gateway")
+        limits = self._workspace.settings.limits
         target = EnvoyFileTarget(limits.envoy_files, limits.envoy_admins)
         tasks = {TaskKey(task.department, task.name): task for task in self._scenario.limited_tasks()}
         deadline = time.monotonic() + _LIMITS_SECONDS
@@ -219,20 +219,20 @@ class Staging:
             self.check()
             if time.monotonic() > deadline:
                 raise DemoFailed(
-                    f"the gateway has no limit of {', '.join(map(str, missing))} after {_LIMITS_SECONDS} s; the "
-                    f"logs of watcher, controller and flink-taskmanager are in {self._ground.folder / LOGS}"
+                    f"the gateway has no limit for {', '.join(map(str, missing))} after {_LIMITS_SECONDS} s; see the "
+                    f"logs of watcher, controller and flink-taskmanager in {self._workspace.folder / LOGS}"
                 )
             time.sleep(0.1)
         for key, task in tasks.items():
-            self._teller.detail(
-                f"{key.task} may have {found[key].bucket.qps:g} requests/s: {task.qps_per_replica:g} for each "
+            self._progress.detail(
+                f"{key.task} is limited to {found[key].bucket.qps:g} requests/s: {task.qps_per_replica:g} for each "
                 "ready replica"
             )
 
 
 def _limits(target: EnvoyFileTarget) -> Mapping[TaskKey, Limit]:
-    """What the gateway holds; nothing while it doesn't say."""
+    """The limits that the gateway holds; none if it can't be read."""
     try:
-        return target.read(grounds.GATEWAY)
+        return target.read(workspaces.GATEWAY)
     except TargetFailed:
         return {}

@@ -1,4 +1,4 @@
-"""The demo's live table: rendered from plain values, for a terminal or as text."""
+"""Renders the demo's live table, for a terminal or as text."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ GIB = 1 << 30
 MEMORY_LIMIT_BYTES = 6 * GIB
 STALE_SECONDS = 10.0
 _FRAME_LINES = 8
-"""Totals, an empty line, the table's head, and the word that there is more."""
+"""Totals, an empty line, the table's head, and the note that there are more lines."""
 
 
 @dataclass(frozen=True)
 class Totals:
-    """What stands under the table.
+    """The totals above the table.
 
-    doing: what the load does now, in plain words. sent, counted: requests of the clients, and of the rows
+    doing: the load's current activity, as text. sent, counted: requests of the clients, and of the rows
     that were read. late, dead: lines that the job didn't count. documents: in Elasticsearch, None while it
     doesn't answer.
     """
@@ -46,9 +46,9 @@ def render(
 ) -> RenderableType:
     """The totals, the table, and the replicas that stand out. Fits 80 columns.
 
-    height: of the terminal. Where it is too low, first the replicas go, then the versions, then the tasks.
+    height: of the terminal. If it is too small, first the replicas are left out, then the versions, then the tasks.
     """
-    lines = [line for line in lines if line.task != UNROUTED]  # its department's line says the same
+    lines = [line for line in lines if line.task != UNROUTED]  # its department's line shows the same
     if height is not None and _height(lines, standing_out) > height:
         standing_out = ()
     shown = lines if height is None else _that_fit(lines, height)
@@ -78,7 +78,7 @@ def _title(totals: Totals) -> Text:
 
 
 def _no_rows_yet() -> Text:
-    return Text("\n  No row has come yet: a second's rows appear about three seconds after it.\n", "dim")
+    return Text("\n  No rows yet: a second's rows appear about three seconds after it.\n", "dim")
 
 
 def _table(lines: Sequence[Line]) -> Table:

@@ -1,4 +1,4 @@
-"""What the demo's clients send, and when: pure but for its own dice."""
+"""The requests of the demo's clients and their times. Pure, with its own random numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLIENTS = ("web", "app", "batch")
 class Request:
     """One request. `patience_ms` None waits for the answer however long it takes.
 
-    department, task: what the gateway should make of it, which is not always what its header says.
+    department, task: the expected route, which may differ from its header.
     """
 
     department: str
@@ -79,7 +79,7 @@ class Traffic:
         return known + self._scenario.lost_qps * day_shape(fraction, 0.5)
 
     def closing(self) -> Iterator[Request]:
-        """Requests without end, to each task in turn: they keep the clock of event time going."""
+        """Endless requests, to each task in turn, which advance the watermark."""
         while True:
             for task in self._scenario.tasks:
                 yield self._request(task, patience_ms=None)
@@ -108,7 +108,7 @@ class Traffic:
         )
 
     def _lost(self) -> Request:
-        """A path that no route has. Half of them name a real task, which must not count for it."""
+        """A request without a route. Half of them name a real task, and must not be counted for it."""
         names = ("no-such-task", self._dice.choice(self._scenario.tasks).name)
         return Request(
             department=UNROUTED,

@@ -2,8 +2,8 @@
 
 `python -m tidegate.demo.upstreams SCENARIO ADDRESSES READINESS USAGE LOGS` writes `{replica: "ip:port"}` to ADDRESSES
 once all of them listen, and serves until SIGTERM. READINESS holds the names of those that aren't ready, as a JSON list:
-they say so when they are asked at READY_PATH. USAGE is where the host:port goes at which a Prometheus can scrape what
-they use. Below LOGS each replica writes its log, `DEPARTMENT/TASK/REPLICA.log`.
+they answer 503 at READY_PATH. The host:port of the metrics endpoint for a Prometheus is written to USAGE. Below LOGS
+each replica writes its log, `DEPARTMENT/TASK/REPLICA.log`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MAX_HEAD_BYTES = 65_536
 
 @dataclass(frozen=True)
 class Answer:
-    """What a replica says to one request, and when."""
+    """A replica's answer to one request, and its delay."""
 
     delay_ms: float
     status: int
@@ -42,7 +42,7 @@ class Answer:
 
 
 class Behaviour:
-    """Decides each answer of one replica. Pure but for its own dice."""
+    """Decides each answer of one replica. Pure, with its own random numbers."""
 
     def __init__(self, task: Task, replica: Replica, seed: int) -> None:
         self._task = task
@@ -51,7 +51,7 @@ class Behaviour:
         self._first: float | None = None
 
     def answer(self, now: float) -> Answer:
-        """The next answer. now: seconds by any clock; bad spells count from the first request on."""
+        """The next answer. now: seconds by any clock; failure periods count from the first request on."""
         self._first = now if self._first is None else self._first
         delay_ms = self._task.latency.draw_ms(self._dice) * self._replica.slowdown
         failure = self._replica.failure
@@ -62,7 +62,7 @@ class Behaviour:
 
 
 class Readiness:
-    """Which replicas are ready, by a file that may change at any time."""
+    """The readiness of replicas, from a file that may change at any time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -70,7 +70,7 @@ class Readiness:
         self._unready: frozenset[str] = frozenset()
 
     def ready(self, replica: str) -> bool:
-        """Whether this one is ready now. Without the file all are; while it isn't whole, what it said before."""
+        """Whether this one is ready now. Without the file all are; an incomplete file leaves the state as it was."""
         try:
             changed = self._path.stat().st_mtime_ns
         except FileNotFoundError:
@@ -83,7 +83,7 @@ class Readiness:
 
 @dataclass(frozen=True)
 class Model:
-    """One replica: how it answers, whether it is ready, what it has used, and its log."""
+    """One replica: its behaviour, readiness, resource use and log."""
 
     behaviour: Behaviour
     ready: Callable[[], bool]
@@ -183,7 +183,7 @@ class ReplicaProtocol(asyncio.Protocol):
 
 @dataclass(frozen=True)
 class Files:
-    """What the replicas read and write; the module's docstring says what is in them. logs: a folder."""
+    """The files that the replicas read and write; see the module's docstring. logs: a folder."""
 
     addresses: Path
     readiness: Path
@@ -201,7 +201,7 @@ class Serving:
     usage: Usage
 
     def close(self) -> None:
-        """They take no further connection, and write nothing more."""
+        """Close the servers and the logs."""
         for server in self.servers:
             server.close()
         for log in self.logs:

@@ -1,8 +1,8 @@
-"""What the demo's replicas use, served as cAdvisor, kube-state-metrics and DCGM serve it, for a Prometheus to scrape.
+"""Resource use of the demo's replicas, served like cAdvisor, kube-state-metrics and DCGM for a Prometheus to scrape.
 
-A pretended model pretends its use as well: while it works on an answer, it keeps CPU_SHARE of a core and, where the
-task has one, its GPU busy. Bytes are those that it really received and sent. A replica that has left is not told of,
-and counts from zero when it is back, as a new pod's would.
+The use of a simulated model is simulated as well: while it works on an answer, it uses CPU_SHARE of a core and, if the
+task has one, its GPU. Bytes are those that it received and sent. A replica that has left is not served, and counts
+from zero when it is back, like a new pod.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Labels = list[str]
 
 
 def pod_name(task: str, replica: str) -> str:
-    """As a deployment's replica set names its pods; the same for the same replica."""
+    """A pod name like those of a deployment's replica set; always the same for a replica."""
     digest = hashlib.sha256(replica.encode()).digest()
     suffix = "".join(_LETTERS[byte % len(_LETTERS)] for byte in digest[:5])
     template = "".join(_LETTERS[byte % len(_LETTERS)] for byte in hashlib.sha256(task.encode()).digest()[:9])
@@ -41,7 +41,7 @@ def pod_name(task: str, replica: str) -> str:
 
 @dataclass
 class Use:
-    """What one replica has used since its start. in_flight: requests that it works on now."""
+    """Resource use of one replica since its start. in_flight: requests that it works on now."""
 
     busy_seconds: float = 0.0
     received_bytes: int = 0
@@ -49,12 +49,12 @@ class Use:
     in_flight: int = 0
 
     def begins(self, received_bytes: int) -> None:
-        """It takes a request."""
+        """Count the start of a request."""
         self.received_bytes += received_bytes
         self.in_flight += 1
 
     def ends(self, busy_seconds: float, sent_bytes: int) -> None:
-        """It has answered, or given up."""
+        """Count the end of a request."""
         self.busy_seconds += busy_seconds
         self.sent_bytes += sent_bytes
         self.in_flight -= 1
@@ -73,10 +73,10 @@ class _Pod:
 
 
 class Usage(Collector):
-    """The use of all replicas of a scenario. Scraped from another thread than it is written from."""
+    """Resource use of all replicas of a scenario. It is scraped and updated in different threads."""
 
     def __init__(self, scenario: Scenario, ready: Callable[[str], bool], now: Callable[[], float]) -> None:
-        """ready: whether a replica is there. now: seconds of a clock that never goes back."""
+        """ready: whether a replica is ready. now: seconds of a monotonic clock."""
         self._pods = {
             replica.name: _Pod(task, replica.name, pod_name(task.name, replica.name), Use())
             for task, replica in scenario.replicas()
@@ -88,11 +88,11 @@ class Usage(Collector):
         self._looked: dict[str, tuple[float, float]] = {}
 
     def of(self, replica: str) -> Use:
-        """Where a replica notes what it uses."""
+        """The record of a replica's use."""
         return self._pods[replica].use
 
     def collect(self) -> Iterable[Metric]:
-        """All families, of the replicas that are there."""
+        """All metric families of the ready replicas."""
         with self._lock:
             there = [pod for pod in self._pods.values() if self._ready(pod.replica)]
             for pod in self._pods.values():
@@ -132,7 +132,7 @@ class Usage(Collector):
 
 
 def _containers(pods: list[_Pod]) -> Iterator[Metric]:
-    """As cAdvisor serves them; the network is the pod's, so without a container."""
+    """cAdvisor's metrics; network metrics are the pod's, so they have no container."""
     labels = ["namespace", "pod", "container"]
     cpu = CounterMetricFamily("container_cpu_usage_seconds", "CPU time used.", labels=labels)
     throttled = CounterMetricFamily("container_cpu_cfs_throttled_seconds", "Time throttled.", labels=labels)
@@ -157,7 +157,7 @@ def _containers(pods: list[_Pod]) -> Iterator[Metric]:
 
 
 def _kubernetes(tasks: Iterable[Task], pods: list[_Pod]) -> Iterator[Metric]:
-    """As kube-state-metrics serves them."""
+    """The metrics of kube-state-metrics."""
     desired = GaugeMetricFamily(
         "kube_deployment_spec_replicas", "Replicas wanted.", labels=["namespace", "deployment"]
     )

@@ -1,4 +1,4 @@
-"""Reads what tidegate makes of the load, shows it while it lasts, and measures."""
+"""Reads the rows that tidegate computes from the load, shows them live, and measures."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tidegate.demo.measures import Measures, Stored
 from tidegate.demo.moves import Moves
 from tidegate.demo.parts import Clients
 from tidegate.demo.profile_board import ProfileBoard
-from tidegate.demo.progress import Teller
+from tidegate.demo.progress import Progress
 from tidegate.demo.scenario import Scenario
 from tidegate.demo.staging import Staging
-from tidegate.demo.workspace import Ground
+from tidegate.demo.workspace import Workspace
 from tidegate.schemas.rows.resources import TaskProfile
 from tidegate.schemas.rows.service_metrics import UNROUTED, ServiceMetricsRow
 from tidegate.schemas.rows.signals import AlertRow
@@ -43,11 +43,11 @@ from tidegate.schemas.topics import (
 _REFRESH_SECONDS = 0.5
 _SLOW_SECONDS = 3.0
 _CLOSING_SECONDS = 55.0
-"""How long the last seconds' rows may take; less than the clients' closing requests go on."""
+"""How long the last seconds' rows may take; shorter than the clients' closing requests last."""
 _SETTLING_SECONDS = 5.0
 _INDEXING_SECONDS = 30.0
 _FLUSH_SECONDS = 2.0
-"""By then the gateway's log is on disk."""
+"""The time after which the gateway's log is on disk."""
 _REPORT_AGE_MS = 1000
 _STORED: dict[str, Topic] = {
     "log lines": ACCESS_LOGS,
@@ -60,14 +60,14 @@ _STORED: dict[str, Topic] = {
 
 
 class Watch:
-    """Everything that is seen of one demo."""
+    """The observations of one demo."""
 
-    def __init__(self, staging: Staging, scenario: Scenario, ground: Ground, seconds: float) -> None:
+    def __init__(self, staging: Staging, scenario: Scenario, workspace: Workspace, seconds: float) -> None:
         self._staging = staging
         self._scenario = scenario
-        self._clients = ground.folder / Clients.name
-        self._access_log = ground.access_log
-        self._model_logs = ground.model_logs
+        self._clients = workspace.folder / Clients.name
+        self._access_log = workspace.access_log
+        self._model_logs = workspace.model_logs
         self._seconds = seconds
         self._board = Board()
         self._limits = LimitBoard([(task.department, task.name) for task in scenario.limited_tasks()])
@@ -78,16 +78,16 @@ class Watch:
         self._documents: int | None = None
         self._whole = False
 
-    def until_over(self, teller: Teller) -> None:
-        """Show the table until the day is over and its last second counted.
+    def until_over(self, progress: Progress) -> None:
+        """Show the table until the day is over and its last second is counted.
 
-        Raises DemoFailed when a part ends, or a row isn't as the contract has it.
+        Raises DemoFailed if a component ends, or a row doesn't match the contract.
         """
         slow_at = 0.0
         closing_since: float | None = None
         settled_since: float | None = None
         moves = Moves(self._scenario, self._staging.director())
-        with Feed(self._staging.settings.kafka) as feed, teller.table() as show:
+        with Feed(self._staging.settings.kafka) as feed, progress.table() as show:
             while True:
                 self._read(feed, _REFRESH_SECONDS)
                 now = time.monotonic()
@@ -96,7 +96,7 @@ class Watch:
                     self._look_around()
                 report = self._report()
                 self._move(moves, report)
-                show(self._table(report, teller.height))
+                show(self._table(report, progress.height))
                 if report.cut_off_ms is None:
                     continue
                 closing_since = closing_since or now
@@ -111,7 +111,7 @@ class Watch:
         self._whole = True
 
     def settle(self) -> None:
-        """With no request coming any more: read the last rows, and wait until all of them are indexed."""
+        """Read the last rows after the last request, and wait until all of them are indexed."""
         flushed = time.monotonic() + _FLUSH_SECONDS
         deadline = flushed + _INDEXING_SECONDS
         with Feed(self._staging.settings.kafka) as feed:
@@ -123,7 +123,7 @@ class Watch:
                     return
 
     def measures(self) -> Measures:
-        """What was measured up to now. Asks the servers, so they must still be up."""
+        """The measures so far. Queries the servers, which must still be up."""
         report = self._report()
         counted = self._board.counted(report.cut_off_ms)
         return Measures(
@@ -153,14 +153,14 @@ class Watch:
                 else:
                     self._limits.add(row)
         except ValidationError as error:
-            raise DemoFailed(f"there is a row that the contract doesn't know: {error}") from error
+            raise DemoFailed(f"a row doesn't match the contract: {error}") from error
         self._line_kinds = Counter({str(kind): count for kind, count in feed.lines().items()})
 
     def _move(self, moves: Moves, report: LoadReport) -> None:
         now_ms = _now_ms()
         self._limits.add_moves(moves.step(report.fraction, now_ms))
         if report.phase == "day":
-            # The report may be half a second old, and that it says so still doesn't mean that it is.
+            # The report may be half a second old, so the day may have ended since.
             self._load_end_ms = now_ms - _REPORT_AGE_MS
 
     def _look_around(self) -> None:
@@ -244,19 +244,19 @@ def _count_lines(path: Path) -> int:
 
 
 def count_records(path: Path) -> int:
-    """Of a model's log: a record begins with its time or with a brace, the stack trace below it with neither."""
+    """The records of a model's log. A record starts with its time or a brace; a line of a stack trace with neither."""
     with path.open("rb") as file:
         return sum(line.startswith((b"2", b"{")) for line in file)
 
 
 def doing(report: LoadReport, seconds: float) -> str:
-    """What the clients do now, in plain words."""
+    """The clients' current activity, as text."""
     match report.phase:
         case "day":
             left = round((1 - report.fraction) * seconds)
-            return f"the clients' day is {report.fraction:.0%} over, {left // 60} min {left % 60:02d} s left"
+            return f"the simulated day is {report.fraction:.0%} over, {left // 60} min {left % 60:02d} s left"
         case "draining":
-            return "the day is over; waiting for the last answers"
+            return "the day is over; waiting for the last responses"
         case "closing":
-            return "the day is over; a few requests more let the last seconds close"
+            return "the day is over; a few more requests close the last windows"
     return "the clients have ended"

@@ -1,4 +1,4 @@
-"""Where a demo lives: a folder and settings of its own, so that it touches nothing that is there already."""
+"""A demo's own folder and settings, so that it changes nothing of the user's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from tidegate.demo.envoy_config import Files
-from tidegate.demo.parts import Gateway, Replicas, ServiceShipper, Shipper
+from tidegate.demo.parts import DemoGateway, Replicas, ServiceShipper, Shipper
 from tidegate.demo.scenario import Scenario
 from tidegate.schemas.settings import CONFIG_FILE, Settings
 from tidegate.stack import processes, state
@@ -30,10 +30,10 @@ _STATE_DIR_VARIABLE = "TIDEGATE_STACK__STATE_DIR"
 
 
 @dataclass(frozen=True)
-class Ground:
+class Workspace:
     """One demo's folder and settings.
 
-    settings: tidegate's defaults, but for what this machine needs (memory, time to start) and for the folder.
+    settings: tidegate's defaults, except for the user's `stack` settings (memory, start timeout) and the folder.
     """
 
     folder: Path
@@ -41,7 +41,7 @@ class Ground:
 
     @property
     def config_file(self) -> Path:
-        """The settings as a file: `tidegate --config FILE …` looks at the demo."""
+        """The file with the demo's settings, for `tidegate --config FILE …`."""
         return self.folder / CONFIG_FILE
 
     @property
@@ -67,7 +67,7 @@ class Ground:
 
     @property
     def gateway_files(self) -> Files:
-        return Files(self.folder / Gateway.name)
+        return Files(self.folder / DemoGateway.name)
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -75,81 +75,79 @@ class Ground:
         return (sys.executable, "-m", "tidegate.cli.main", "--config", str(self.config_file))
 
     def shown_command(self) -> str:
-        """The same, for people to type."""
+        """The same command as a user types it."""
         try:
             config = self.config_file.relative_to(Path.cwd())
         except ValueError:
             config = self.config_file
-        # The environment goes before a settings file, the command line before both.
+        # The environment takes precedence over a settings file, the command line over both.
         elsewhere = f" --set stack.state_dir={self.folder}" if _STATE_DIR_VARIABLE in os.environ else ""
         return f"tidegate --config {config}{elsewhere}"
 
 
-def prepare(settings: Settings, scenario: Scenario) -> Ground:
-    """A fresh folder: what an earlier demo left is removed.
+def prepare(settings: Settings, scenario: Scenario) -> Workspace:
+    """A fresh workspace; the files of an earlier demo are removed.
 
-    Raises StackError when one is still up there, or when the folder is somebody else's.
+    Raises StackError if a demo is still running there, or if the folder isn't a demo's.
     """
     folder = settings.stack.state_dir.absolute() / FOLDER
-    ground = Ground(folder, _settings(settings, folder))
+    workspace = Workspace(folder, _settings(settings, folder))
     running = [name for name, server in state.read(folder).servers.items() if processes.alive(server.process)]
     if running:
         raise StackError(
-            f"a demo is up already in {folder} ({', '.join(running)}); end it with "
-            f"`{ground.shown_command()} down`"
+            f"a demo is running already in {folder} ({', '.join(running)}); stop it with "
+            f"`{workspace.shown_command()} down`"
         )
-    _clear(ground)
+    _clear(workspace)
     folder.mkdir(parents=True, exist_ok=True)
-    scenario.write(ground.scenario_file)
-    ground.config_file.write_text(_toml(ground))
-    return ground
+    scenario.write(workspace.scenario_file)
+    workspace.config_file.write_text(_toml(workspace))
+    return workspace
 
 
-def with_limits(ground: Ground, scenario: Scenario, admin: str) -> Ground:
-    """The same with a task catalog and the settings of watcher and controller, in the files as well.
+def with_limits(workspace: Workspace, scenario: Scenario, admin: str) -> Workspace:
+    """The workspace with a task catalog and the settings of watcher and controller, also written to its files.
 
-    admin: host:port of the gateway's admin page, which isn't known before it has started.
+    admin: host:port of the gateway's admin interface, which is known once it has started.
     """
     catalog = yaml.safe_dump(catalog_of(scenario), sort_keys=False)
-    ground.catalog_file.write_text(
-        f"# What the demo's tasks can take; changes take effect at once.\n{catalog}"
+    workspace.catalog_file.write_text(
+        f"# The capacity of the demo's tasks; changes take effect at once.\n{catalog}"
     )
-    settings = ground.settings
+    settings = workspace.settings
     groups: dict[str, tuple[Any, dict[str, Any]]] = {
-        "catalog": (settings.catalog, {"file": ground.catalog_file}),
+        "catalog": (settings.catalog, {"file": workspace.catalog_file}),
         "watcher": (settings.watcher, {"source": "envoy", "envoy_admins": {GATEWAY: (admin,)}}),
         "limits": (
             settings.limits,
             {
                 "target": "envoy-file",
-                "envoy_files": {GATEWAY: ground.gateway_files.routes},
+                "envoy_files": {GATEWAY: workspace.gateway_files.routes},
                 "envoy_admins": {GATEWAY: (admin,)},
             },
         ),
     }
     changed = {name: group.model_copy(update=values) for name, (group, values) in groups.items()}
-    ground = replace(ground, settings=settings.model_copy(update=changed))
-    ground.config_file.write_text(_toml(ground))
-    return ground
+    workspace = replace(workspace, settings=settings.model_copy(update=changed))
+    workspace.config_file.write_text(_toml(workspace))
+    return workspace
 
 
-def with_alerts(ground: Ground, scenario: Scenario, alertmanager_url: str | None) -> Ground:
-    """The same with alert rules, and who is told; None: nobody but the topic."""
+def with_alerts(workspace: Workspace, scenario: Scenario, alertmanager_url: str | None) -> Workspace:
+    """The workspace with alert rules. alertmanager_url: receives the alerts; None: they only go to the topic."""
     rules = yaml.safe_dump(rules_of(scenario), sort_keys=False, width=120)
-    ground.rules_file.write_text(
-        f"# The demo's alert rules; docs/alerts.md says what can stand here.\n{rules}"
-    )
+    workspace.rules_file.write_text(f"# The demo's alert rules; docs/alerts.md explains the format.\n{rules}")
     urls = () if alertmanager_url is None else (alertmanager_url,)
-    alerts = ground.settings.alerts.model_copy(
-        update={"rules": ground.rules_file, "alertmanager_urls": urls, "resend_seconds": 5.0}
+    alerts = workspace.settings.alerts.model_copy(
+        update={"rules": workspace.rules_file, "alertmanager_urls": urls, "resend_seconds": 5.0}
     )
-    ground = replace(ground, settings=ground.settings.model_copy(update={"alerts": alerts}))
-    ground.config_file.write_text(_toml(ground))
-    return ground
+    workspace = replace(workspace, settings=workspace.settings.model_copy(update={"alerts": alerts}))
+    workspace.config_file.write_text(_toml(workspace))
+    return workspace
 
 
 def rules_of(scenario: Scenario) -> dict[str, Any]:
-    """One rule, for the tasks whose limit tidegate sets: half of the requests refused, for five seconds."""
+    """One rule for the tasks whose limit tidegate sets: half of the requests rate-limited for five seconds."""
     return {
         "rules": [
             {
@@ -170,7 +168,7 @@ def rules_of(scenario: Scenario) -> dict[str, Any]:
 
 
 def catalog_of(scenario: Scenario) -> dict[str, Any]:
-    """The task catalog: the tasks whose limit tidegate sets, with what one replica of each can take."""
+    """The task catalog: the tasks whose limit tidegate sets, with the capacity of one replica."""
     departments: dict[str, Any] = {}
     for task in scenario.limited_tasks():
         department = departments.setdefault(task.department, {"gateway": GATEWAY, "tasks": {}})
@@ -178,31 +176,31 @@ def catalog_of(scenario: Scenario) -> dict[str, Any]:
     return {"gateways": {GATEWAY: {}}, "departments": departments}
 
 
-def _clear(ground: Ground) -> None:
-    """Offsets or topics of an earlier demo would be taken for this one's."""
-    LocalStack(ground.settings, ()).down(purge=True)  # also what had to be put outside the folder
-    if not ground.folder.exists():
+def _clear(workspace: Workspace) -> None:
+    """Remove an earlier demo, whose offsets and topics would be mistaken for this one's."""
+    LocalStack(workspace.settings, ()).down(purge=True)  # also the files outside the folder
+    if not workspace.folder.exists():
         return
-    if not ground.scenario_file.exists() and any(ground.folder.iterdir()):
+    if not workspace.scenario_file.exists() and any(workspace.folder.iterdir()):
         raise StackError(
-            f"{ground.folder} is where the demo lives, but no demo made what is in it; move that away, or "
-            "set another stack.state_dir"
+            f"{workspace.folder} is the demo's folder, but its files are not a demo's; move them away, or set another "
+            "stack.state_dir"
         )
-    shutil.rmtree(ground.folder)
+    shutil.rmtree(workspace.folder)
 
 
 def _settings(settings: Settings, folder: Path) -> Settings:
-    """Nobody's Kafka but the demo's own may be written to, so the user's other groups don't count here."""
+    """The demo must write to no Kafka but its own, so all groups except `stack` have their defaults."""
     defaults = {name: type(getattr(settings, name))() for name in Settings.model_fields}
     any_port = {name: 0 for name in type(settings.stack).model_fields if name.endswith("_port")}
     defaults["stack"] = settings.stack.model_copy(update={**any_port, "state_dir": folder})
-    # Prometheus looks every two seconds here.
+    # The demo's Prometheus scrapes every two seconds.
     defaults["resource_metrics"] = defaults["resource_metrics"].model_copy(
         update={"watermark_delay_seconds": 5.0}
     )
     defaults["shipper"] = defaults["shipper"].model_copy(
         update={
-            "files": (str(Files(folder / Gateway.name).access_log),),
+            "files": (str(Files(folder / DemoGateway.name).access_log),),
             "state_dir": Shipper.state_dir(folder),
         }
     )
@@ -225,14 +223,14 @@ _WRITTEN = {
     "resource_metrics": ("watermark_delay_seconds",),
     "alerts": ("rules", "alertmanager_urls", "resend_seconds"),
 }
-"""What the demo sets, beside all of `stack`."""
+"""The settings that the demo writes, besides all of `stack`."""
 
 
-def _toml(ground: Ground) -> str:
+def _toml(workspace: Workspace) -> str:
     lines = ["# The settings of `tidegate demo`. The servers' addresses are in stack.json, in this folder."]
-    groups = {"stack": ground.settings.stack.model_dump(mode="json", exclude_none=True)}
+    groups = {"stack": workspace.settings.stack.model_dump(mode="json", exclude_none=True)}
     for group, names in _WRITTEN.items():
-        settings = getattr(ground.settings, group)
+        settings = getattr(workspace.settings, group)
         changed = settings.model_dump(mode="json", include=set(names), exclude_defaults=True)
         groups[group] = {name: changed[name] for name in names if name in changed}
     for group, values in groups.items():

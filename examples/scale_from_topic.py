@@ -1,10 +1,10 @@
-"""Follows tidegate.autoscaling-signals and says what a scaler of your own would do: the rules that it must keep.
+"""Follows tidegate.autoscaling-signals and prints what a custom scaler would do. It must keep these rules:
 
     python examples/scale_from_topic.py kafka-1:9092 [TOPIC]
 
-1. After `valid_until` a signal says nothing: keep what there is.
-2. `desired_replicas` null says nothing either.
-3. Of a task only the newest moment counts; the same `revision` again is no news.
+1. After `valid_until` a signal is no longer valid: keep the replicas as they are.
+2. If `desired_replicas` is null, keep the replicas as they are.
+3. Only the newest row of a task counts; a row with the same `revision` changes nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from confluent_kafka import Consumer
 
 
 def decision(signals: dict[str, object], done: dict[str, tuple[str, int]], now: datetime) -> int | None:
-    """How many replicas to ask for now; None: leave it as it is. done: newest moment and revision by task."""
+    """The number of replicas to request now; None to change nothing. done: newest moment and revision by task."""
     task, revision = str(signals["id"]), int(str(signals["revision"]))
     computed_at, known_revision = done.get(task, ("", 0))
     if str(signals["computed_at"]) < computed_at:

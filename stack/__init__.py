@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tidegate.schemas.settings import Settings
-    from tidegate.stack.local import LocalStack, Progress
+    from tidegate.stack.local import LocalStack, PhaseChange
     from tidegate.stack.server import Server
 
 
-def local_stack(settings: Settings, report: Callable[[Progress], None] | None = None) -> LocalStack:
+def local_stack(settings: Settings, report: Callable[[PhaseChange], None] | None = None) -> LocalStack:
     """The local servers of `settings.stack.state_dir`; starts nothing yet.
 
-    report: gets the news while servers start and end.
+    report: called with each phase change while servers start and stop.
     """
-    # The servers' modules bring clients and psutil, which a command that only names this one doesn't need.
+    # The servers' modules import clients and psutil, which a command that only imports this package doesn't need.
     from tidegate.stack.elasticsearch import ElasticsearchServer  # noqa: PLC0415
     from tidegate.stack.envoy import EnvoyServer  # noqa: PLC0415
     from tidegate.stack.flink import FlinkJobManager, FlinkTaskManager  # noqa: PLC0415

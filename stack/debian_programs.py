@@ -1,7 +1,7 @@
-"""Prometheus' programs and a browser: named by a variable, on the PATH, or unpacked from Debian's packages.
+"""Prometheus' programs and a browser: named by a variable, found on the PATH, or unpacked from Debian's packages.
 
-Nothing is installed: packages are downloaded by apt into the user's cache, and only their programs are used. Neither
-needs root: where apt's own lists are missing or old, lists of our own are made beside the programs.
+Nothing is installed: apt downloads packages into the user's cache, and only their programs are used. This needs no
+root: if apt's own lists are missing or old, it uses lists of its own beside the programs.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from tidegate.stack.errors import PartMissing
 _SECONDS = 300
 _SHARE = b"/usr/share/prometheus/alertmanager"
 _HERE = b"/proc/self/cwd/./././././templates"
-"""Debian's Alertmanager reads its templates from one place that isn't there when nothing is installed. A path of the
-same length takes its place in the unpacked program: `templates` in the folder in which it is started."""
+"""Debian's Alertmanager reads its templates from a path that doesn't exist unless it is installed. In the unpacked
+program a path of the same length replaces it: `templates` in the folder in which it is started."""
 
 
 @dataclass(frozen=True)
@@ -51,22 +51,22 @@ VARIABLES = tuple(
 
 
 def prometheus() -> Path:
-    """Prometheus' program. Raises PartMissing where it can't be had."""
+    """Prometheus' program. Raises PartMissing if it isn't available."""
     return _program(_PROMETHEUS)
 
 
 def promtool() -> Path:
-    """Prometheus' own tool. Raises PartMissing where it can't be had."""
+    """Prometheus' own tool. Raises PartMissing if it isn't available."""
     return _program(_PROMTOOL)
 
 
 def alertmanager() -> Path:
-    """Alertmanager's program. Raises PartMissing where it can't be had."""
+    """Alertmanager's program. Raises PartMissing if it isn't available."""
     return _program(_ALERTMANAGER)
 
 
 def alertmanager_templates() -> Path | None:
-    """What has to be `templates` in the folder in which Alertmanager is started; None where nothing has."""
+    """The target of `templates` in the folder in which Alertmanager is started; None if it isn't needed."""
     templates = _cache() / _ALERTMANAGER.package / _SHARE.decode().lstrip("/")
     return templates if alertmanager().is_relative_to(_cache()) else None
 
@@ -74,7 +74,7 @@ def alertmanager_templates() -> Path | None:
 def browser() -> tuple[Path, Path]:
     """Chromium's program and its driver's, to be run in `browser_environment`.
 
-    Raises PartMissing where they can't be had.
+    Raises PartMissing if they aren't available.
     """
     program, driver = _program(_CHROMIUM), _program(_CHROMEDRIVER)
     if program.is_relative_to(_cache()):
@@ -84,7 +84,7 @@ def browser() -> tuple[Path, Path]:
 
 
 def browser_environment() -> dict[str, str]:
-    """What the browser needs beyond this process' environment, to find what was unpacked beside it."""
+    """The variables with which the browser finds the libraries and fonts that were unpacked beside it."""
     root = _unpacked_browser()
     libraries = [
         part
@@ -106,7 +106,7 @@ def _unpacked_browser() -> Path:
 def _program(program: _Program) -> Path:
     if named := os.environ.get(program.variable):
         if not os.access(named, os.X_OK):
-            raise PartMissing(f"{program.variable} is {named}, which is no program; mend or unset it")
+            raise PartMissing(f"{program.variable} is {named}, which is not a program; correct or unset it")
         return Path(named)
     if found := shutil.which(program.name):
         return Path(found)
@@ -120,10 +120,10 @@ def _program(program: _Program) -> Path:
 
 
 def _unpack(program: _Program, target: Path) -> None:
-    """Put the package's files there, whole or not at all."""
+    """Unpack the package's files there, completely or not at all."""
     todo = f"install the package {program.package}, or set {program.variable} to the program"
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise PartMissing(f"there is no {program.name}: {todo}")
+        raise PartMissing(f"{program.name} is not available; {todo}")
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="package-") as name:
         folder = Path(name)
         folder.chmod(0o755)  # apt's own user downloads into it where root calls apt
@@ -133,12 +133,12 @@ def _unpack(program: _Program, target: Path) -> None:
             error = _run(("apt-get", *lists, "update"), folder) or _download(program, folder, lists)
         found = sorted(folder.glob("*.deb"))
         if error or not found:
-            raise PartMissing(f"there is no {program.name}: {todo}. apt says: {error or 'nothing'}")
+            raise PartMissing(f"{program.name} is not available; {todo}. apt reports: {error or 'nothing'}")
         for package in found:
             error = error or _run(("dpkg-deb", "-x", str(package), str(folder / "files")), folder)
         unpacked = folder / "files" / "usr" / "bin" / program.name
         if error or not unpacked.exists():
-            raise PartMissing(f"{program.package} has no {program.name}: {todo}. {error}")
+            raise PartMissing(f"{program.package} has no {program.name}; {todo}. {error}")
         if program is _ALERTMANAGER:
             unpacked.write_bytes(unpacked.read_bytes().replace(_SHARE, _HERE))
         shutil.rmtree(target, ignore_errors=True)
@@ -148,12 +148,12 @@ def _unpack(program: _Program, target: Path) -> None:
 def _download(program: _Program, folder: Path, options: tuple[str, ...]) -> str:
     packages = [program.package]
     if program.whole:
-        # What an installation would bring, and this machine has not.
+        # The dependencies that an installation would add to this machine.
         simulated = ("apt-get", *options, "install", "--simulate", "--no-install-recommends", program.package)
-        told = _call(simulated, folder)
-        if told.returncode:
-            return _wrong(told)
-        packages += [line.split()[1] for line in told.stdout.splitlines() if line.startswith("Inst ")]
+        plan = _call(simulated, folder)
+        if plan.returncode:
+            return _wrong(plan)
+        packages += [line.split()[1] for line in plan.stdout.splitlines() if line.startswith("Inst ")]
     return _run(("apt-get", *options, "download", *sorted(set(packages))), folder)
 
 
@@ -172,7 +172,7 @@ def _own_lists() -> tuple[str, ...]:
 
 
 def _run(command: tuple[str, ...], folder: Path) -> str:
-    """What went wrong, in the command's own last words; nothing when all went well."""
+    """The end of the command's error output; empty if it succeeds."""
     return _wrong(_call(command, folder))
 
 

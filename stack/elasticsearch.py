@@ -43,7 +43,7 @@ class _User:
 
 
 class ElasticsearchServer:
-    """The node. Its program and data stay in its folder."""
+    """The node, with its program and data in its folder."""
 
     name = "elasticsearch"
 
@@ -58,7 +58,7 @@ class ElasticsearchServer:
         return {"http": self._port, "transport": 0}
 
     def folder(self, state_dir: Path, earlier: Path | None) -> Path:
-        """In the state folder, or, where its user can't get there (below /root), a new one in /var/tmp."""
+        """A folder in the state folder, or, if its user can't enter that (below /root), a new one in /var/tmp."""
         if earlier is not None and earlier.exists():
             return earlier
         user = self._user()
@@ -69,7 +69,7 @@ class ElasticsearchServer:
         return folder
 
     def prepare(self, place: Place) -> Launch:
-        """Unpack the server the first time, and give its user what it writes to."""
+        """Unpack the server the first time, and make its user the owner of the folders that it writes to."""
         program = _unpacked(maven.file(coordinates.ELASTICSEARCH), place.folder)
         config = place.folder / "config"
         if config.exists():
@@ -119,9 +119,9 @@ class ElasticsearchServer:
         return {"elasticsearch": {"url": _url(place)}}
 
     def _user(self) -> _User | None:
-        """Who runs it; None: who runs this.
+        """The user who runs it; None for the current user.
 
-        Raises StackError when the set user is unknown or root, or none of the usual ones exists.
+        Raises StackError if the user of the settings is unknown or root, or none of the usual ones exists.
         """
         if os.geteuid() != 0:
             return None
@@ -132,7 +132,8 @@ class ElasticsearchServer:
                 continue
             if found.pw_uid == 0:
                 raise StackError(
-                    f"stack.elasticsearch_user is {name}, which is root; Elasticsearch refuses that"
+                    f"stack.elasticsearch_user is {name}, which is root; set an unprivileged user, since "
+                    "Elasticsearch refuses to run as root"
                 )
             return _User(name, found.pw_uid, found.pw_gid)
         wanted = self._wanted_user or " nor ".join(USUAL_USERS)
@@ -165,7 +166,7 @@ def _configuration(place: Place) -> str:
 
 
 def _unpacked(archive: Path, folder: Path) -> Path:
-    """The server's own folder, unpacked whole or not at all. Everybody may read it, only its owner write."""
+    """The server's program folder, unpacked completely or not at all. Readable by all users, writable by its owner."""
     program = folder / archive.stem
     if program.exists():
         return program

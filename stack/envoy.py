@@ -33,7 +33,7 @@ class EnvoyServer(UsualFolder):
 
     @property
     def ports(self) -> Mapping[str, int]:
-        """Those of the built-in configuration; a given one has its own."""
+        """The ports of the built-in configuration; a given configuration has its own."""
         if self._config is not None:
             return {}
         return {"listener": self._stack.envoy_port, "admin": self._stack.envoy_admin_port}
@@ -45,7 +45,7 @@ class EnvoyServer(UsualFolder):
             config = place.folder / "envoy.json"
             config.write_text(json.dumps(_built_in(place), indent=2))
         elif not config.exists():
-            raise StackError(f"{config}: no such file; Envoy's configuration was to be read from it")
+            raise StackError(f"Envoy's configuration file {config} doesn't exist")
         _admin_file(place).unlink(missing_ok=True)
         return Launch(
             command=(
@@ -62,7 +62,7 @@ class EnvoyServer(UsualFolder):
         )
 
     def problem(self, place: Place) -> str | None:
-        """Ready when its admin interface says so: listeners are open, clusters known."""
+        """Ready when its admin interface reports LIVE: listeners are open, clusters known."""
         admin = _admin(place)
         if admin is None:
             return "its admin interface isn't open yet"

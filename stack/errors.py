@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class StackError(Exception):
-    """The local servers could not do what was asked. The message is for the user: what, where, what to do."""
+    """An operation on the local servers failed. The message is for the user: what is wrong, where, what to do."""
 
 
 class ServerFailed(StackError):

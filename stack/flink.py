@@ -32,12 +32,12 @@ class _FlinkProcess:
         self._stack = settings.stack
 
     def folder(self, state_dir: Path, earlier: Path | None) -> Path:
-        """Of the cluster: both processes share it, and the checkpoints are there."""
+        """The cluster's folder, shared by both processes, with the checkpoints."""
         return state_dir / _FOLDER
 
 
 class FlinkJobManager(_FlinkProcess):
-    """Takes jobs, keeps checkpoints' metadata, serves the web UI. It writes what its TaskManagers need to know."""
+    """Runs jobs, keeps checkpoint metadata, serves the web UI, and writes its addresses for the TaskManagers."""
 
     name = "flink-jobmanager"
 
@@ -85,7 +85,7 @@ class FlinkJobManager(_FlinkProcess):
 
 
 class FlinkTaskManager(_FlinkProcess):
-    """Runs the jobs' tasks. May be killed and started again: jobs go on from their last checkpoint."""
+    """Runs the jobs' tasks. After a restart, jobs resume from their last checkpoint."""
 
     name = "flink-taskmanager"
 
@@ -111,14 +111,14 @@ class FlinkTaskManager(_FlinkProcess):
         return _launch(place, self.name, "taskmanager.sh", options | self._settings.flink.options)
 
     def problem(self, place: Place) -> str | None:
-        """Ready when the JobManager knows this very process; one that died is known there for a while, too."""
+        """Ready when this process is registered; a dead one stays registered for a while, under another id."""
         try:
             known = _get(_cluster_rest(place), "taskmanagers")["taskmanagers"]
         except (OSError, ValueError, KeyError) as error:
             return f"the JobManager doesn't answer yet: {getattr(error, 'reason', error)}"
         if any(manager["id"] == _resource(place) for manager in known):
             return None
-        return "the JobManager doesn't know it yet"
+        return "it isn't registered at the JobManager yet"
 
     def addresses(self, place: Place) -> dict[str, str]:
         """Its page in the web UI."""
@@ -146,7 +146,7 @@ def _home() -> Path:
     try:
         import pyflink  # noqa: PLC0415 (a part that only the jobs and the stack bring)
     except ImportError as error:
-        raise PartMissing("no Flink here; install it with `pip install 'tidegate[stack]'`") from error
+        raise PartMissing("Flink isn't installed; pip install 'tidegate[stack]'") from error
     return Path(pyflink.__file__).parent
 
 
@@ -182,4 +182,4 @@ def _get(rest: str, path: str) -> Any:
         with urllib.request.urlopen(f"http://{rest}/{path}", timeout=1) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        raise ValueError(f"it says {error.code}") from error
+        raise ValueError(f"status {error.code}") from error

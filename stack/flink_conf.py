@@ -1,4 +1,4 @@
-"""Flink's configuration folder: what JobManager and TaskManager have in common, on this machine and in a container."""
+"""Flink's configuration folder: the options that JobManager and TaskManager share, locally and in a container."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ logger.kafka.level = WARN
 
 
 def shared_options(home: Path, work: Path, python: str) -> dict[str, str]:
-    """Of both processes. home: the package's folder. work: for temporary files. python: runs Python functions."""
+    """The options of both processes. home: the package's folder. work: for temporary files. python: the interpreter."""
     return {
         _OPENS: _default_java_options(home),
         "io.tmp.dirs": str(work),
-        # A TaskManager that was killed is given up after two unanswered calls: in 6 s, not in 20.
+        # A killed TaskManager is detected after two unanswered calls: in 6 s, not in 20.
         "heartbeat.interval": "3000",
         "heartbeat.timeout": "30000",
         # The TaskManager may be up before the JobManager; the default would leave it waiting 10 s.
@@ -41,12 +41,12 @@ def shared_options(home: Path, work: Path, python: str) -> dict[str, str]:
 
 
 def write(folder: Path, options: Mapping[str, str]) -> None:
-    """Flink's options and logging, as FLINK_CONF_DIR has them."""
+    """Write Flink's options and logging configuration into a folder for FLINK_CONF_DIR."""
     # JSON's quoting is YAML's quoting, and a flat key is as good as a nested one.
     lines = [f"{name}: {json.dumps(value)}\n" for name, value in options.items()]
     (folder / "config.yaml").write_text("".join(lines))
     (folder / "log4j-console.properties").write_text(_LOG4J)
-    # Of whoever hands over jobs with this folder as its own.
+    # For a client that submits jobs with this folder.
     (folder / "log4j-cli.properties").write_text(_LOG4J.replace("level = INFO", "level = WARN"))
 
 

@@ -30,7 +30,7 @@ rootLogger.appenderRef.console.ref = console
 """
 
 _quiet = logging.getLogger("tidegate.stack.kafka.client")
-_quiet.setLevel(logging.CRITICAL)  # a broker that isn't up yet is no news
+_quiet.setLevel(logging.CRITICAL)  # a broker that isn't up yet is expected
 
 
 class KafkaServer(UsualFolder):
@@ -104,11 +104,11 @@ def _properties(place: Place) -> str:
         "advertised.listeners": f"PLAINTEXT://{HOST}:{clients}",
         "controller.listener.names": "CONTROLLER",
         "log.dirs": str(_data(place)),
-        # Topics are made by who knows their retention and clean-up; a misspelt name should fail.
+        # Each component creates its topics with their retention and cleanup policy; a misspelt name must fail.
         "auto.create.topics.enable": "false",
         "num.network.threads": "2",
         "num.io.threads": "4",
-        # What a single node can hold, and few enough that the first consumer needn't wait for 50 of them.
+        # Replication for a single node, and few partitions, so that the first consumer needn't wait for 50 of them.
         "offsets.topic.num.partitions": "4",
         "offsets.topic.replication.factor": "1",
         "transaction.state.log.num.partitions": "4",

@@ -1,6 +1,6 @@
 """The Kubernetes API: a real kube-apiserver over a real etcd, with RBAC, on loopback. No node, no controller.
 
-Only tests start it. Nothing makes EndpointSlices of services here, ends a namespace, or runs a pod: a test writes these
+Only tests start it. No controller creates EndpointSlices, terminates a namespace, or runs a pod: a test writes these
 objects itself.
 """
 
@@ -43,7 +43,7 @@ class EtcdServer(UsualFolder):
         return {"clients": 0, "peers": 0}
 
     def prepare(self, place: Place) -> Launch:
-        """Nothing to write: flags say everything."""
+        """Write nothing: flags configure it completely."""
         clients, peers = (f"http://{HOST}:{place.ports[purpose]}" for purpose in ("clients", "peers"))
         return Launch(
             command=(
@@ -60,7 +60,7 @@ class EtcdServer(UsualFolder):
         )
 
     def problem(self, place: Place) -> str | None:
-        """Ready when it says that it is healthy."""
+        """Ready when it reports itself healthy."""
         try:
             request = f"{_etcd(place.ports['clients'])}/health"
             with urllib.request.urlopen(request, timeout=1.5) as response:  # noqa: S310 (loopback, http)
@@ -122,7 +122,7 @@ class KubernetesApiServer(UsualFolder):
         )
 
     def problem(self, place: Place) -> str | None:
-        """Ready when it says so: its caches are filled and RBAC's own roles are there."""
+        """Ready when /readyz succeeds: its caches are filled and RBAC's default roles exist."""
         if not answers(place.ports["https"]):
             return "its port isn't open yet"
         try:
@@ -171,14 +171,14 @@ def _etcd(port: int) -> str:
 
 
 def _certificate(place: Place) -> Path:
-    """What the API server makes at its first start: its certificate, followed by that of who signed it."""
+    """The certificate that the API server creates at its first start, followed by its issuer's."""
     return place.folder / "certificates" / "apiserver.crt"
 
 
 def _private_key() -> str:
     """A new P-256 key as PEM (SEC 1, without the public part, which its reader computes).
 
-    Neither Python nor every machine has a tool that makes one. Any 32 bytes that don't begin with 255 are a
+    Neither Python nor every machine has a tool that creates one. Any 32 bytes that don't begin with 255 are a
     key: the curve's order begins with 2^32 - 1.
     """
     number = bytes([secrets.randbelow(255), *secrets.token_bytes(31)])

@@ -26,7 +26,7 @@ _LDFLAGS = "-s -w " + " ".join(
     for name, value in (("Version", KUBERNETES_VERSION), ("Major", "1"), ("Minor", "34"))
 )
 _STAGING = "./staging/src/"
-"""Where Kubernetes' own go.mod has the modules that are published beside it; outside its tree they need a version."""
+"""The path of the modules in Kubernetes' own go.mod that are published separately; elsewhere they need a version."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ _ETCD = _Program("etcd", "go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/server/v3
 def kube_apiserver() -> Path:
     """The API server's program. The first build takes some minutes.
 
-    Raises PartMissing where there is neither a program nor Go, StackError when the build fails.
+    Raises PartMissing if there is neither a program nor Go, StackError if the build fails.
     """
     return _program(_KUBE_APISERVER)
 
@@ -66,8 +66,8 @@ def _program(program: _Program) -> Path:
         path = Path(folder) / program.name
         if not os.access(path, os.X_OK):
             raise PartMissing(
-                f"{ASSETS_VARIABLE} is {folder}, where there is no program {program.name}; "
-                "put it there, or unset the variable to have it built"
+                f"{ASSETS_VARIABLE} is {folder}, which has no program {program.name}; "
+                "put it there, or unset the variable to build it"
             )
         return path
     built = _cache() / f"{program.name}-{program.version}"
@@ -79,10 +79,10 @@ def _program(program: _Program) -> Path:
 
 
 def _build(program: _Program, target: Path) -> None:
-    """Put the program there, whole or not at all."""
+    """Build the program there, completely or not at all."""
     if shutil.which("go") is None:
         raise PartMissing(
-            f"there is no {program.name} {program.version}: set {ASSETS_VARIABLE} to a folder that has it, or "
+            f"{program.name} {program.version} is not available; set {ASSETS_VARIABLE} to a folder that has it, or "
             f"install Go {_GO_VERSION} or newer, which builds it once"
         )
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="build-") as name:
@@ -91,11 +91,9 @@ def _build(program: _Program, target: Path) -> None:
         draft = folder / program.name
         flags = ("-mod=mod", "-trimpath", "-ldflags", program.ldflags, "-o", str(draft))
         _go(program, folder, "build", *flags, program.package)
-        told = _run((str(draft), "--version"), folder, {}, f"{program.name} --version")
-        if program.version.removeprefix("v") not in told:
-            raise StackError(
-                f"{program.name} was built, and says {told!r} where {program.version} was wanted"
-            )
+        version = _run((str(draft), "--version"), folder, {}, f"{program.name} --version")
+        if program.version.removeprefix("v") not in version:
+            raise StackError(f"{program.name} was built with version {version!r}; expected {program.version}")
         draft.replace(target)
 
 

@@ -1,4 +1,4 @@
-"""The local servers as a whole: start them, look at them, end them."""
+"""The local servers as a whole: starts them, reports their state, stops them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ STOP_PATIENCE_SECONDS = 20
 LOGS = "logs"
 
 
-class Step(StrEnum):
-    """What happens to a server during `up` and `down`."""
+class Phase(StrEnum):
+    """A phase of a server's start or stop during `up` and `down`."""
 
     WAITING = "waiting"
     PREPARING = "preparing"
@@ -41,16 +41,16 @@ class Step(StrEnum):
 
 
 @dataclass(frozen=True)
-class Progress:
-    """One piece of news. server: None where it is about all of them. detail: in plain words, or empty."""
+class PhaseChange:
+    """A server enters a phase. server: None for all of them. detail: readable text, or empty."""
 
     server: str | None
-    step: Step
+    phase: Phase
     detail: str = ""
 
 
 class State(StrEnum):
-    """How a server is."""
+    """The state of a server."""
 
     RUNNING = "running"
     STARTING = "starting"
@@ -73,23 +73,23 @@ class ServerStatus:
     problem: str | None = None
 
 
-def _silent(_: Progress) -> None:
+def _silent(_: PhaseChange) -> None:
     pass
 
 
 class LocalStack:
     """The servers of one state folder.
 
-    As a context manager it ends, when it is left, what was started through this object, and nothing else.
+    As a context manager it stops, when it is left, the servers that this object has started, and nothing else.
     """
 
     def __init__(
         self,
         settings: Settings,
         servers: Sequence[Server],
-        report: Callable[[Progress], None] = _silent,
+        report: Callable[[PhaseChange], None] = _silent,
     ) -> None:
-        """Start nothing yet. servers: all that this stack knows. report: gets the news, in this thread."""
+        """Starts nothing yet. servers: all known ones. report: called with each phase change, in this thread."""
         self._given = settings
         self._known = {server.name: server for server in servers}
         self._report = report
@@ -106,7 +106,7 @@ class LocalStack:
 
     @property
     def settings(self) -> Settings:
-        """The settings that this stack was made with, changed so that they reach its ready servers."""
+        """The settings of this stack, with the addresses of its ready servers."""
         groups = state.read(self.state_dir).settings
         changed = {
             group: getattr(self._given, group).model_copy(update=values) for group, values in groups.items()
@@ -119,14 +119,14 @@ class LocalStack:
         return tuple(dict.fromkeys([*self._known, *state.read(self.state_dir).servers]))
 
     def add(self, server: Server) -> None:
-        """Know one more server, or another one of the same name."""
+        """Add a server, or replace the one of the same name."""
         self._known[server.name] = server
 
     def up(self, names: Iterable[str] | None = None) -> None:
-        """Start these servers, or all, and wait until each is ready. What runs already stays as it is.
+        """Start these servers, or all, and wait until each is ready. A running server stays as it is.
 
-        Raises ServerFailed when one dies or isn't ready in time (those that are ready stay up), StackError
-        and ArtifactUnavailable when one can't even be started, UnknownServer for an unknown name.
+        Raises ServerFailed if one dies or isn't ready in time (those that are ready stay up), StackError
+        and ArtifactUnavailable if one can't be started at all, UnknownServer for an unknown name.
         """
         wanted = [self._server(name) for name in (self._known if names is None else names)]
         with self._locked():
@@ -142,11 +142,11 @@ class LocalStack:
                 raise
 
     def down(self, names: Iterable[str] | None = None, purge: bool = False) -> None:
-        """End these servers, or all that were ever started here and still run.
+        """Stop these servers, or all running ones that were started here.
 
         purge: also remove their data, and with all of them the whole state of this stack. Never removes
-        anything that `up` didn't make.
-        A name of nothing that runs here is no error. Raises StackError when one can't be ended.
+        anything that `up` didn't create.
+        A name that doesn't run here is ignored. Raises StackError if a server can't be stopped.
         """
         if not self.state_dir.exists():
             return
@@ -158,18 +158,18 @@ class LocalStack:
                 self._purge(named, everything=names is None)
 
     def kill(self, name: str) -> None:
-        """End one server at once, as a crash would (SIGKILL). `up` starts it again where it was.
+        """Kill one server with SIGKILL, as a crash would. `up` starts it again with its data.
 
-        Raises StackError when it doesn't run.
+        Raises StackError if it isn't running.
         """
         known = state.read(self.state_dir).servers.get(name)
         if known is None or not processes.alive(known.process):
-            raise StackError(f"{name} doesn't run in {self.state_dir}")
+            raise StackError(f"{name} isn't running in {self.state_dir}")
         processes.signal_all([known.process], signal.SIGKILL)
         processes.stop([known.process], STOP_PATIENCE_SECONDS)
 
     def status(self) -> list[ServerStatus]:
-        """Every known server now, each asked whether it answers."""
+        """The current status of every known server, with a check of whether it answers."""
         current = state.read(self.state_dir)
         return [self._status_of(name, current) for name in self.names]
 
@@ -177,30 +177,34 @@ class LocalStack:
         try:
             return self._known[name]
         except KeyError:
-            raise UnknownServer(f"no server {name!r}; there are {', '.join(self._known)}") from None
+            raise UnknownServer(
+                f"{name!r} is not a server; the servers are {', '.join(self._known)}"
+            ) from None
 
     def _locked(self) -> Any:
         return state.lock(
             self.state_dir,
             self._given.stack.start_timeout_seconds,
             lambda: self._report(
-                Progress(None, Step.WAITING, "another tidegate is starting or ending servers")
+                PhaseChange(None, Phase.WAITING, "another tidegate is starting or stopping servers")
             ),
         )
 
     def _start_unless_running(self, server: Server) -> Place | None:
-        """The place of a server that was started now, or that is still starting; None when it is ready."""
+        """The place of a server that is starting; None if it is ready already."""
         current = state.read(self.state_dir)
         known = current.servers.get(server.name)
         if known is not None and processes.alive(known.process):
             place = self._place(server, current, known.process.mark)
             if known.ready:
-                self._report(Progress(server.name, Step.ALREADY_RUNNING, _told(server.addresses(place))))
+                self._report(
+                    PhaseChange(server.name, Phase.ALREADY_RUNNING, _joined(server.addresses(place)))
+                )
                 return None
             return place
         if known is not None:
             processes.stop([known.process], STOP_PATIENCE_SECONDS)  # children that it left behind
-        self._report(Progress(server.name, Step.PREPARING))
+        self._report(PhaseChange(server.name, Phase.PREPARING))
         return self._start(server, current)
 
     def _start(self, server: Server, current: StackState) -> Place:
@@ -221,11 +225,11 @@ class LocalStack:
         started = StartedServer(process=process, started_at=datetime.now(UTC), log=log)
         state.write(self.state_dir, current.with_server(server.name, started))
         self._started.add(server.name)
-        self._report(Progress(server.name, Step.STARTING))
+        self._report(PhaseChange(server.name, Phase.STARTING))
         return place
 
     def _wait_until_ready(self, starting: dict[str, Place]) -> None:
-        """Until the dict is empty: what is ready leaves it."""
+        """Wait until the dict is empty; each ready server is removed from it."""
         deadline = time.monotonic() + self._given.stack.start_timeout_seconds
         problems: dict[str, str | None] = {}
         while starting:
@@ -244,20 +248,20 @@ class LocalStack:
                     )
                 elif problems.get(name) != problem:
                     problems[name] = problem
-                    self._report(Progress(name, Step.STARTING, problem))
+                    self._report(PhaseChange(name, Phase.STARTING, problem))
             if starting:
                 time.sleep(POLL_SECONDS)
 
     def _raise_if_dead(self, name: str, known: StartedServer) -> None:
         code = processes.ended(known.process)
         if code is not None:
-            how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
             self._raise_failed(name, known, f"{how} while it was starting")
         if not processes.alive(known.process):
             self._raise_failed(name, known, "ended while it was starting")
 
     def _raise_failed(self, name: str, known: StartedServer, what: str) -> None:
-        self._report(Progress(name, Step.FAILED, what))
+        self._report(PhaseChange(name, Phase.FAILED, what))
         raise ServerFailed(name, what, known.log, processes.last_lines(known.log))
 
     def _mark_ready(self, name: str, place: Place, known: StartedServer) -> None:
@@ -267,18 +271,18 @@ class LocalStack:
             update={"ready": True, "addresses": addresses, "settings": server.settings(place)}
         )
         state.write(self.state_dir, state.read(self.state_dir).with_server(name, ready))
-        self._report(Progress(name, Step.READY, _told(addresses)))
+        self._report(PhaseChange(name, Phase.READY, _joined(addresses)))
 
     def _end(self, names: Sequence[str]) -> None:
         current = state.read(self.state_dir)
         ending = {name: current.servers[name].process for name in names if name in current.servers}
         for name in ending:
-            self._report(Progress(name, Step.STOPPING))
+            self._report(PhaseChange(name, Phase.STOPPING))
         killed = processes.stop(ending.values(), STOP_PATIENCE_SECONDS)
         for name, process in ending.items():
             current = current.with_server(name, None)
             self._started.discard(name)
-            self._report(Progress(name, Step.KILLED if process in killed else Step.STOPPED))
+            self._report(PhaseChange(name, Phase.KILLED if process in killed else Phase.STOPPED))
         if ending:
             state.write(self.state_dir, current)
 
@@ -332,12 +336,12 @@ def _port(server: str, purpose: str, wanted: int, earlier: int | None, taken: se
     if wanted:
         if not loopback.is_free(wanted):
             raise StackError(
-                f"port {wanted} is taken by another program, and {server} is set to use it ({purpose}); "
-                "end that program, or set another port, or 0 for any free one"
+                f"port {wanted} of {server} ({purpose}) is in use by another program; stop that program, or set "
+                "another port, or 0 for any free port"
             )
         return wanted
     return earlier if earlier and loopback.is_free(earlier) else loopback.free(taken)
 
 
-def _told(addresses: dict[str, str]) -> str:
+def _joined(addresses: dict[str, str]) -> str:
     return ", ".join(f"{name} {address}" for name, address in addresses.items())

@@ -36,7 +36,7 @@ def answers(port: int, timeout_seconds: float = 0.5) -> bool:
 
 
 def free(taken: Container[int] = ()) -> int:
-    """A port that nobody listens on and that isn't in `taken`.
+    """A free port that isn't in `taken`.
 
     Raises StackError when none is found.
     """

@@ -1,8 +1,8 @@
-"""Processes that outlive the command that started them: start, recognise, measure, end.
+"""Processes that outlive the command that started them: starts, identifies, measures and stops them.
 
-Each server is started as the leader of its own session. A process is recognised by its pid together with
-when it started, since pids are given again. What a leader left behind when it died (a JVM whose launcher was
-killed) is recognised by its session and by a random mark in its environment.
+Each server is started as the leader of its own session. A process is identified by its pid and its start
+time, since pids are reused. The children that a dead leader left behind (a JVM whose launcher was killed) are
+identified by their session and by a random mark in their environment.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class ProcessId:
-    """One process, for good: after its end, or a reboot, another process with its pid is not it.
+    """The identity of one process: after its end, or a reboot, another process with its pid doesn't match.
 
     start: `BOOT-ID/CLOCK-TICKS-SINCE-BOOT` on Linux, seconds since the epoch elsewhere.
     mark: the value of TIDEGATE_STACK_MARK in its environment and in that of its children.
@@ -53,7 +53,7 @@ class ProcessId:
 
 
 def start(launch: Launch, log: Path, mark: str) -> ProcessId:
-    """Start the process in a session of its own, its output into `log`; an earlier log stays as `older(log)`.
+    """Start the process in its own session, with its output in `log`; an earlier log is kept as `older(log)`.
 
     mark: random, of this start alone.
     Raises StackError when the program can't be run at all.
@@ -82,7 +82,7 @@ def start(launch: Launch, log: Path, mark: str) -> ProcessId:
 
 
 def older(log: Path) -> Path:
-    """Where the log of the start before goes."""
+    """The path of the previous start's log."""
     return log.with_name(log.name + ".1")
 
 
@@ -123,20 +123,20 @@ def signal_all(processes: Iterable[ProcessId], number: signal.Signals) -> None:
     for process in processes:
         for member in members(process):
             try:
-                member.send_signal(number)  # psutil checks that the pid wasn't given again
+                member.send_signal(number)  # psutil checks that the pid wasn't reused
             except psutil.NoSuchProcess:
                 continue
             except psutil.AccessDenied as error:
                 raise StackError(
-                    f"process {member.pid} belongs to another user and can't be ended; run this as the user "
-                    "that ran `tidegate up`"
+                    f"process {member.pid} belongs to another user and can't be stopped; run this as the user "
+                    "who ran `tidegate up`"
                 ) from error
 
 
 def stop(processes: Iterable[ProcessId], patience_seconds: float) -> list[ProcessId]:
-    """End the processes and their sessions: SIGTERM to all, SIGKILL to what runs after `patience_seconds`.
+    """Stop the processes and their sessions: SIGTERM to all, SIGKILL to those that still run after `patience_seconds`.
 
-    Returns those that had to be killed. Processes that have ended already are no error.
+    Returns those that had to be killed. Processes that have ended already are ignored.
     """
     processes = list(processes)
     signal_all(processes, signal.SIGTERM)
@@ -144,12 +144,12 @@ def stop(processes: Iterable[ProcessId], patience_seconds: float) -> list[Proces
     signal_all(stubborn, signal.SIGKILL)
     remaining = _wait(stubborn, patience_seconds)
     if remaining:
-        raise StackError(f"processes {', '.join(str(process.pid) for process in remaining)} can't be ended")
+        raise StackError(f"processes {', '.join(str(process.pid) for process in remaining)} can't be stopped")
     return stubborn
 
 
 def last_lines(log: Path, count: int = 20, at_most_bytes: int = 65_536) -> str:
-    """The end of a log, readable whatever is in it. Java's stack frames, which push the reason out, are left out."""
+    """The last lines of a log as text, without Java's stack frames, which would push the reason out."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -180,7 +180,7 @@ _THREADS, _STARTED = 16, 18
 
 
 def _start_of(pid: int) -> str | None:
-    """What tells this process from any other that ever had or will have its pid; None when it doesn't run."""
+    """The start time that distinguishes this process from any other with its pid; None if it isn't running."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -200,7 +200,7 @@ def _start_elsewhere(pid: int) -> str | None:
 
 
 def _is_over(process: psutil.Process) -> bool:
-    """Whether nothing of it runs. While other threads of a killed program still end, its ports aren't free yet."""
+    """Whether it has ended completely. While other threads of a killed program still end, its ports aren't free."""
     return process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
 
 

@@ -1,4 +1,4 @@
-"""Prometheus and Alertmanager on loopback, for tests and the demo. `add_...` lets a stack know them."""
+"""Prometheus and Alertmanager on loopback, for tests and the demo."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CONFIG = "config.yml"
 
 @dataclass(frozen=True)
 class Scraping:
-    """What a Prometheus scrapes, and where it writes to.
+    """The scrape targets and remote-write receivers of a Prometheus.
 
     targets: by job, each host:port. remote_write_urls: each gets every sample. external_labels: beside every sample.
     """
@@ -32,7 +32,7 @@ class Scraping:
     external_labels: Mapping[str, str] | None = None
 
     def config(self) -> dict[str, Any]:
-        """Prometheus' own form."""
+        """The Prometheus configuration."""
         interval = f"{round(self.interval_seconds * 1000)}ms"
         return {
             "global": {
@@ -56,7 +56,7 @@ class Scraping:
 
 
 class _HttpServer(UsualFolder):
-    """A server with a configuration in YAML (JSON is YAML) that says at /-/ready that it is."""
+    """A server with a YAML configuration (JSON is YAML) and a readiness endpoint at /-/ready."""
 
     name: str
 
@@ -66,7 +66,7 @@ class _HttpServer(UsualFolder):
         return {"http": 0}
 
     def problem(self, place: Place) -> str | None:
-        """Ready when it says so."""
+        """Ready when /-/ready succeeds."""
         try:
             urllib.request.urlopen(f"{_url(place)}/-/ready", timeout=1.5).close()  # noqa: S310 (loopback, http)
         except OSError as error:
@@ -108,12 +108,12 @@ class PrometheusServer(_HttpServer):
 
 
 class AlertmanagerServer(_HttpServer):
-    """Alertmanager, alone. Every notification goes to one webhook, as soon as may be."""
+    """A single Alertmanager that sends every notification to one webhook without delay."""
 
     name = ALERTMANAGER
 
     def __init__(self, webhook_url: str | None = None) -> None:
-        """webhook_url: who is notified; None: nobody."""
+        """webhook_url: the receiver of notifications; None for no receiver."""
         self._webhook_url = webhook_url
 
     def prepare(self, place: Place) -> Launch:
@@ -148,7 +148,7 @@ class AlertmanagerServer(_HttpServer):
                 f"--config.file={config}",
                 f"--storage.path={place.folder / 'data'}",
                 f"--web.listen-address={HOST}:{place.ports['http']}",
-                "--cluster.listen-address=",  # alone: nobody to gossip with
+                "--cluster.listen-address=",  # a single instance, without gossip
                 "--log.level=warn",
             ),
             place.folder,
@@ -156,7 +156,7 @@ class AlertmanagerServer(_HttpServer):
 
 
 def url(stack: LocalStack, name: str) -> str:
-    """Where a server of this stack that has a `url` answers. It must be up."""
+    """The `url` of a server of this stack. The server must be up."""
     (found,) = ((server.addresses or {}).get("url") for server in stack.status() if server.name == name)
     return found or ""
 

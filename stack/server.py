@@ -1,4 +1,4 @@
-"""What the local stack needs to know of each server. One module per server implements it."""
+"""The interface of a server of the local stack. One module per server implements it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tidegate.stack.processes import Launch
 
 @dataclass(frozen=True)
 class Place:
-    """Where one start of a server happens.
+    """The folder and ports of one start of a server.
 
-    folder: its own files, already made. ports: what it may listen on, by purpose.
-    label: another one for every start. stack_ports: of all servers, as `SERVER.PURPOSE`.
+    folder: for its files; exists already. ports: the ports to listen on, by purpose.
+    label: unique to this start. stack_ports: of all servers, as `SERVER.PURPOSE`.
     """
 
     folder: Path
@@ -39,26 +39,26 @@ class Server(Protocol):
         """The ports that it needs, by purpose; 0 means any free one."""
 
     def folder(self, state_dir: Path, earlier: Path | None) -> Path:
-        """The folder for its files. earlier: the one that it had, where that wasn't the usual one."""
+        """The folder for its files. earlier: its previous folder, if that wasn't the usual one."""
 
     def prepare(self, place: Place) -> Launch:
-        """Get its parts, write its configuration, and say how to start it.
+        """Resolve its files, write its configuration, and return how to start it.
 
         Raises StackError or ArtifactUnavailable.
         """
 
     def problem(self, place: Place) -> str | None:
-        """Why it isn't ready yet, in plain words; None when it is. Answers within two seconds."""
+        """The reason why it isn't ready yet, as text; None if it is ready. Returns within two seconds."""
 
     def addresses(self, place: Place) -> dict[str, str]:
-        """What it answers to, by name, for people. Called when it is ready."""
+        """Its addresses for people, by name. Called when it is ready."""
 
     def settings(self, place: Place) -> dict[str, dict[str, Any]]:
-        """What to set so that tidegate reaches it, by group and name."""
+        """The settings with which tidegate reaches it, by group and name."""
 
 
 class UsualFolder:
-    """A server whose files are in the state folder, under its name."""
+    """A server with its files in the state folder, under its name."""
 
     name: str
 

@@ -1,7 +1,7 @@
-"""What `tidegate up` has started, on disk: `stack.json` in the state folder, changed under a lock.
+"""The servers that `tidegate up` has started, on disk: `stack.json` in the state folder, changed under a lock.
 
 Its key `settings` is a layer of defaults for every other command (see `tidegate.schemas.settings`), so that
-they reach the local servers on whatever ports these got.
+they reach the local servers on their chosen ports.
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ POLL_SECONDS = 0.1
 class StartedServer(BaseModel):
     """One process that `up` started.
 
-    addresses: what it answers to, by name, for people. settings: what to set so that tidegate reaches it,
-    by group and name.
+    addresses: for people, by name. settings: those with which tidegate reaches it, by group and name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,8 +43,8 @@ class StartedServer(BaseModel):
 class StackState(BaseModel):
     """The whole file.
 
-    ports: by server and purpose; kept after `down`, so that a restarted server is where it was.
-    folders: of servers whose files could not be in the state folder.
+    ports: by server and purpose; kept after `down`, so that a restarted server keeps its address.
+    folders: of each server's files.
     settings: of the servers that are ready, merged; derived from `servers` when the file is written.
     """
 
@@ -58,7 +57,7 @@ class StackState(BaseModel):
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     def with_server(self, name: str, server: StartedServer | None) -> StackState:
-        """With this server added or replaced, or taken out where it is None."""
+        """The state with this server added or replaced, or removed if `server` is None."""
         servers = {other: known for other, known in self.servers.items() if other != name}
         if server is not None:
             servers[name] = server
@@ -70,9 +69,9 @@ class StackState(BaseModel):
 
 
 def read(state_dir: Path) -> StackState:
-    """The state on disk; an empty one where nothing was ever started.
+    """The state on disk; an empty one if nothing was ever started.
 
-    Raises StackError when the file can't be understood.
+    Raises StackError if the file can't be parsed.
     """
     path = state_dir / STACK_FILE
     try:
@@ -81,13 +80,13 @@ def read(state_dir: Path) -> StackState:
         return StackState()
     except (ValidationError, UnicodeDecodeError) as error:
         raise StackError(
-            f"{path} is damaged or of another version of tidegate. End the servers that it names by hand, "
-            f"then remove the file. ({error})"
+            f"{path} is damaged or of another version of tidegate; stop the servers that it names by hand, "
+            f"then remove the file ({error})"
         ) from error
 
 
 def write(state_dir: Path, state: StackState) -> None:
-    """Replace the state on disk, whole: a reader sees the old or the new one."""
+    """Replace the state on disk atomically: a reader sees the old or the new one."""
     path = state_dir / STACK_FILE
     draft = path.with_name(path.name + ".new")
     draft.write_text(state.model_dump_json(indent=2) + "\n")
@@ -96,27 +95,27 @@ def write(state_dir: Path, state: StackState) -> None:
 
 @contextmanager
 def lock(state_dir: Path, timeout_seconds: float, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the state folder against other `up`s and `down`s. The system frees it when this process ends.
+    """Lock the state folder against other `up`s and `down`s. The system releases the lock when this process ends.
 
-    waiting: called once when another one has it.
-    Raises StackError when the other one keeps it for `timeout_seconds`.
+    waiting: called once if another process holds the lock.
+    Raises StackError if the other process holds it for `timeout_seconds`.
     """
     state_dir.mkdir(parents=True, exist_ok=True)
     with (state_dir / LOCK_FILE).open("a") as file:
         deadline = time.monotonic() + timeout_seconds
-        told = False
+        reported = False
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if not told:
+                if not reported:
                     waiting()
-                    told = True
+                    reported = True
                 if time.monotonic() > deadline:
                     raise StackError(
-                        f"another `tidegate up` or `down` has been at work in {state_dir} for over "
-                        f"{timeout_seconds:.0f} s; wait for it or end it, then try again"
+                        f"another `tidegate up` or `down` has locked {state_dir} for over "
+                        f"{timeout_seconds:.0f} s; wait for it or stop it, then try again"
                     ) from None
                 time.sleep(POLL_SECONDS)
         yield

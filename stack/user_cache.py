@@ -1,4 +1,4 @@
-"""The user's cache, where programs are kept that were built or unpacked once."""
+"""The user's cache for programs that were built or unpacked once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def folder(name: str) -> Path:
 
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """One process at a time. The system frees the lock when this process ends."""
+    """Hold an exclusive lock between processes. The system releases it when this process ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

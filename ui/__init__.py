@@ -1,1 +1,1 @@
-"""A page to look at departments, tasks and replicas without Grafana: `tidegate ui`."""
+"""`tidegate ui`: a page that shows departments, tasks and replicas without Grafana."""

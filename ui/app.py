@@ -1,4 +1,4 @@
-"""The page's HTTP interface: read only, JSON below /api, everything else is the page itself."""
+"""The page's HTTP interface, read-only: JSON below /api, the page itself everywhere else."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_LAST = timedelta(minutes=15)
 LONGEST = timedelta(days=7)
 MOST_LINES = 1000
-# The page needs nothing from elsewhere, so nothing else may be loaded, whatever a log line says.
+# The page loads everything from this server; the browser must load nothing else, whatever a log line contains.
 _HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' data:; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
@@ -45,7 +45,7 @@ EpochMs = Annotated[int | None, Query(ge=0, le=32_503_680_000_000)]
 
 @dataclass(frozen=True)
 class Parts:
-    """What the app works with. client: of the Elasticsearch that has the logs, None where there is none."""
+    """The app's collaborators. client: of the Elasticsearch that has the logs; None if there is none."""
 
     source: Source
     client: Client | None
@@ -55,7 +55,7 @@ class Parts:
 
 
 def create_app(parts: Parts) -> FastAPI:
-    """The page and what it asks. A source that is away is 503, a wrong question 422, both with `detail` for people."""
+    """The page and its API. An unavailable source is 503, an invalid query 422, both with a readable `detail`."""
     app = FastAPI(title="tidegate ui", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(GZipMiddleware, minimum_size=1000)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(parts.settings.ui.allowed_hosts))
@@ -129,7 +129,7 @@ def _logs(app: FastAPI, parts: Parts) -> None:
         if parts.client is None:
             raise HTTPException(
                 503,
-                "logs are searched in Elasticsearch, and none answers: set elasticsearch.url, and run tidegate index",
+                "logs need Elasticsearch, and it doesn't answer; set elasticsearch.url, and run tidegate index",
             )
         return parts.client
 
@@ -177,13 +177,13 @@ def _page(app: FastAPI, assets: Assets) -> None:
     def asset(name: str) -> Response:
         found = assets.get(name)
         if found is None:
-            raise HTTPException(404, f"no file {name}")
-        # Asked again each time, and answered by 304: an upgraded server never meets an old page's files.
+            raise HTTPException(404, f"there is no file {name}")
+        # Revalidated each time: an upgraded server is never used with an old page's files.
         return Response(found.content, media_type=found.media_type, headers={"cache-control": "no-cache"})
 
     @app.get("/api/{rest:path}")
     def nothing(rest: str) -> Response:
-        raise HTTPException(404, f"/api/{rest} is no address of tidegate ui")
+        raise HTTPException(404, f"/api/{rest} is not an address of tidegate ui")
 
     @app.get("/{rest:path}")
     def page(rest: str) -> Response:
@@ -195,9 +195,9 @@ def _stretch(since: int | None, until: int | None, now: datetime) -> tuple[datet
     end = now if until is None else datetime.fromtimestamp(until / 1000, UTC)
     begin = end - DEFAULT_LAST if since is None else datetime.fromtimestamp(since / 1000, UTC)
     if begin >= end:
-        raise HTTPException(422, "since has to be before until")
+        raise HTTPException(422, "since must be before until")
     if end - begin > LONGEST:
-        raise HTTPException(422, f"at most {LONGEST.days} days at once; choose a shorter time")
+        raise HTTPException(422, f"the time range is longer than {LONGEST.days} days; choose a shorter one")
     return begin, end
 
 
@@ -211,7 +211,7 @@ def _status(text: str) -> str:
 
 def _severity(text: str) -> str:
     if text.upper() not in SEVERITIES:
-        raise HTTPException(422, f"severity: {text!r} is none of {', '.join(SEVERITIES)}")
+        raise HTTPException(422, f"severity: {text!r} is not one of {', '.join(SEVERITIES)}")
     return text.upper()
 
 

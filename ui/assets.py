@@ -1,4 +1,4 @@
-"""The page's files: our own, and uPlot's from its published package. Nothing is loaded from elsewhere."""
+"""The page's files: tidegate's own, and uPlot's from its published package."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Asset:
 
 
 class Assets:
-    """All files, read once. Raises ArtifactUnavailable where uPlot can't be had."""
+    """All files, read once. Raises ArtifactUnavailable if uPlot can't be resolved."""
 
     def __init__(self) -> None:
         folder = resources.files("tidegate.ui").joinpath("page")
@@ -39,7 +39,7 @@ class Assets:
 
     @property
     def page(self) -> Asset:
-        """The page itself, at whatever address."""
+        """The page itself, the same for every address."""
         return self._files[_PAGE]
 
     def get(self, name: str) -> Asset | None:

@@ -1,4 +1,4 @@
-"""Rows from Elasticsearch, as the indexer put them there."""
+"""Rows from Elasticsearch, as the indexer writes them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class ElasticsearchSource:
                 return found
             if len(found) >= MOST_ROWS:
                 raise SourceUnavailable(
-                    f"{topic.name} has more than {MOST_ROWS:,} rows for this page; choose a shorter time"
+                    f"{topic.name} has more than {MOST_ROWS:,} rows in this time range; choose a shorter one"
                 )
             after = hits[-1]["sort"]
 
@@ -98,7 +98,7 @@ class ElasticsearchSource:
             answer = self.client.search(index=alias, body=body, ignore_unavailable=True).body
         except TransportError as error:
             raise SourceUnavailable(
-                f"{trouble(self.address, error)}; is it up, and is elasticsearch.url right?"
+                f"{trouble(self.address, error)}; check that it is running, and elasticsearch.url"
             ) from error
         except ApiError as error:
             raise SourceUnavailable(trouble(self.address, error)) from error
@@ -117,7 +117,7 @@ def _filters(
             wanted.append({"term": {name: value}})
         else:
             wanted.append({"terms": {name: list(value)}})
-    times = {word: to_text(at) for word, at in (("gte", since), ("lt", until)) if at is not None}
+    times = {bound: to_text(at) for bound, at in (("gte", since), ("lt", until)) if at is not None}
     if times:
         wanted.append({"range": {moment: times}})
     return {"filter": wanted, "must_not": absent}

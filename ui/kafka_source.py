@@ -1,4 +1,4 @@
-"""Rows straight from Kafka, kept in memory within a bound: for a first look, and where there is no Elasticsearch."""
+"""Rows read from Kafka and kept in bounded memory: for a first look, and without an Elasticsearch."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _TOPICS = (
 
 @dataclass(frozen=True)
 class _Kept:
-    """One row. value: its JSON; it is parsed when it is looked at, which takes a fraction of the memory."""
+    """One row. value: its JSON; parsing it only when it is shown takes a fraction of the memory."""
 
     department: str | None
     task: str | None
@@ -59,7 +59,7 @@ class Table:
     def put(self, value: bytes) -> tuple[str, int]:
         """Take a row; returns its id, and by how many bytes the table grew.
 
-        Raises ValueError, KeyError or TypeError for what is no row.
+        Raises ValueError, KeyError or TypeError for a value that is not a valid row.
         """
         row = orjson.loads(value)
         key = str(row["id"])
@@ -89,7 +89,7 @@ class Table:
         return sorted(self._by_second, reverse=True)
 
     def candidates(self, equal: Equal, since: datetime | None, until: datetime | None) -> list[_Kept]:
-        """The rows that may be meant, by the narrowest way there is."""
+        """The rows that may match, by the most selective lookup."""
         keys: Iterable[str] = self.rows
         department, task = equal.get("department"), equal.get("task")
         if isinstance(department, str) and "task" in equal and (task is None or isinstance(task, str)):
@@ -131,9 +131,9 @@ class KafkaSource:
     def reach(self) -> str:
         """How far back its rows go."""
         minutes = int(self._back.total_seconds() / 60)
-        dropped = f"; {self._dropped:,} older rows were let go" if self._dropped else ""
+        dropped = f"; {self._dropped:,} older rows were dropped" if self._dropped else ""
         return (
-            f"from its start on, and before that seconds of {minutes} minutes and minutes of two hours, "
+            f"since its start, with the last {minutes} minutes of seconds and two hours of minutes before it, "
             f"at most {self._most_bytes // _MIB} MiB{dropped}"
         )
 

@@ -1,4 +1,4 @@
-"""What departments, tasks, versions or replicas do now: the newest whole seconds as one, exactly. Pure."""
+"""Current values of departments, tasks, versions or replicas: the newest whole seconds, merged exactly. Pure."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Group:
             self.flags[flag] = self.flags.get(flag, 0) + count
         self.latencies.add_row(row)
 
-    def told(self, seconds: int) -> dict[str, Any]:
-        """As the page has it. Ratios are null without a request, percentiles without a latency."""
+    def as_json(self, seconds: int) -> dict[str, Any]:
+        """The values for the page. Ratios are null without a request, percentiles without a latency."""
         return {
             "qps": self.requests / seconds,
             "p50_ms": self.latencies.percentile_ms(50),
@@ -60,7 +60,7 @@ class Group:
 
 
 def groups(rows: Iterable[Json]) -> dict[Names, Group]:
-    """The rows of each department, task, version or replica as one. The rows are of one level each."""
+    """The rows of each department, task, version or replica, merged."""
     found: dict[Names, Group] = {}
     for row in rows:
         found.setdefault(names_of(row), Group()).add(row)
@@ -68,5 +68,5 @@ def groups(rows: Iterable[Json]) -> dict[Names, Group]:
 
 
 def names_of(row: Json) -> Names:
-    """Whose row it is."""
+    """The names that identify the row's subject."""
     return row["department"], row["task"], row["version"], row["replica"]

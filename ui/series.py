@@ -1,4 +1,4 @@
-"""Rows as columns for a chart: a value or null for every window of a stretch of time. Pure."""
+"""Rows as columns for a chart: a value or null for every window of a time range. Pure."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def start_of(row: Json) -> int:
 
 
 def service_columns(
-    rows: Iterable[Json], starts: range, span_seconds: int, heard: Collection[int]
+    rows: Iterable[Json], starts: range, span_seconds: int, observed: Collection[int]
 ) -> dict[str, list[float | None]]:
-    """Rates a second, and percentiles as the rows have them.
+    """Rates per second, and percentiles as the rows have them.
 
-    heard: windows of which the job has told anything. There, who has no row had no request; elsewhere, and of whom
-    no row is there at all, nothing is known, and a rate is null.
+    observed: the windows for which the job has published any row. In these a missing row means no request. In any
+    other window, and without a single row, the rate is unknown and null.
     """
     by_start = {start_of(row): row for row in rows}
 
@@ -51,7 +51,7 @@ def service_columns(
             row = by_start.get(start)
             if row is not None:
                 return float(row[name]) / span_seconds
-            return 0.0 if by_start and start in heard else None
+            return 0.0 if by_start and start in observed else None
 
         return at
 
@@ -68,7 +68,7 @@ def service_columns(
 
 
 def resource_columns(rows: Iterable[Json], starts: range) -> dict[str, list[float | None]]:
-    """What was used, as the rows have it."""
+    """Resource use, as the rows have it."""
     by_start = {start_of(row): row for row in rows}
     return {
         name: [None if (row := by_start.get(start)) is None else row[name] for start in starts]
@@ -79,7 +79,7 @@ def resource_columns(rows: Iterable[Json], starts: range) -> dict[str, list[floa
 def steps(
     values: Iterable[tuple[int, float | None]], starts: range, before: float | None
 ) -> list[float | None]:
-    """What held when each window began: values by their second in the order of time; `before`: until the first one."""
+    """The value in force at each window's start. values: by second, in order. before: in force until the first one."""
     coming = list(values)
     held, place = before, 0
     found: list[float | None] = []

@@ -26,12 +26,12 @@ _MIB = 1024 * 1024
 
 
 def serve(settings: Settings, on_start: Callable[[str, Source], None]) -> None:
-    """Serve until SIGTERM or SIGINT; both are then raised again, for whoever has a handler of them.
+    """Serve until SIGTERM or SIGINT, which is then raised again for the caller's handler.
 
-    on_start: told the address and the source, once it is listened on.
+    on_start: called with the address and the source once the server listens.
 
     Raises ArtifactUnavailable without uPlot, SourceUnavailable and KafkaUnavailable without a source, OSError for an
-    address that can't be had.
+    address that it can't listen on.
     """
     assets = Assets()
     with source_of(settings) as (source, client):
@@ -47,14 +47,14 @@ def serve(settings: Settings, on_start: Callable[[str, Source], None]) -> None:
 
 @contextmanager
 def source_of(settings: Settings) -> Iterator[tuple[Source, Client | None]]:
-    """The source of the rows, and the Elasticsearch that has the logs, where one answers."""
+    """The source of the rows, and a client of the Elasticsearch with the logs, if it answers."""
     with ExitStack() as cleanup:
         searched = ElasticsearchSource(settings.elasticsearch)
         cleanup.callback(searched.close)
         why = _why_not(searched)
         chosen = settings.ui.source
         if chosen == "elasticsearch" or (chosen == "auto" and why is None):
-            # One that is away is told on the page, and asked again: it may come back.
+            # The page reports an unavailable Elasticsearch and retries: it may come back.
             yield searched, searched.client
             return
         kafka = KafkaSource(
@@ -73,12 +73,12 @@ def source_of(settings: Settings) -> Iterator[tuple[Source, Client | None]]:
 
 
 def _why_not(source: ElasticsearchSource) -> str | None:
-    """Why this Elasticsearch is no source; None where it is one."""
+    """Why this Elasticsearch can't be the source; None if it can."""
     try:
         row = source.newest(topics.SERVICE_METRICS_1S, {"level": "department"})
     except SourceUnavailable as error:
         return str(error)
-    return None if row is not None else f"Elasticsearch at {source.address} has no rows of a second"
+    return None if row is not None else f"Elasticsearch at {source.address} has no service-metrics rows"
 
 
 def _answers(client: Client) -> bool:

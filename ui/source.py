@@ -1,4 +1,4 @@
-"""Where the page's rows come from: one narrow way to ask Elasticsearch and Kafka the same."""
+"""The source of the page's rows: one narrow interface to Elasticsearch and Kafka."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tidegate.schemas.topics import Topic
 
 Json = dict[str, Any]
 Equal = Mapping[str, str | Sequence[str] | None]
-"""By field: the value, or several of which one has to be there. None: the field has no value."""
+"""By field: the value, or several of which one must match. None: the field has no value."""
 
 MOST_ROWS = 100_000
-"""Of one question. The page asks for less; a fleet that has more is told of it."""
+"""The limit of one query. The page needs fewer; more rows are an error that it shows."""
 
 
 class SourceUnavailable(Exception):
-    """The rows can't be had. The message is for people: what, where, what to do."""
+    """The rows can't be read. The message is for people: what is wrong, where, what to do."""
 
 
 class Source(Protocol):
@@ -33,11 +33,11 @@ class Source(Protocol):
 
     @property
     def address(self) -> str:
-        """Where that is."""
+        """The source's address."""
 
     @property
     def reach(self) -> str | None:
-        """How far back its rows go, in words; None where that is the server's own matter."""
+        """How far back its rows go, as text; None if the server's retention decides that."""
 
     def find(
         self,
@@ -57,7 +57,7 @@ class Source(Protocol):
 
 
 def moment_of(topic: Topic) -> str:
-    """The field of a topic's rows that says when they are about."""
+    """The time field of a topic's rows."""
     moment = contract_of(topic.name).moment
     if moment is None:
         raise ValueError(f"{topic.name}: its rows have no moment")

@@ -1,4 +1,4 @@
-"""What each page shows, put together from a source's rows."""
+"""The data of each page, computed from a source's rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SETTLE = 1
 """The newest second may lack rows of some partitions yet."""
 _USUAL_MINUTES = 5
 _SECONDS_UP_TO = timedelta(minutes=20)
-"""A longer time is told by minutes."""
+"""A longer time range is shown by minutes."""
 _EVENTS_BEFORE = timedelta(hours=24)
 _LONGEST_ALERT = timedelta(days=7)
 _NEWEST_LIMITS = ("applied", "held", "failed")
@@ -38,7 +38,7 @@ _REPLICAS_HOLD = timedelta(minutes=2)
 
 @dataclass(frozen=True)
 class Scope:
-    """What a page is about: a department, its task, and of that a version or a replica."""
+    """The subject of a page: a department, its task, and of that a version or a replica."""
 
     department: str
     task: str | None = None
@@ -47,7 +47,7 @@ class Scope:
 
     @property
     def level(self) -> Level:
-        """Of its rows."""
+        """The level of its rows."""
         if self.replica is not None:
             return "replica"
         if self.version is not None:
@@ -76,7 +76,7 @@ class Views:
         self._lock = threading.Lock()
 
     def newest(self) -> int | None:
-        """The end of the newest second that was told, since the epoch; None: there is no row at all."""
+        """The end of the newest second with a row, since the epoch; None if there is no row."""
         row = self._source.newest(topics.SERVICE_METRICS_1S, {"level": "department"})
         return None if row is None else start_of(row) + 1
 
@@ -92,7 +92,7 @@ class Views:
         found = self._groups(end)
         minutes = self._minutes.up_to(newest)
         trends = _trends(minutes)
-        heard = {start for start, its in minutes.items() if its}
+        observed = {start for start, its in minutes.items() if its}
         firing = self._firing()
         details = self._details(level, newest, found, _given(department=department, task=task))
         names = {
@@ -105,13 +105,13 @@ class Views:
         rows = []
         for one in sorted(names, key=lambda parts: (parts[0], parts[1] or "")):
             its = trends.get(one, {})
-            trend = [its.get(start, 0.0) if start in heard else None for start in sorted(minutes)]
+            trend = [its.get(start, 0.0) if start in observed else None for start in sorted(minutes)]
             usual = [value for value in trend if value is not None][-_USUAL_MINUTES:]
             rows.append(
                 {
                     "department": one[0],
                     "task": one[1],
-                    **found.get(one, Group()).told(NOW_SECONDS),
+                    **found.get(one, Group()).as_json(NOW_SECONDS),
                     "usual_qps": sum(usual) / len(usual) if usual else None,
                     "trend": trend,
                     "firing": firing.get((one[0], one[1]), 0),
@@ -121,7 +121,7 @@ class Views:
         return {"newest": newest, "seconds": NOW_SECONDS, "rows": rows}
 
     def parts(self, scope: Scope) -> Json:
-        """The versions and replicas of a task over the newest ten whole seconds, and who is ready."""
+        """The versions and replicas of a task over the newest ten whole seconds, and which replicas are ready."""
         newest = self.newest()
         if newest is None:
             return {"newest": None, "seconds": NOW_SECONDS, "versions": [], "replicas": [], "ready": None}
@@ -136,20 +136,20 @@ class Views:
         known = self._replica_row(scope)
         by_address = {one["address"]: one for one in (known or {}).get("replicas", ()) if one["address"]}
         replicas = {
-            names[3]: group.told(NOW_SECONDS) for names, group in found.items() if names[3] is not None
+            names[3]: group.as_json(NOW_SECONDS) for names, group in found.items() if names[3] is not None
         }
         return {
             "newest": newest,
             "seconds": NOW_SECONDS,
             "versions": [
-                {"version": names[2], **group.told(NOW_SECONDS)}
+                {"version": names[2], **group.as_json(NOW_SECONDS)}
                 for names, group in sorted(found.items(), key=lambda one: str(one[0][2]))
                 if names[3] is None
             ],
             "replicas": [
                 {
                     "replica": name,
-                    **replicas.get(name, Group().told(NOW_SECONDS)),
+                    **replicas.get(name, Group().as_json(NOW_SECONDS)),
                     "pod": by_address.get(name, {}).get("name"),
                     "state": by_address.get(name, {}).get("state"),
                 }
@@ -168,24 +168,24 @@ class Views:
         first = _floor(since, length)
         since = _at(first)
         rows = self._source.find(topic, scope.equal, since, until, ("histogram",))
-        heard = self._heard(span, since, until)
-        starts = range(first, max(heard) + length if heard else first, length)
-        told: Json = {
+        observed = self._observed(span, since, until)
+        starts = range(first, max(observed) + length if observed else first, length)
+        series: Json = {
             "span_seconds": length,
             "times": list(starts),
-            "columns": service_columns(rows, starts, length, heard),
+            "columns": service_columns(rows, starts, length, observed),
             "resources": None,
         }
         if scope.level == "task":
-            told["columns"] |= self._held(scope, since, starts)
+            series["columns"] |= self._in_force(scope, since, starts)
         if scope.task is not None and scope.version is None:
-            told["resources"] = self._resources(scope, since, until)
-        return told
+            series["resources"] = self._resources(scope, since, until)
+        return series
 
     def events(
         self, department: str | None, task: str | None, since: datetime, until: datetime
     ) -> list[Json]:
-        """Settled replica changes, what became of limits, and alerts that fired or ended, oldest first."""
+        """Settled replica changes, applied, held and failed limits, and fired and resolved alerts, oldest first."""
         equal = _given(department=department, task=task)
         found = [
             {"at": row["settled_at"], "kind": "replicas", **_names(row), "text": _change(row)}
@@ -204,7 +204,7 @@ class Views:
             topics.ALERTS, {**equal, "state": ("firing", "resolved")}, since - _LONGEST_ALERT, until
         ):
             if row["fired_at"] is None:
-                continue  # it ended before it fired, and nobody was told
+                continue  # it ended before it fired, so no one was notified
             at = row["resolved_at"] or row["fired_at"]
             if since <= from_text(at) < until:
                 found.append(
@@ -218,13 +218,13 @@ class Views:
         return sorted(found, key=lambda one: one["at"])
 
     def firing(self) -> list[Json]:
-        """The alerts that fire now, those that began last first."""
+        """The firing alerts, newest first."""
         return sorted(self._alerts(), key=lambda row: row["started_at"], reverse=True)
 
     def _details(
         self, level: ListLevel, newest: int, found: Iterable[Names], equal: Equal
     ) -> Callable[[Names], Json]:
-        """What only departments, or only tasks, are told with: asked for no more than that."""
+        """The columns that only departments, or only tasks, have; queries nothing else."""
         if level == "department":
             tasks = Counter(names[0] for names in found if names[1] is not None)
             return lambda one: {"tasks": tasks[one[0]]}
@@ -237,20 +237,20 @@ class Views:
         }
 
     def _groups(self, end: int) -> dict[Names, Group]:
-        """Of all departments and tasks; the same for everybody who asks about the same second."""
+        """The groups of all departments and tasks, computed once per second for all requests."""
         with self._lock:
             if self._lists[0] != end:
                 windows = self._seconds.up_to(end)
                 self._lists = (end, groups(row for rows in windows.values() for row in rows))
             return self._lists[1]
 
-    def _heard(self, span: Literal["1s", "1m"], since: datetime, until: datetime) -> set[int]:
+    def _observed(self, span: Literal["1s", "1m"], since: datetime, until: datetime) -> set[int]:
         rows = self._source.find(
             service_metrics(span), {"level": "department"}, since, until, ("histogram", "response_flags")
         )
         return {start_of(row) for row in rows}
 
-    def _held(self, scope: Scope, since: datetime, starts: range) -> dict[str, list[float | None]]:
+    def _in_force(self, scope: Scope, since: datetime, starts: range) -> dict[str, list[float | None]]:
         """The limit in force and the settled replicas when each window began."""
         equal = {"department": scope.department, "task": scope.task}
         until = _at(starts.stop)
@@ -298,7 +298,7 @@ class Views:
         return {"times": list(starts), "columns": resource_columns(rows, starts)}
 
     def _pod(self, scope: Scope) -> str | None:
-        """The pod behind an address; the name itself where nothing tells."""
+        """The pod behind an address; the name itself if no row has it."""
         row = self._replica_row(scope)
         for one in (row or {}).get("replicas", ()):
             if one["address"] == scope.replica:
@@ -310,7 +310,7 @@ class Views:
         return _best(self._source.find(topics.REPLICAS, equal))
 
     def _ready(self, newest: int, equal: Equal) -> dict[tuple[str, str], Json]:
-        """By task, where somebody has said it lately: a source repeats itself every 30 seconds."""
+        """Ready replicas by task, from recent rows only: a source publishes a row at least every 30 seconds."""
         found: dict[tuple[str, str], Json] = {}
         lately = _at(newest) - _REPLICAS_HOLD
         for row in self._source.find(topics.REPLICAS, equal, lately, without=("replicas",)):
@@ -328,7 +328,7 @@ class Views:
         }
 
     def _alerts(self) -> list[Json]:
-        """Of each alert that began in the last seven days the newest word, where it is that it fires."""
+        """The alerts of the last seven days whose newest state is firing."""
         now = datetime.now(UTC)
         newest: dict[tuple[str, str], Json] = {}
         rows = self._source.find(topics.ALERTS, {}, now - _LONGEST_ALERT)
@@ -337,7 +337,7 @@ class Views:
         return [row for row in newest.values() if row["state"] == "firing"]
 
     def _firing(self) -> dict[tuple[str, str | None], int]:
-        """By department and by task."""
+        """The number of firing alerts by department and by task."""
         found: dict[tuple[str, str | None], int] = {}
         for row in self._alerts():
             for names in {(row["department"], None), (row["department"], row["task"])}:
@@ -349,7 +349,7 @@ _READY = ("source", "replicas_ready", "replicas_starting", "replicas_terminating
 
 
 def _trends(minutes: Mapping[int, Iterable[Json]]) -> dict[Names, dict[int, float]]:
-    """Requests a second of each minute, by whose they are."""
+    """Requests per second of each minute, by department and task."""
     found: dict[Names, dict[int, float]] = {}
     for start, rows in minutes.items():
         for row in rows:
@@ -358,7 +358,7 @@ def _trends(minutes: Mapping[int, Iterable[Json]]) -> dict[Names, dict[int, floa
 
 
 def _best(rows: Iterable[Json]) -> Json | None:
-    """The row of the best source that says anything of a task's replicas."""
+    """The row of the best source of a task's replicas."""
     return min(rows, key=_rank, default=None)
 
 

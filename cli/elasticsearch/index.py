@@ -18,12 +18,12 @@ def index(
         typer.Argument(help="topics without the prefix, such as tidegate.service-metrics.1s; default: all"),
     ] = None,
     bounded: Annotated[
-        bool, typer.Option("--bounded", help="end when everything that the topics hold now is indexed")
+        bool, typer.Option("--bounded", help="stop when everything that the topics hold now is indexed")
     ] = False,
 ) -> int:
-    """Carry topics to Elasticsearch: every row once, however often it is read.
+    """Index topics in Elasticsearch: one document for each row, however often the row is read.
 
-    Installs the index templates, then runs until it gets SIGTERM or Ctrl-C. Start several to share the load.
+    Installs the index templates, then runs until SIGTERM or Ctrl-C. Several instances share the partitions.
     """
     from tidegate.adapters.indexing.indexer import TemplatesRefused, run_indexer
     from tidegate.schemas.elasticsearch import INDEX_CONTRACTS, contract_of

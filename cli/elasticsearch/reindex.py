@@ -1,4 +1,4 @@
-"""`tidegate reindex`: the indices of one topic anew, from Kafka."""
+"""`tidegate reindex`: rebuilds the indices of one topic from Kafka."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def reindex(
         WhenLessName,
         typer.Option(
             "--when-less",
-            help="where an index holds documents that the topic doesn't: refuse to do anything, keep that index, "
-            "or replace it and lose them",
+            help="if an index holds documents that the topic no longer holds: refuse and change nothing, keep that "
+            "index, or replace it and lose them",
         ),
     ] = WhenLessName.REFUSE,
 ) -> int:
-    """Build the indices of a topic anew from Kafka, beside the old ones, and put them in their place at once.
+    """Rebuild the indices of a topic from Kafka beside the old ones, then switch to them in one step.
 
-    Searches see the old ones until then. `tidegate index` may run beside it. Interrupted, it changes nothing and can
-    be run again. An index of a day that the topic holds nothing of stays.
+    Searches use the old indices until the switch. `tidegate index` may run at the same time. An interrupted run changes
+    nothing and can be repeated. If the topic holds nothing of a day, that day's index stays.
     """
     from tidegate.adapters.indexing.reindexing.place import TakenOver
     from tidegate.adapters.indexing.reindexing.reindexer import CannotReindex, WouldLose, reindex
@@ -58,14 +58,14 @@ def reindex(
     except WouldLose as error:
         _print(error.lacking)
         raise CommandFailed(
-            f"{contract.topic.name} no longer holds all that these indices hold, so nothing was changed. "
-            "--when-less keep: they stay, the others are built anew; --when-less replace: they are replaced, and what "
-            "is missing is lost"
+            f"{contract.topic.name} no longer holds every document of these indices, so nothing was changed; "
+            "--when-less keep leaves them as they are and rebuilds the others, --when-less replace replaces them and "
+            "loses the missing documents"
         ) from error
     except (CannotReindex, TakenOver) as error:
         raise CommandFailed(str(error)) from error
     if done is None:
-        typer.echo("stopped; the old indices are in service as before", err=True)
+        typer.echo("stopped; the old indices are still in use", err=True)
         return INTERRUPTED
     _print([*done.replaced, *done.kept], {one.target for one in done.kept})
     typer.echo(str(done.counters), err=True)
@@ -76,11 +76,11 @@ def _print(compared: Iterable[Comparison], kept: Iterable[str] = ()) -> None:
     """A table of indices, by name."""
     rows = sorted(compared, key=lambda one: one.target)
     width = max([len("index"), *(len(one.target) for one in rows)])
-    typer.echo(f"{'index':{width}} {'documents':>13} {'built anew':>13} {'missing':>13}")
+    typer.echo(f"{'index':{width}} {'documents':>13} {'rebuilt':>13} {'missing':>13}")
     for one in rows:
         built = "-" if one.new is None else f"{one.new_documents:,}"
         missing = "-" if one.new is None else f"{one.missing:,}"
         typer.echo(
             f"{one.target:{width}} {one.old_documents:13,} {built:>13} {missing:>13}"
-            f"{'  stays as it was' if one.target in kept else ''}"
+            f"{'  unchanged' if one.target in kept else ''}"
         )

@@ -1,4 +1,4 @@
-"""`tidegate retention`: old days out of Elasticsearch, and how much room each topic takes."""
+"""`tidegate retention`: deletes expired daily indices, and reports the disk space of each topic."""
 
 from __future__ import annotations
 
@@ -22,26 +22,33 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 def retention(
     context: typer.Context,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be deleted")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="list what would be deleted; delete nothing")
+    ] = False,
     every: Annotated[
         str | None,
-        typer.Option("--every", metavar="TIME", help="again and again, such as 1h; until it is ended"),
+        typer.Option(
+            "--every", metavar="TIME", help="repeat at this interval, such as 1h, until it is stopped"
+        ),
     ] = None,
     sizes: Annotated[
-        bool, typer.Option("--sizes", help="only say how much room each topic takes, and comes to take")
+        bool,
+        typer.Option(
+            "--sizes", help="only report the disk space of each topic, now and once its indices expire"
+        ),
     ] = False,
     requests_per_day: Annotated[
         float | None,
         typer.Option(
             "--requests-per-day",
             min=0,
-            help="with --sizes: how much for so many; default: as many as in the minutes in Elasticsearch",
+            help="with --sizes: the load to estimate for; default: the load of the minutes in Elasticsearch",
         ),
     ] = None,
 ) -> int:
-    """Delete the daily indices that are older than elasticsearch.keep_days says.
+    """Delete the daily indices that are older than elasticsearch.keep_days.
 
-    Kafka is not touched. Where the server has ILM, its own policies do the same, and this finds nothing.
+    Kafka is not touched. On a server with ILM, its policies delete the indices, and this command finds none.
     """
     options: Options = context.obj
     settings = options.load()
@@ -85,7 +92,7 @@ def _print_sizes(client: Client, settings: Settings, requests_per_day: float | N
     rooms = room(client, settings.elasticsearch, counted)
     typer.echo(
         f"{'topic':34} {'indices':>7} {'documents':>13} {'size':>10} {'a document':>11} {'a million requests':>19} "
-        f"{'days kept':>9} {'comes to':>10}"
+        f"{'days kept':>9} {'expected':>10}"
     )
     total = 0.0
     for one in rooms:
@@ -97,10 +104,12 @@ def _print_sizes(client: Client, settings: Settings, requests_per_day: float | N
             f"{_or_dash(one.per_million_requests):>19} {one.keep_days or '-':>9} {_or_dash(kept):>10}"
         )
     if per_day is None:
-        typer.echo("no minute's row is in Elasticsearch, so nothing is known of a million requests", err=True)
+        typer.echo("Elasticsearch holds no row of a minute, so the size per request is unknown", err=True)
         return
-    said = "of the minutes in Elasticsearch" if requests_per_day is None else "of --requests-per-day"
-    typer.echo(f"comes to {as_size(total)} with today's, for {per_day:,.0f} requests a day ({said})")
+    source = "the minutes in Elasticsearch" if requests_per_day is None else "--requests-per-day"
+    typer.echo(
+        f"expected: {as_size(total)}, today's indices included, at {per_day:,.0f} requests a day ({source})"
+    )
 
 
 def _or_dash(number: float | None) -> str:

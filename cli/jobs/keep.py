@@ -1,4 +1,4 @@
-"""`tidegate keep`: jobs that a Flink cluster has, always, and each once."""
+"""`tidegate keep`: keeps each job running exactly once on a Flink cluster."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def keep(
         list[str] | None, typer.Argument(metavar="[JOB]...", help=f"of {', '.join(JOBS)}; default: all")
     ] = None,
 ) -> int:
-    """Keep jobs on the Flink cluster at flink.rest_address: one that it doesn't have is submitted.
+    """Keep jobs running on the Flink cluster at flink.rest_address: submit each job that it doesn't run.
 
-    It goes on from its newest checkpoint: after a restart of the cluster, an upgrade, or an end by hand. Runs until it
-    gets SIGTERM or Ctrl-C; the jobs go on. Must see flink.checkpoint_dir as the cluster does. Run one of them.
+    A job resumes from its newest checkpoint: after a restart of the cluster, an upgrade, or a cancelled job. Runs until
+    SIGTERM or Ctrl-C; the jobs keep running. Needs the cluster's view of flink.checkpoint_dir. Run one instance.
     """
     options: Options = context.obj
     settings = options.load()
@@ -48,7 +48,7 @@ def keep(
 
 
 class Submitting:
-    """Submits by `tidegate submit`, in a process of its own: a JVM that is needed for seconds doesn't stay."""
+    """Submits a job with `tidegate submit`, in its own process, so that its JVM ends after a few seconds."""
 
     def __init__(self, options: Options) -> None:
         config = ("--config", str(options.config)) if options.config else ()
@@ -64,7 +64,7 @@ class Submitting:
         )
 
     def __call__(self, name: str, stop: threading.Event) -> bool:
-        """Whether the cluster took the job. When it is stopped meanwhile, it is left undone."""
+        """Whether the cluster accepted the job. The submission is abandoned when `stop` is set."""
         process = subprocess.Popen((*self._command, name))
         while process.poll() is None and not stop.wait(0.2):
             pass
@@ -79,7 +79,7 @@ class Submitting:
 
 
 class Keeper:
-    """Looks at a cluster's jobs, and submits those that it doesn't have."""
+    """Lists a cluster's jobs, and submits those that it doesn't run."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Keeper:
         submit: Callable[[str, threading.Event], bool],
         clock: Callable[[], float],
     ) -> None:
-        """submit: given a job's name, whether the cluster took it. clock: seconds that never go back."""
+        """submit: given a job's name, whether the cluster accepted it. clock: monotonic, in seconds."""
         from tidegate.adapters.backoff import Backoff
 
         self._rest_address = rest_address
@@ -98,10 +98,10 @@ class Keeper:
         self._backoff = Backoff(2, 60)
         self._failures = dict.fromkeys(names, 0)
         self._not_before = dict.fromkeys(names, 0.0)
-        self._reported_away = False
+        self._unreachable_logged = False
 
     def run(self, stop: threading.Event) -> None:
-        """Look and submit until stopped."""
+        """Check every two seconds until `stop` is set."""
         from tidegate.jobs import cluster
 
         while not stop.is_set():
@@ -109,15 +109,15 @@ class Keeper:
             stop.wait(_LOOK_SECONDS)
 
     def look(self, found: Sequence[Job] | None, stop: threading.Event) -> None:
-        """Submit what is absent and due. found: the cluster's jobs; None: it doesn't answer, so nothing is known."""
+        """Submit each absent job that is due. found: the cluster's jobs; None when it doesn't answer."""
         from tidegate.jobs import cluster
 
         if found is None:
-            if not self._reported_away:
-                log.warning("no Flink answers at %s; waiting for it", self._rest_address)
-            self._reported_away = True
+            if not self._unreachable_logged:
+                log.warning("Flink doesn't answer at %s; waiting for it", self._rest_address)
+            self._unreachable_logged = True
             return
-        self._reported_away = False
+        self._unreachable_logged = False
         for name in [job.name for job in found if job.runs and job.name in self._failures]:
             self._failures[name] = 0
         for name in cluster.absent(self._names, found):
@@ -129,7 +129,7 @@ class Keeper:
                 if job.name == name and job.state == "FAILED":
                     log.error("%s has failed: %s", name, cluster.why(self._rest_address, job))
             taken = self._submit(name, stop)
-            # One that is taken and then fails at once, as on a checkpoint that it can't read, waits as well.
+            # A job that is accepted and fails at once, as on a checkpoint that it can't read, waits as well.
             self._failures[name] += 1
             delay = self._backoff.delay(self._failures[name], random.random())  # noqa: S311 (jitter)
             self._not_before[name] = self._clock() + delay

@@ -1,4 +1,4 @@
-"""`tidegate prepare`: the topics and the index templates, once the servers answer."""
+"""`tidegate prepare`: creates the topics and the index templates as soon as the servers answer."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _TRY_SECONDS = 2.0
 def prepare(
     context: typer.Context,
     wait: Annotated[
-        float, typer.Option("--wait", metavar="SECONDS", min=0, help="so long for each of the servers")
+        float, typer.Option("--wait", metavar="SECONDS", min=0, help="how long to wait for each server")
     ] = 120,
 ) -> int:
-    """Make what is missing in Kafka (topics) and Elasticsearch (index templates), and wait for both before.
+    """Wait for Kafka and Elasticsearch, then create the missing topics and index templates.
 
-    What is there already stays as it is, so it may be run again at any time.
+    What exists already stays as it is, so the command can be repeated at any time.
     """
     from tidegate.adapters.indexing.indexer import TemplatesRefused
 
@@ -34,7 +34,7 @@ def prepare(
     try:
         with failures(settings), stopping() as received:
             if _topics(settings, wait, received.stop) and _templates(settings, wait, received.stop):
-                typer.echo("topics and index templates are there")
+                typer.echo("all topics and index templates exist")
     except TemplatesRefused as error:
         raise CommandFailed(str(error)) from error
     return received.exit_code
@@ -77,7 +77,7 @@ def _templates(settings: Settings, wait: float, stop: threading.Event) -> bool:
         patience.cancel()
     if not done and over.is_set():
         raise CommandFailed(
-            f"no Elasticsearch was ready at {settings.elasticsearch.url} within {wait:g} s; see its log, or set "
+            f"Elasticsearch at {settings.elasticsearch.url} was not ready within {wait:g} s; see its log, or set "
             "elasticsearch.url"
         )
     return done

@@ -1,4 +1,4 @@
-"""`tidegate catalog`: the task catalog as a file that people edit, and as the topic that every part follows."""
+"""`tidegate catalog`: checks the catalog file, publishes it to its topic, and shows what the topic holds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _File = Annotated[Path, typer.Argument(metavar="FILE", help="the catalog, YAML")
 
 @catalog.command()
 def check(file: _File) -> int:
-    """Say what a file holds, or everything that is wrong with it."""
+    """Show the tasks of a file, or every mistake in it."""
     _print(found := _load(file))
     typer.echo(f"{file}: {catalog_line(found)}", err=True)
     return DONE
@@ -31,11 +31,11 @@ def check(file: _File) -> int:
 def publish(
     context: typer.Context,
     file: _File,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would change")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only show what would change")] = False,
 ) -> int:
-    """Make the topic tidegate.tasks hold what this file says, and say what that changes.
+    """Publish this file to the topic tidegate.tasks, and show what changes.
 
-    A file with a mistake changes nothing. Tasks that aren't in it leave the topic; their limits stay as they are.
+    A file with a mistake changes nothing. Tasks that aren't in the file are removed from the topic; their limits stay.
     """
     from tidegate.adapters.catalog.topic import differences, plan, read
     from tidegate.adapters.catalog.topic import publish as write
@@ -75,7 +75,8 @@ def show(
         typer.echo(f"{settings.kafka.topic_prefix}tidegate.tasks: {catalog_line(held.catalog)}", err=True)
         if wrong := [key for key, row in sorted(held.rows.items()) if row is None]:
             typer.echo(
-                f"no part uses what stands there for {', '.join(wrong)}; publish the catalog anew", err=True
+                f"the rows of {', '.join(wrong)} are not valid, and no component uses them; publish the catalog again",
+                err=True,
             )
     return DONE
 

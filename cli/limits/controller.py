@@ -1,4 +1,4 @@
-"""`tidegate limit`: the rate-limit controller, its dry run, and why a task's limit is what it is."""
+"""`tidegate limit`: the rate-limit controller, its dry run, and the explanation of one task's limit."""
 
 from __future__ import annotations
 
@@ -24,15 +24,13 @@ def limit(
     ] = False,
     explain: Annotated[
         str | None,
-        typer.Option(
-            "--explain", metavar="[DEPARTMENT/]TASK", help="say why this task's limit is what it is"
-        ),
+        typer.Option("--explain", metavar="[DEPARTMENT/]TASK", help="explain the current limit of this task"),
     ] = None,
 ) -> int:
-    """Keep each task's rate limit at what its ready replicas can take.
+    """Keep each task's rate limit at what its ready replicas can serve.
 
-    The target is limits.target: an Envoy route file, Kubernetes, or the manager. Runs until it gets SIGTERM or Ctrl-C.
-    Start several: one leads, and another goes on when it ends.
+    The target is limits.target: an Envoy route file, Kubernetes, or the manager. Runs until SIGTERM or Ctrl-C. Of
+    several instances one is the leader, and another takes over when it ends.
     """
     from tidegate.adapters.limiting.controller import run
     from tidegate.adapters.limiting.dry_run import explained, run_dry
@@ -40,7 +38,7 @@ def limit(
 
     options: Options = context.obj
     settings = options.load()
-    # The Kubernetes client tells of each retry itself; the controller's own lines say what came of it.
+    # The Kubernetes client logs each retry; the controller logs the outcome.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""`tidegate limits pause`, `resume`, `override`: an operator's word about one task's limit, or about all."""
+"""`tidegate limits pause`, `resume`, `override`: an operator's control of one task's limit, or of all limits."""
 
 from __future__ import annotations
 
@@ -23,13 +23,16 @@ LONGEST = timedelta(hours=24)
 _ALL = "*"
 _MOST_QPS = 1_000_000
 
-_Task = Annotated[str | None, typer.Option("--task", help="of which the word is")]
+_Task = Annotated[str | None, typer.Option("--task", help="the task to control")]
 _Department = Annotated[
-    str | None, typer.Option("--department", help="its department; needed where several have such a task")
+    str | None,
+    typer.Option("--department", help="the task's department; needed if several departments have this task"),
 ]
-_All = Annotated[bool, typer.Option("--all", help="of all tasks")]
-_Reason = Annotated[str, typer.Option("--reason", help="for those who ask why the limit is what it is")]
-_By = Annotated[str | None, typer.Option("--by", help="who says so; default: this system's user")]
+_All = Annotated[bool, typer.Option("--all", help="all tasks")]
+_Reason = Annotated[
+    str, typer.Option("--reason", help="shown to everybody who asks for the limit's explanation")
+]
+_By = Annotated[str | None, typer.Option("--by", help="the operator's name; default: the system's user")]
 
 
 def pause(
@@ -40,16 +43,16 @@ def pause(
     every: _All = False,
     by: _By = None,
 ) -> int:
-    """Let the limits be as they are until they are resumed: the controller pushes nothing.
+    """Pause a task's limit: the controller pushes no change until it is resumed.
 
-    Takes the place of an override.
+    Ends an override of the same task.
     """
-    desk = _Desk(context, task, department, every=every)
-    before = desk.before
+    request = _ControlRequest(context, task, department, every=every)
+    before = request.before
     if before is not None and before.override_qps is not None:
-        typer.echo(f"the override of {before.override_qps:g} qps by {before.by} ends with it", err=True)
-    desk.say(reason, by, paused=True)
-    typer.echo(f"{desk.whom} paused: the limit stays as it is")
+        typer.echo(f"this ends the override of {before.override_qps:g} qps by {before.by}", err=True)
+    request.publish(reason, by, paused=True)
+    typer.echo(f"{request.subject} paused: the limit stays as it is")
     return DONE
 
 
@@ -61,14 +64,14 @@ def resume(
     every: _All = False,
     by: _By = None,
 ) -> int:
-    """End a pause: the limit follows the replicas again, a cut at once and a raise in steps."""
-    desk = _Desk(context, task, department, every=every)
-    if desk.before is None or not desk.before.paused:
-        typer.echo(f"{desk.whom} not paused: nothing is changed", err=True)
+    """End a pause: the limit follows the ready replicas again, down at once and up in steps."""
+    request = _ControlRequest(context, task, department, every=every)
+    if request.before is None or not request.before.paused:
+        typer.echo(f"{request.subject} not paused: nothing changes", err=True)
     else:
-        desk.say(reason, by)
-        typer.echo(f"{desk.whom} resumed")
-    desk.warn_of_all()
+        request.publish(reason, by)
+        typer.echo(f"{request.subject} resumed")
+    request.warn_if_all_paused()
     return DONE
 
 
@@ -76,22 +79,22 @@ def override(
     context: typer.Context,
     task: _Task = None,
     department: _Department = None,
-    qps: Annotated[float | None, typer.Option("--qps", help="of all gateways together")] = None,
+    qps: Annotated[float | None, typer.Option("--qps", help="the limit of all gateways together")] = None,
     lasts: Annotated[
         str | None,
-        typer.Option("--for", metavar="TIME", help="after which it ends: 90s, 30m, 2h; at most 24h"),
+        typer.Option("--for", metavar="TIME", help="how long it holds: 90s, 30m, 2h; at most 24h"),
     ] = None,
-    clear: Annotated[bool, typer.Option("--clear", help="end it now")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="end the override now")] = False,
     reason: Annotated[
-        str | None, typer.Option("--reason", help="for those who ask why the limit is what it is")
+        str | None, typer.Option("--reason", help="shown to everybody who asks for the limit's explanation")
     ] = None,
     by: _By = None,
 ) -> int:
-    """Set a task's limit by hand for a while, between floor and ceiling of its catalog entry."""
+    """Override a task's limit for a limited time, between the floor and ceiling of its catalog entry."""
     if clear:
         if qps is not None or lasts is not None:
-            raise typer.BadParameter("--clear ends an override: without --qps and --for")
-        return _clear(_Desk(context, task, department, every=False), reason or "cleared", by)
+            raise typer.BadParameter("--clear ends an override; leave out --qps and --for")
+        return _clear(_ControlRequest(context, task, department, every=False), reason or "cleared", by)
     if qps is None or lasts is None or reason is None:
         missing = [
             name for name, value in (("--qps", qps), ("--for", lasts), ("--reason", reason)) if value is None
@@ -100,41 +103,42 @@ def override(
     if not (math.isfinite(qps) and 0 < qps <= _MOST_QPS):
         raise typer.BadParameter(f"--qps {qps:g}: give a positive number up to {_MOST_QPS:,}")
     length = _length(lasts)
-    desk = _Desk(context, task, department, every=False)
-    desk.check_qps(qps)
-    if desk.before is not None and desk.before.paused:
+    request = _ControlRequest(context, task, department, every=False)
+    request.check_qps(qps)
+    if request.before is not None and request.before.paused:
         raise typer.BadParameter(
-            f"{desk.whom} paused by {desk.before.by} ({desk.before.reason}): an override would end that; resume first"
+            f"{request.subject} paused by {request.before.by} ({request.before.reason}), and an override would end "
+            "the pause; run `tidegate limits resume` first"
         )
-    control = desk.say(reason, by, override_qps=qps, lasts=length)
-    typer.echo(f"{desk.whom} held at {qps:g} qps until {control.expires_at:%Y-%m-%dT%H:%M:%SZ}")
-    desk.warn_of_all()
+    control = request.publish(reason, by, override_qps=qps, lasts=length)
+    typer.echo(f"{request.subject} held at {qps:g} qps until {control.expires_at:%Y-%m-%dT%H:%M:%SZ}")
+    request.warn_if_all_paused()
     return DONE
 
 
-def _clear(desk: _Desk, reason: str, by: str | None) -> int:
-    if desk.before is None or desk.before.override_qps is None:
-        typer.echo(f"{desk.whom} without an override: nothing is changed", err=True)
+def _clear(request: _ControlRequest, reason: str, by: str | None) -> int:
+    if request.before is None or request.before.override_qps is None:
+        typer.echo(f"{request.subject} not overridden: nothing changes", err=True)
         return DONE
-    desk.say(reason, by)
-    typer.echo(f"{desk.whom} back at the computed limit")
+    request.publish(reason, by)
+    typer.echo(f"{request.subject} back at the computed limit")
     return DONE
 
 
-class _Desk:
-    """Where an operator's word is taken: knows whom it is about, and what was said before."""
+class _ControlRequest:
+    """A request to control the limit of one task or of all: knows the tasks, and the control in force."""
 
     def __init__(
         self, context: typer.Context, task: str | None, department: str | None, *, every: bool
     ) -> None:
-        """Raises typer.BadParameter for nobody, and for a task that the catalog doesn't know."""
+        """Raises typer.BadParameter without a task or --all, and for a task that the catalog doesn't have."""
         from tidegate.adapters.catalog.source import known
         from tidegate.adapters.limiting.controls import newest
 
         if every and (task or department):
             raise typer.BadParameter("give --all, or --task with its --department, not both")
         if not every and not task:
-            raise typer.BadParameter("whom is it about? Give --task with its --department")
+            raise typer.BadParameter("no task is given; give --task with its --department")
         options: Options = context.obj
         self._settings: Settings = options.load()
         with failures(self._settings):
@@ -145,7 +149,7 @@ class _Desk:
         self._of_all = controls.get(_ALL)
         self._id = _ALL if self._key is None else str(self._key)
         self.before = _still_holds(controls.get(self._id))
-        self.whom = "all tasks are" if self._key is None else f"{self._key} is"
+        self.subject = "all tasks are" if self._key is None else f"{self._key} is"
 
     def check_qps(self, qps: float) -> None:
         """Raises typer.BadParameter outside the task's floor and ceiling."""
@@ -155,10 +159,11 @@ class _Desk:
         if qps < task.floor_qps or (task.ceiling_qps is not None and qps > task.ceiling_qps):
             ceiling = "none" if task.ceiling_qps is None else f"{task.ceiling_qps:g}"
             raise typer.BadParameter(
-                f"--qps {qps:g}: the catalog's floor of {self._key} is {task.floor_qps:g}, its ceiling {ceiling}"
+                f"--qps {qps:g} is out of range: in the catalog the floor of {self._key} is {task.floor_qps:g} qps, "
+                f"its ceiling {ceiling}"
             )
 
-    def say(
+    def publish(
         self,
         reason: str,
         by: str | None,
@@ -167,12 +172,12 @@ class _Desk:
         override_qps: float | None = None,
         lasts: timedelta | None = None,
     ) -> LimitControl:
-        """Write the word; returns when Kafka has it."""
+        """Publish the control; returns when Kafka has acknowledged it."""
         from tidegate.adapters.limiting.controls import publish
         from tidegate.schemas.rows.limits import LimitControl
 
         if not reason.strip():
-            raise typer.BadParameter("--reason: say why, others will ask")
+            raise typer.BadParameter("--reason is empty; give a reason that other operators understand")
         now = datetime.now(UTC)
         control = LimitControl(
             id=self._id,
@@ -189,11 +194,12 @@ class _Desk:
             publish(self._settings.kafka, control)
         return control
 
-    def warn_of_all(self) -> None:
-        """Say so where this word has no effect since all tasks are paused."""
+    def warn_if_all_paused(self) -> None:
+        """Warn that the control has no effect while all tasks are paused."""
         if self._key is not None and self._of_all is not None and self._of_all.paused:
             typer.echo(
-                f"all tasks are paused by {self._of_all.by} ({self._of_all.reason}): until that ends nothing is pushed",
+                f"all tasks are paused by {self._of_all.by} ({self._of_all.reason}): the controller pushes nothing "
+                "until that pause ends",
                 err=True,
             )
 
@@ -206,14 +212,14 @@ def _known_key(catalog: Catalog | None, department: str | None, task: str) -> Ta
 
     if catalog is None:
         if department is None:
-            raise typer.BadParameter("no task catalog is known here: give --department too")
+            raise typer.BadParameter("no task catalog is available; give --department too")
         try:
             TypeAdapter(tuple[Name, Name]).validate_python((department, task))
         except ValidationError as error:
-            raise typer.BadParameter(f"{department}/{task} is no name of a task") from error
+            raise typer.BadParameter(f"{department}/{task} is not a valid task name") from error
         typer.echo(
-            "no task catalog is known here (catalog.file, or topic tidegate.tasks): whether there is such a task, "
-            "and its floor and ceiling, aren't checked",
+            "no task catalog is available (catalog.file, or topic tidegate.tasks), so the task's name, floor and "
+            "ceiling aren't checked",
             err=True,
         )
         return TaskKey(department, task)
@@ -223,14 +229,18 @@ def _known_key(catalog: Catalog | None, department: str | None, task: str) -> Ta
     if len(found) == 1:
         return found[0]
     if found:
-        raise typer.BadParameter(f"--task {task}: there are {', '.join(map(str, found))}; give --department")
-    near = [f"{whose}/{name}" for whose, name in sorted(catalog.tasks) if department in (None, whose)]
+        raise typer.BadParameter(
+            f"--task {task} is ambiguous: the catalog has {', '.join(map(str, found))}; give --department"
+        )
+    near = [f"{owner}/{name}" for owner, name in sorted(catalog.tasks) if department in (None, owner)]
     some = ", ".join(near[:10]) + (" ..." if len(near) > 10 else "")
-    raise typer.BadParameter(f"--task {task}: the catalog has {some or 'none of that department'}")
+    raise typer.BadParameter(
+        f"--task {task} is not in the catalog, which has {some or 'no task of that department'}"
+    )
 
 
 def _still_holds(control: LimitControl | None) -> LimitControl | None:
-    """What was said, unless it was an override that has ended by itself."""
+    """The control, unless it is an override that has expired."""
     ended = control is not None and control.expires_at is not None and control.expires_at <= datetime.now(UTC)
     return None if control is not None and ended and not control.paused else control
 
@@ -238,7 +248,9 @@ def _still_holds(control: LimitControl | None) -> LimitControl | None:
 def _length(text: str) -> timedelta:
     length = age("--for", text)
     if not timedelta(0) < length <= LONGEST:
-        raise typer.BadParameter(f"--for {text}: an override holds for at most 24h, and not for no time")
+        raise typer.BadParameter(
+            f"--for {text} is out of range; an override holds for more than 0s and at most 24h"
+        )
     return length
 
 
@@ -246,4 +258,4 @@ def _user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError) as error:
-        raise typer.BadParameter("who are you? This system has no name for its user: give --by") from error
+        raise typer.BadParameter("the system has no name for its user; give --by") from error

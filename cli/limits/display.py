@@ -1,4 +1,4 @@
-"""How limits, a task's timeline and the task catalog look: tables, and lines for what comes one by one."""
+"""Renders limits and the task catalog as tables, and a task's timeline line by line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TASK_NUMBERS = ("qps a replica", "headroom", "floor", "ceiling", "burst s", "cl
 
 
 def limit_cells(row: RateLimitRow) -> tuple[str, ...]:
-    """A limit's texts in the order of LIMIT_COLUMNS; what is unknown is a dash."""
+    """A limit's cells in the order of LIMIT_COLUMNS; an unknown value is a dash."""
     from tidegate.schemas.timestamps import to_text
 
     return (
@@ -39,7 +39,7 @@ def limit_cells(row: RateLimitRow) -> tuple[str, ...]:
         *(_number(value) for value in (row.replicas, row.gateways)),
         *(_number(value) for value in (row.limit_qps, row.limit_qps_per_gateway, row.burst)),
         row.state,
-        # Since when the limit is in force; of one that isn't, since when it is to be.
+        # When the limit came into force, or else when it was decided.
         to_text(row.applied_at or row.decided_at),
         row.reason,
     )
@@ -51,7 +51,7 @@ def limits_table(rows: Iterable[RateLimitRow]) -> Table:
 
 
 def task_cells(task: Task) -> tuple[str, ...]:
-    """A task's texts in the order of TASK_COLUMNS. Clients: the limit of one, and how many have their own."""
+    """A task's cells in the order of TASK_COLUMNS. Clients: the limit of one, and how many have their own."""
     clients = task.clients
     named = f" +{len(clients.named)}" if clients.named else ""
     return (
@@ -79,7 +79,7 @@ def counted(number: int, what: str) -> str:
 
 
 def catalog_line(catalog: Catalog) -> str:
-    """How much a catalog holds."""
+    """A catalog's number of tasks, departments and gateways."""
     departments = {department for department, _ in catalog.tasks}
     return (
         f"{counted(len(catalog.tasks), 'task')} of {counted(len(departments), 'department')}, "
@@ -88,7 +88,7 @@ def catalog_line(catalog: Catalog) -> str:
 
 
 def print_table(table: Table) -> None:
-    """Into a pipe or a narrow window the table goes whole: a cut number would be a wrong one."""
+    """Print the whole table, also into a pipe or a narrow window: a truncated number would be a wrong one."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -98,12 +98,12 @@ def print_table(table: Table) -> None:
 
 
 def heading() -> str:
-    """What stands above the lines of a timeline."""
+    """The column heads of a timeline."""
     return _in_columns(SECOND_COLUMNS)
 
 
 def entry_line(entry: Entry) -> str:
-    """An entry of a timeline: a second in columns, what happens between the seconds in words."""
+    """An entry of a timeline: a second in columns, an event as a sentence."""
     from tidegate.jobs.logic.limits.timeline import Lag, Second
     from tidegate.schemas.timestamps import to_text
 
@@ -140,7 +140,7 @@ def _lag_words(lag: Lag) -> str:
 
 
 def _whole(lag: Lag) -> str:
-    """From the readiness to the limit in force, the figure that people ask for."""
+    """The lag from the replica's readiness to the limit in force."""
     if lag.ready_at is None:
         return ""
     return f"; in force {(lag.applied_at - lag.ready_at).total_seconds():.2f} s after the readiness"

@@ -1,4 +1,4 @@
-"""`tidegate limits`: the limits of all tasks, one task's timeline, an operator's word, recordings."""
+"""`tidegate limits`: the limits of all tasks, one task's timeline, controls by operators, recordings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SINCE = "10m"
 FOLLOWED = timedelta(minutes=10)
-"""How long a limit is watched for the request that shows it."""
+"""How long a limit is followed until a request shows its effect."""
 
 limits = typer.Typer(invoke_without_command=True, no_args_is_help=False)
 limits.command()(pause)
@@ -37,8 +37,8 @@ limits.command()(override)
 @limits.callback()
 def show(
     context: typer.Context,
-    department: Annotated[str | None, typer.Option("--department", help="only this one")] = None,
-    task: Annotated[str | None, typer.Option("--task", help="the timeline of this one")] = None,
+    department: Annotated[str | None, typer.Option("--department", help="only this department")] = None,
+    task: Annotated[str | None, typer.Option("--task", help="show the timeline of this task")] = None,
     since: Annotated[
         str | None,
         typer.Option(
@@ -46,21 +46,21 @@ def show(
         ),
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="then go on with what comes; needs --task")
+        bool, typer.Option("--follow", "-f", help="continue with new entries; needs --task")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
 ) -> int:
-    """Show every task's newest limit; with --task what its gateway saw beside its limits, in one timeline.
+    """Show every task's newest limit; with --task one timeline of the task's requests, replicas and limits.
 
-    A timeline has a line for each second with requests, a line for each thing that happened, and after each limit in
-    force its lag: from the readiness of a replica to the first request that shows the limit.
+    A timeline has a line for each second with requests and for each event, and below each limit in force its lag: from
+    the readiness of a replica to the first request that shows the limit.
     """
     if context.invoked_subcommand is not None:
         if department or task or since or follow or json:
             raise typer.BadParameter(f"put options after {context.invoked_subcommand}")
         return DONE
     if task is None and (since or follow):
-        raise typer.BadParameter("--since and --follow are of one task's timeline: give --task")
+        raise typer.BadParameter("--since and --follow need the timeline of one task; give --task")
     options: Options = context.obj
     settings = options.load()
     with failures(settings):
@@ -83,19 +83,21 @@ def show(
 def record(
     context: typer.Context,
     out: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="JSON lines; packed where it ends in .gz")
+        Path, typer.Option("--out", metavar="FILE", help="JSON lines; compressed if the name ends in .gz")
     ],
     lasts: Annotated[
-        str | None, typer.Option("--for", metavar="TIME", help="from now on so long: 30s, 5m, 2h or 1d")
+        str | None, typer.Option("--for", metavar="TIME", help="record from now on for 30s, 5m, 2h or 1d")
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option("--since", metavar="TIME", help="what the topics hold of the last 30s, 5m, 2h or 1d"),
+        typer.Option(
+            "--since", metavar="TIME", help="record what the topics hold of the last 30s, 5m, 2h or 1d"
+        ),
     ] = None,
 ) -> int:
-    """Write replica events, gateways, operators' words and the catalog to a file for replay-limits.
+    """Record replica events, gateways, operators' controls and the catalog in a file for replay-limits.
 
-    With --for it goes on until then, or until SIGTERM or Ctrl-C; the file is whole in either case.
+    With --for it records until then, or until SIGTERM or Ctrl-C; the file is complete in either case.
     """
     from tidegate.adapters.limiting.recording import RecordingUnusable
     from tidegate.adapters.limiting.recording import record as write
@@ -104,7 +106,7 @@ def record(
     if lasts is None and since is None:
         raise typer.BadParameter("give --for, --since, or both")
     if out.exists():
-        raise typer.BadParameter(f"--out {out}: there is such a file; remove it or name another")
+        raise typer.BadParameter(f"--out {out}: the file exists already; remove it or give another name")
     ages = [
         timedelta(0) if text is None else age(name, text)
         for name, text in (("--since", since), ("--for", lasts))
@@ -119,13 +121,13 @@ def record(
     for topic, count in sorted(found.events.items()):
         typer.echo(f"{topic}: {count}", err=True)
     if found.unreadable:
-        typer.echo(f"{found.unreadable} messages are no rows, and left out", err=True)
+        typer.echo(f"{found.unreadable} messages are not valid rows and were left out", err=True)
     typer.echo(f"{out}: {sum(found.events.values())} events", err=True)
     return received.exit_code
 
 
 def _key(settings: Settings, rows: list[RateLimitRow], department: str | None, task: str) -> TaskKey:
-    """The task that is meant: a department may be left out where only one has a task of this name."""
+    """The task's key. The department may be left out if only one has a task of this name."""
     from tidegate.adapters.catalog.source import known
     from tidegate.jobs.logic.limits.envoy_limits import TaskKey
 
@@ -134,16 +136,14 @@ def _key(settings: Settings, rows: list[RateLimitRow], department: str | None, t
     found = {row.department for row in rows if row.task == task}
     if not found:
         catalog = known(settings)
-        found = {whose for whose, name in (catalog.tasks if catalog else ()) if name == task}
+        found = {owner for owner, name in (catalog.tasks if catalog else ()) if name == task}
     if len(found) == 1:
         return TaskKey(found.pop(), task)
     if found:
         raise typer.BadParameter(
-            f"--task {task}: of departments {', '.join(sorted(found))}; give --department"
+            f"--task {task} is ambiguous: departments {', '.join(sorted(found))} have it; give --department"
         )
-    raise typer.BadParameter(
-        f"--task {task}: no limit was ever decided of it, and the catalog has it not; give --department"
-    )
+    raise typer.BadParameter(f"--task {task} has no limit yet and is not in the catalog; give --department")
 
 
 def _print_limits(rows: list[RateLimitRow], *, json: bool) -> None:
@@ -153,7 +153,7 @@ def _print_limits(rows: list[RateLimitRow], *, json: bool) -> None:
     elif rows:
         print_table(limits_table(rows))
     else:
-        typer.echo("no limits: `tidegate limit` has decided none yet", err=True)
+        typer.echo("no limits: `tidegate limit` hasn't decided any yet", err=True)
 
 
 def _print_timeline(settings: Settings, key: TaskKey, begin: datetime, *, follow: bool, json: bool) -> int:
@@ -165,14 +165,14 @@ def _print_timeline(settings: Settings, key: TaskKey, begin: datetime, *, follow
     try:
         record = reader.since(begin)
         for topic in reader.missing:
-            typer.echo(f"there is no topic {topic}", err=True)
+            typer.echo(f"topic {topic} doesn't exist", err=True)
         if not json:
             typer.echo(heading())
         if not follow:
             entries = timeline(record, begin, datetime.now(UTC), ended=True)
             _print_entries(entries, json=json)
             if not entries:
-                typer.echo(f"nothing happened to {key} since then", err=True)
+                typer.echo(f"{key} had no request and no event in this time", err=True)
             return DONE
         with stopping() as received:
             for known_to in reader.follow(record):

@@ -13,12 +13,12 @@ from tidegate.schemas.settings import SettingsError
 
 def manager(
     context: typer.Context,
-    host: Annotated[str | None, typer.Option(help="to listen on; default: manager.host")] = None,
-    port: Annotated[int | None, typer.Option(help="0: any free one; default: manager.port")] = None,
+    host: Annotated[str | None, typer.Option(help="address to listen on; default: manager.host")] = None,
+    port: Annotated[int | None, typer.Option(help="0: any free port; default: manager.port")] = None,
 ) -> int:
-    """Serve rate limits and traffic settings of tasks over HTTP, checked, with an audit log.
+    """Serve an HTTP API for the rate limits and traffic settings of tasks, with validation and an audit log.
 
-    /docs is its OpenAPI page. Runs until it gets SIGTERM or Ctrl-C; requests that have begun are answered first.
+    /docs is its OpenAPI page. Runs until SIGTERM or Ctrl-C, and answers open requests before it ends.
     """
     try:
         from tidegate.adapters.kubernetes.errors import KubernetesUnknown
@@ -33,7 +33,7 @@ def manager(
     options: Options = context.obj
     settings = options.load({"manager.host": host, "manager.port": port})
     try:
-        # The server takes both signals while it runs, and raises them again when it is done.
+        # The server handles both signals while it runs, and raises them again when it ends.
         with stopping() as received:
             serve(settings, lambda address: typer.echo(f"listening on {address}"))
     except CatalogError as error:
@@ -44,5 +44,5 @@ def manager(
         raise CommandFailed(f"Kafka at {settings.kafka.bootstrap_servers}: {error}") from error
     except OSError as error:
         where = f"{settings.manager.host}:{settings.manager.port}"
-        raise CommandFailed(f"manager: {where} can't be listened on: {error}; set manager.port") from error
+        raise CommandFailed(f"manager: can't listen on {where}: {error}; set manager.port") from error
     return received.exit_code

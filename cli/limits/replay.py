@@ -1,4 +1,4 @@
-"""`tidegate replay-limits`: recorded replica events to the limits that would have been, to try settings."""
+"""`tidegate replay-limits`: computes the limits that recorded replica events lead to, to try settings."""
 
 from __future__ import annotations
 
@@ -20,47 +20,48 @@ if TYPE_CHECKING:
 def replay_limits(
     context: typer.Context,
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="as `tidegate limits record` writes it; plain or gzip'd")
+        Path, typer.Argument(metavar="FILE", help="a recording by `tidegate limits record`; plain or gzip")
     ],
     catalog: Annotated[
-        Path | None, typer.Option("--catalog", metavar="FILE", help="in place of the recording's own")
+        Path | None, typer.Option("--catalog", metavar="FILE", help="instead of the recorded catalog")
     ] = None,
     down_window: Annotated[
-        float | None, typer.Option("--down-window", metavar="S", help="a lower count settles after it")
+        float | None, typer.Option("--down-window", metavar="S", help="after it a lower count has settled")
     ] = None,
     up_window: Annotated[
-        float | None, typer.Option("--up-window", metavar="S", help="a higher count settles after it")
+        float | None, typer.Option("--up-window", metavar="S", help="after it a higher count has settled")
     ] = None,
     max_raise: Annotated[
-        float | None, typer.Option("--max-raise", metavar="X", help="factor of a push")
+        float | None, typer.Option("--max-raise", metavar="X", help="largest factor of one raise")
     ] = None,
     raise_every: Annotated[
-        float | None, typer.Option("--raise-every", metavar="S", help="between a task's raises")
+        float | None, typer.Option("--raise-every", metavar="S", help="between two raises of a task")
     ] = None,
     raises_together: Annotated[
-        float | None, typer.Option("--raises-together", metavar="S", help="between a gateway's raises")
+        float | None, typer.Option("--raises-together", metavar="S", help="between two raises on a gateway")
     ] = None,
     deadband: Annotated[
         float | None,
-        typer.Option("--deadband", metavar="D", help="part of the limit; no push for a raise below"),
+        typer.Option("--deadband", metavar="D", help="share of the limit; a smaller raise isn't pushed"),
     ] = None,
     silent: Annotated[
-        float | None, typer.Option("--silent", metavar="S", help="a source that says nothing for so long")
+        float | None,
+        typer.Option("--silent", metavar="S", help="after it a source without messages counts as silent"),
     ] = None,
     gateways: Annotated[
         int | None,
         typer.Option(
-            "--gateways", min=1, metavar="N", help="ready pods of gateways that FILE says nothing of"
+            "--gateways", min=1, metavar="N", help="ready pods of each gateway that FILE has no event of"
         ),
     ] = None,
     until_settled: Annotated[
-        str, typer.Option("--until-settled", metavar="TIME", help="how long to go on after the last event")
+        str, typer.Option("--until-settled", metavar="TIME", help="how long to continue after the last event")
     ] = "2m",
 ) -> int:
-    """Decide over recorded events as the job replica-changes and `tidegate limit` do.
+    """Replay recorded events through the logic of the job replica-changes and of `tidegate limit`.
 
-    Prints a row for each push and each held limit, as JSON lines; what it came to goes to stderr. The same file and
-    settings give the same bytes. What isn't given here is as in the settings.
+    Prints a row for each push and each held limit as JSON lines, and a summary to stderr. The same file and settings
+    give the same bytes. An option that is left out has the value of its setting.
     """
     from tidegate.adapters.limiting.recording import RecordingUnusable, read
     from tidegate.jobs.logic.limits.replay import replay, summary
@@ -91,7 +92,7 @@ def replay_limits(
             typer.echo(row.model_dump_json())
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of our output has enough (`| head`). Nothing is left to be flushed to it.
+        # The reader of the output has closed its pipe (`| head`), so nothing may be flushed to it.
         sys.stdout = None
     for line in (*found.notes, *summary(found.rows)):
         typer.echo(line, err=True)

@@ -1,4 +1,4 @@
-"""`tidegate watch`: which replicas are ready, into Kafka."""
+"""`tidegate watch`: publishes the ready replicas of each task to Kafka."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def watch(context: typer.Context) -> int:
-    """Tell which replicas of each task are ready, and which gateways: kubernetes.replicas and kubernetes.gateways.
+    """Publish the ready replicas of each task and the ready gateways to kubernetes.replicas and kubernetes.gateways.
 
     The source is watcher.source: the Kubernetes API, Prometheus' samples in Kafka, or the Envoys themselves. Runs until
-    it gets SIGTERM or Ctrl-C.
+    SIGTERM or Ctrl-C.
     """
     from tidegate.adapters.watching.publisher import SourceFailed, run_watcher
 
@@ -30,12 +30,12 @@ def watch(context: typer.Context) -> int:
             delivered = run_watcher(settings.kafka, _source(settings), received.stop)
     except SourceFailed as error:
         raise CommandFailed(str(error)) from error
-    typer.echo(f"{delivered} rows")
+    typer.echo(f"{delivered} rows published")
     return received.exit_code
 
 
 def _source(settings: Settings) -> ReplicaSource:
-    """Raises SourceFailed, CatalogError, KafkaUnavailable, and SettingsError for what this source can't heed."""
+    """Raises SourceFailed, CatalogError, KafkaUnavailable; SettingsError for a setting that the source doesn't support."""
     # Each source needs only its own client to be installed.
     from tidegate.adapters.catalog.source import catalog_source
 
@@ -46,8 +46,8 @@ def _source(settings: Settings) -> ReplicaSource:
         return KubernetesSource(settings, catalog_source(settings))
     if watcher.namespace_selector or watcher.service_selector:
         raise SettingsError(
-            f"watcher.namespace_selector and watcher.service_selector: source {watcher.source} knows no labels; "
-            "leave them empty"
+            f"watcher.namespace_selector and watcher.service_selector: source {watcher.source} doesn't support label "
+            "selectors; leave them empty"
         )
     if watcher.source == "prometheus":
         from tidegate.adapters.watching.prometheus import PrometheusSource

@@ -1,4 +1,4 @@
-"""`tidegate demo`: a real gateway under load, what tidegate makes of it, live, and a limit that follows replicas."""
+"""`tidegate demo`: a real gateway under load, with live metrics and a limit that follows its replicas."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ from tidegate.cli.app_context import CommandFailed, Options
 def demo(
     context: typer.Context,
     keep: Annotated[
-        bool, typer.Option("--keep", help="leave everything but the clients up at the end")
+        bool, typer.Option("--keep", help="leave everything but the clients running at the end")
     ] = False,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=5, max=3600, help="how long the clients' day lasts")
+        float, typer.Option("--seconds", min=5, max=3600, help="length of the simulated day")
     ] = 180,
 ) -> None:
-    """Play a day of traffic through a real Envoy, and show each task's metrics seconds after its requests.
+    """Send a simulated day of traffic through a real Envoy, and show each task's metrics within seconds.
 
-    Replicas of one task leave and join meanwhile, and its rate limit in Envoy follows.
+    Meanwhile replicas of one task leave and join, and its rate limit in Envoy follows.
 
-    Starts Kafka, Elasticsearch, Flink, Envoy and a dozen pretended models on free loopback ports, in a folder
-    of its own, and ends them all again. Exits with 1 when a part fails, a request isn't accounted for or the limit
-    doesn't follow, and with 130 when it was interrupted.
+    Starts Kafka, Elasticsearch, Flink, Envoy and a dozen simulated models on free loopback ports, in its own folder,
+    and stops them all at the end. Exits with 1 if a component fails, a request isn't accounted for or the limit doesn't
+    follow, and with 130 if it is interrupted.
     """
     from tidegate.adapters.kafka.client import KafkaUnavailable
     from tidegate.artifacts.maven import ArtifactUnavailable
     from tidegate.demo import run
     from tidegate.demo.failure import DemoFailed
-    from tidegate.demo.progress import Teller, console_for_people
+    from tidegate.demo.progress import Progress, console_for_people
     from tidegate.stack.errors import StackError
 
     options: Options = context.obj
     settings = options.load()
     plan = run.Plan(seconds=seconds, keep=keep)
-    teller = Teller(console_for_people())
+    progress = Progress(console_for_people())
     try:
         with _ends_cleanly():
-            run.verdict(run.play(settings, plan, teller))
+            run.verdict(run.play(settings, plan, progress))
     except (DemoFailed, StackError, ArtifactUnavailable, KafkaUnavailable) as error:
         raise CommandFailed(str(error)) from error
 
 
 @contextmanager
 def _ends_cleanly() -> Iterator[None]:
-    """A closed terminal and a polite kill are like Ctrl-C; further ones don't disturb the ending."""
-    told = False
+    """Handles SIGHUP and SIGTERM like Ctrl-C, and ignores further signals during the shutdown."""
+    interrupted = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal told
-        if not told:
-            told = True
+        nonlocal interrupted
+        if not interrupted:
+            interrupted = True
             raise KeyboardInterrupt
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

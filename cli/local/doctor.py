@@ -1,4 +1,4 @@
-"""`tidegate doctor`: what works, what doesn't, and what to do about it."""
+"""`tidegate doctor`: reports what works, what doesn't, and how to fix it."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def doctor(
     context: typer.Context,
     json: Annotated[bool, typer.Option("--json", help="one JSON object with all findings")] = False,
 ) -> int:
-    """Check this machine and the servers that the settings name; say what to do about each trouble.
+    """Check this machine and the servers of the settings, and suggest a fix for each problem.
 
-    Changes nothing. Ends with 1 if something failed.
+    Changes nothing. Exits with 1 if a check fails.
     """
     from tidegate.cli.local.doctor_machine import check_machine
     from tidegate.cli.local.doctor_servers import check_servers
 
     options: Options = context.obj
     settings = options.load()
-    logging.getLogger("elastic_transport").setLevel(logging.CRITICAL)  # the findings say it
+    logging.getLogger("elastic_transport").setLevel(logging.CRITICAL)  # the findings report it
     findings = check_machine(settings) + check_servers(settings)
     failed = any(finding.state == "fail" for finding in findings)
     if json:

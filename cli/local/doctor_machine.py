@@ -1,4 +1,4 @@
-"""Looks at this machine for `tidegate doctor`: Java, packages, memory, disk, ports."""
+"""Checks this machine for `tidegate doctor`: Java, packages, memory, disk, ports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _PACKAGES = {"elasticsearch": "elasticsearch", "pyflink": "jobs", "jgo": "jobs", "psutil": "stack"}
 _OUTSIDE_THE_HEAP = 1.6
-"""What a server takes in all, for each byte of its heap: measured on Kafka and Elasticsearch at rest."""
+"""A server's total memory per byte of its heap: measured on idle Kafka and Elasticsearch."""
 _TOOL_SECONDS = 30
 
 
@@ -52,7 +52,7 @@ def check_machine(settings: Settings) -> list[Finding]:
 
 
 def check_java() -> Finding:
-    """The Java that the servers and jobs would run with."""
+    """Check the Java that the servers and jobs use."""
     from tidegate.artifacts.jvm import JavaMissing, java
 
     try:
@@ -97,7 +97,7 @@ def _needs_mib(stack: Stack) -> dict[str, int]:
 
 
 def _available_mib() -> int:
-    """What can still be had: of the machine, and of this container where its limit is lower."""
+    """The available memory of the machine, or of this container if its limit is lower."""
     fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     available = int(fields["MemAvailable"].split()[0]) // 1024
     limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))

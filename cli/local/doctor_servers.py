@@ -1,4 +1,4 @@
-"""Asks the servers for `tidegate doctor`: Kafka and its topics, Elasticsearch and its templates, Flink."""
+"""Checks the servers for `tidegate doctor`: Kafka and its topics, Elasticsearch and its templates, Flink."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CRITICAL = 2
 
 
 def check_servers(settings: Settings) -> list[Finding]:
-    """Each server at the address that the settings give it."""
+    """Check each server at its address in the settings."""
     return [
         *check_kafka(settings.kafka),
         *check_elasticsearch(settings.elasticsearch),
@@ -30,7 +30,7 @@ def check_servers(settings: Settings) -> list[Finding]:
 
 
 def check_kafka(kafka: Kafka) -> list[Finding]:
-    """Whether brokers answer, and whether the topics are as tidegate makes them."""
+    """Check whether brokers answer, and whether the topics exist."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
@@ -48,27 +48,29 @@ def check_kafka(kafka: Kafka) -> list[Finding]:
 
 
 def judge_topics(kafka: Kafka, existing: Mapping[str, object], brokers: int) -> Finding:
-    """existing: by name, with the prefix."""
+    """Judge the topics. existing: by name, with the prefix."""
     from tidegate.schemas.topics import ALL_TOPICS
 
     missing = [kafka.topic(topic) for topic in ALL_TOPICS if kafka.topic(topic) not in existing]
     if not missing:
-        return Finding("topics", "ok", f"all {len(ALL_TOPICS)} are there")
+        return Finding("topics", "ok", f"all {len(ALL_TOPICS)} exist")
     found = f"missing: {', '.join(missing)}"
     if not kafka.create_topics:
-        todo = "create them, or set kafka.create_topics = true; a wrong kafka.topic_prefix looks the same"
+        todo = "create them, set kafka.create_topics = true, or correct kafka.topic_prefix"
         return Finding("topics", "fail", found, todo)
     if kafka.replication_factor > brokers:
         todo = f"set kafka.replication_factor to at most {brokers}, the number of brokers"
-        return Finding("topics", "fail", f"{found}; they can't be made", todo)
-    return Finding("topics", "warn", found, "nothing, if this is new: whoever needs one makes it at start")
+        return Finding("topics", "fail", f"{found}; they can't be created", todo)
+    return Finding(
+        "topics", "warn", found, "nothing on a new installation: each command creates its topics at start"
+    )
 
 
 def check_elasticsearch(elasticsearch: Elasticsearch) -> list[Finding]:
-    """Whether it answers and takes writes, and whether the index templates are ours."""
+    """Check whether it answers and accepts writes, and whether the index templates are current."""
     if importlib.util.find_spec("elasticsearch") is None:
         todo = 'pip install "tidegate[elasticsearch]"'
-        return [Finding("Elasticsearch", "warn", "not asked: its client isn't installed", todo)]
+        return [Finding("Elasticsearch", "warn", "not checked: its client isn't installed", todo)]
     from elastic_transport import TransportError
     from elasticsearch import ApiError
 
@@ -86,7 +88,7 @@ def check_elasticsearch(elasticsearch: Elasticsearch) -> list[Finding]:
         found = f"nothing answers at {elasticsearch.url} ({type(error).__name__}: {error.message})"
         todo = "start one with `tidegate up`, or set elasticsearch.url"
     except ApiError as error:
-        found = f"{elasticsearch.url} answers {error.status_code} ({error.message})"
+        found = f"{elasticsearch.url} responds with status {error.status_code} ({error.message})"
         todo = "check elasticsearch.url, elasticsearch.username and its password"
     finally:
         client.close()
@@ -94,12 +96,12 @@ def check_elasticsearch(elasticsearch: Elasticsearch) -> list[Finding]:
 
 
 def judge_health(url: str, status: str, data_nodes: int) -> Finding:
-    """The cluster's health in a word."""
+    """Judge the cluster's health."""
     found = f"{status}, {data_nodes} data node{'s' if data_nodes != 1 else ''} at {url}"
     if status == "green":
         return Finding("Elasticsearch", "ok", found)
     if status == "yellow":
-        todo = "replicas have no node to be on: add one, or set elasticsearch.replicas = 0"
+        todo = "replica shards are unassigned: add a node, or set elasticsearch.replicas = 0"
         return Finding("Elasticsearch", "warn", found, todo)
     return Finding(
         "Elasticsearch", "fail", found, "primary shards are missing: see GET /_cluster/allocation/explain"
@@ -115,31 +117,31 @@ def _templates(client: Client, elasticsearch: Elasticsearch) -> Finding:
 
 
 def judge_templates(states: Mapping[str, str]) -> Finding:
-    """states: by the template's name, as `InstalledTemplate.state` says."""
+    """Judge the index templates. states: `InstalledTemplate.state` by the template's name."""
     odd = {name: state for name, state in states.items() if state != "current"}
     if not odd:
-        return Finding("index templates", "ok", f"all {len(states)} are there, in this version")
+        return Finding("index templates", "ok", f"all {len(states)} exist in this version")
     found = ", ".join(f"{name} {state}" for name, state in odd.items())
     if set(odd.values()) == {"newer"}:
         return Finding("index templates", "warn", found, "a newer tidegate installed them: upgrade this one")
-    todo = "`tidegate index` installs them when it starts; a wrong elasticsearch.index_prefix looks the same"
+    todo = "`tidegate index` installs them when it starts; otherwise correct elasticsearch.index_prefix"
     return Finding("index templates", "warn", found, todo)
 
 
 def _rebuilds(client: Client, elasticsearch: Elasticsearch) -> list[Finding]:
-    """Of `tidegate reindex` that has not ended; nothing where there is none."""
+    """A finding for each unfinished `tidegate reindex`."""
     from tidegate.adapters.indexing.reindexing.place import unfinished
 
     found = []
     for topic, blocked in unfinished(client, elasticsearch.index_prefix).items():
-        so = f"; meanwhile no writes to {', '.join(blocked)}" if blocked else ""
-        todo = f"if none runs, it was killed: run `tidegate reindex {topic}` again"
-        found.append(Finding("reindexing", "warn", f"{topic} is being rebuilt{so}", todo))
+        writes = f"; writes to {', '.join(blocked)} are blocked meanwhile" if blocked else ""
+        todo = f"if no `tidegate reindex` is running, it was killed: run `tidegate reindex {topic}` again"
+        found.append(Finding("reindexing", "warn", f"{topic} is being rebuilt{writes}", todo))
     return found
 
 
 def check_flink(flink: Flink) -> Finding:
-    """Whether a JobManager answers. Only `submit` needs one: `run` brings its own."""
+    """Check whether a JobManager answers. Only `submit` and `keep` need one: `run` starts its own."""
     host, _, port = flink.rest_address.rpartition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=_TIMEOUT_SECONDS)
     try:
@@ -148,21 +150,21 @@ def check_flink(flink: Flink) -> Finding:
         slots, free = int(overview["slots-total"]), int(overview["slots-available"])
         version = overview["flink-version"]
     except (OSError, http.client.HTTPException) as error:
-        todo = "`tidegate up` starts one, or set flink.rest_address; `tidegate run` works without"
+        todo = "start one with `tidegate up`, or set flink.rest_address; `tidegate run` doesn't need one"
         return Finding("Flink", "warn", f"nothing answers at {flink.rest_address} ({error})", todo)
     except (ValueError, KeyError, TypeError):
         todo = "set flink.rest_address to a JobManager's REST port"
-        return Finding("Flink", "fail", f"what answers at {flink.rest_address} is not Flink", todo)
+        return Finding("Flink", "fail", f"the server at {flink.rest_address} is not Flink", todo)
     finally:
         connection.close()
     return judge_flink(flink.rest_address, version, slots, free)
 
 
 def judge_flink(address: str, version: str, slots: int, free: int) -> Finding:
-    """The cluster's version and its task slots."""
+    """Judge the cluster's version and its task slots."""
     found = f"{version} at {address}, {free} of {slots} slots free"
     if not version.startswith("2."):
         return Finding("Flink", "fail", found, "tidegate's jobs need Flink 2.2")
     if slots == 0:
-        return Finding("Flink", "warn", found, "no TaskManager has joined: start one")
+        return Finding("Flink", "warn", found, "no TaskManager is registered: start one")
     return Finding("Flink", "ok", found)

@@ -26,23 +26,21 @@ GROUPS = {"flink": ("flink-jobmanager", "flink-taskmanager")}
 
 
 def up(context: typer.Context, servers: Names = None) -> None:
-    """Start the local servers and wait until each is ready. What runs already stays as it is."""
+    """Start the local servers and wait until each is ready. A running server stays as it is."""
     console = Console()
-    console.print(
-        "Starting the local servers. The first time they are downloaded, which takes a few minutes."
-    )
+    console.print("Starting the local servers. The first start downloads them, which takes a few minutes.")
     _do(context, console, lambda stack: stack.up(_each(servers)))
-    console.print("All ready. `tidegate status` shows them, `tidegate down` ends them.")
+    console.print("All servers are ready. `tidegate status` shows them, `tidegate down` stops them.")
 
 
 def down(
     context: typer.Context,
     servers: Names = None,
     purge: Annotated[
-        bool, typer.Option("--purge", help="also remove their data, topics and indices included")
+        bool, typer.Option("--purge", help="also remove their data, including topics and indices")
     ] = False,
 ) -> None:
-    """End what `up` started, and nothing else. Data stays, unless --purge."""
+    """Stop the servers that `up` started, and nothing else. Keeps their data unless --purge is given."""
     from tidegate.stack.errors import UnknownServer
 
     console = Console()
@@ -51,18 +49,18 @@ def down(
         names = _each(servers)
         for name in names or ():
             if name not in stack.names:
-                raise UnknownServer(f"no server {name!r}; there are {', '.join(stack.names)}")
+                raise UnknownServer(f"{name!r} is not a server; the servers are {', '.join(stack.names)}")
         stack.down(names, purge=purge)
 
     _do(context, console, end)
-    console.print("Nothing of it runs any more." if not servers else f"Ended: {', '.join(servers)}.")
+    console.print("All servers are stopped." if not servers else f"Stopped: {', '.join(servers)}.")
 
 
 def status(
     context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON list of all servers")] = False,
 ) -> None:
-    """Each server's state, process, memory and addresses. Exit code 1 when one has died or doesn't answer."""
+    """Show each server's state, process, memory and addresses. Exits with 1 if one has died or doesn't answer."""
     from tidegate.stack import local_stack
     from tidegate.stack.errors import StackError
     from tidegate.stack.local import State
@@ -82,7 +80,7 @@ def status(
 
 
 def _each(names: Sequence[str] | None) -> list[str] | None:
-    """Every process that is meant; None for all."""
+    """The processes of these names; None for all."""
     return [each for name in names for each in GROUPS.get(name, (name,))] if names else None
 
 
@@ -96,7 +94,7 @@ def _do(context: typer.Context, console: Console, action: Callable[[LocalStack],
     display = Display(console)
     try:
         with display.shown():
-            action(local_stack(options.load(), display.tell))
+            action(local_stack(options.load(), display.update))
     except (StackError, ArtifactUnavailable) as error:
         raise CommandFailed(str(error)) from error
     except UnknownServer as error:

@@ -1,4 +1,4 @@
-"""What `up` and `down` show: a line for each server that changes in place, or lines one after another in a log."""
+"""The progress of `up` and `down`: one line a server, updated in place on a terminal, else one line a change."""
 
 from __future__ import annotations
 
@@ -12,69 +12,69 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from tidegate.stack.local import Progress, Step
+from tidegate.stack.local import Phase, PhaseChange
 
 _STYLES = {
-    Step.READY: "green",
-    Step.ALREADY_RUNNING: "green",
-    Step.FAILED: "red",
-    Step.KILLED: "yellow",
-    Step.STOPPED: "dim",
+    Phase.READY: "green",
+    Phase.ALREADY_RUNNING: "green",
+    Phase.FAILED: "red",
+    Phase.KILLED: "yellow",
+    Phase.STOPPED: "dim",
 }
-_UNDER_WAY = {Step.WAITING, Step.PREPARING, Step.STARTING, Step.STOPPING}
+_UNDER_WAY = {Phase.WAITING, Phase.PREPARING, Phase.STARTING, Phase.STOPPING}
 _WORDS = {
-    Step.PREPARING: "getting its parts (downloaded the first time) and writing its configuration",
-    Step.STARTING: "started; it isn't ready yet",
-    Step.STOPPING: "asked to end",
-    Step.KILLED: "it did not end when asked, and was killed",
+    Phase.PREPARING: "resolving its files (downloaded the first time) and writing its configuration",
+    Phase.STARTING: "started, not ready yet",
+    Phase.STOPPING: "SIGTERM sent",
+    Phase.KILLED: "it did not stop after SIGTERM and was killed",
 }
 
 
 class Display:
-    """Takes the news of a stack. Use `shown` around what makes them."""
+    """Shows the phase changes of a stack while `shown` is entered."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._began: dict[str, float] = {}
         self._took: dict[str, float] = {}
-        self._latest: dict[str, Progress] = {}
+        self._latest: dict[str, PhaseChange] = {}
         self._spinners: dict[str, Spinner] = {}
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Show the news while this is entered: in place on a terminal, else line by line as they come."""
+        """Show the changes while this is entered: in place on a terminal, else line by line."""
         if not self._console.is_terminal:
             yield
             return
         with Live(get_renderable=self._table, console=self._console, refresh_per_second=8):
             yield
 
-    def tell(self, progress: Progress) -> None:
-        """One piece of news."""
-        name = progress.server or "all servers"
+    def update(self, change: PhaseChange) -> None:
+        """Show one change."""
+        name = change.server or "all servers"
         now = time.monotonic()
         began = self._began.setdefault(name, now)
         before = self._latest.get(name)
-        self._latest[name] = progress
+        self._latest[name] = change
         self._took[name] = now - began
-        if not self._console.is_terminal and (before is None or before.step != progress.step):
-            words = progress.detail or _WORDS.get(progress.step, "")
-            line = f"{name:18} {progress.step.value:16} {words}"
+        if not self._console.is_terminal and (before is None or before.phase != change.phase):
+            words = change.detail or _WORDS.get(change.phase, "")
+            line = f"{name:18} {change.phase.value:16} {words}"
             self._console.print(
-                line.rstrip(), style=_STYLES.get(progress.step), highlight=False, markup=False, soft_wrap=True
+                line.rstrip(), style=_STYLES.get(change.phase), highlight=False, markup=False, soft_wrap=True
             )
 
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 2))
-        for name, progress in self._latest.items():
-            under_way = progress.step in _UNDER_WAY
+        for name, change in self._latest.items():
+            under_way = change.phase in _UNDER_WAY
             seconds = time.monotonic() - self._began[name] if under_way else self._took[name]
             mark = self._spinners.setdefault(name, Spinner("dots")) if under_way else Text("•")
             table.add_row(
                 mark,
                 name,
-                Text(progress.step.value, style=_STYLES.get(progress.step, "")),
+                Text(change.phase.value, style=_STYLES.get(change.phase, "")),
                 f"{seconds:4.0f} s",
-                Text(progress.detail or _WORDS.get(progress.step, ""), overflow="fold"),
+                Text(change.detail or _WORDS.get(change.phase, ""), overflow="fold"),
             )
         return table

@@ -1,4 +1,4 @@
-"""`tidegate logs`: gateways' lines and services' records. `tidegate trace`: all that is known of one request."""
+"""`tidegate logs`: searches gateway lines and service records. `tidegate trace`: shows one request in full."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 DEFAULT_LIMIT = 200
 _FOLLOW_SECONDS = 1.0
 _LATE = timedelta(seconds=15)
-"""So late a line may be found: it is written at a request's end, and carries its beginning."""
+"""How late a line may be found: it is written at the request's end, and carries the time of its start."""
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
 
 
 class KindName(StrEnum):
-    """Whose lines."""
+    """The source of a line."""
 
     ACCESS = "access"
     SERVICE = "service"
 
 
 class SeverityName(StrEnum):
-    """OpenTelemetry's short names, in small letters."""
+    """OpenTelemetry's short names, in lower case."""
 
     TRACE = "trace"
     DEBUG = "debug"
@@ -54,34 +54,37 @@ def logs(
     task: Annotated[str | None, typer.Option("--task", "-t")] = None,
     kind: Annotated[
         KindName | None,
-        typer.Option("--kind", "-k", help="the gateway's lines, or the services'; default: both"),
+        typer.Option("--kind", "-k", help="gateway lines (access) or service records; default: both"),
     ] = None,
-    since: Annotated[str, typer.Option("--since", metavar="TIME", help="30s, 5m, 2h or 1d ago")] = "15m",
+    since: Annotated[
+        str, typer.Option("--since", metavar="TIME", help="start 30s, 5m, 2h or 1d ago")
+    ] = "15m",
     until: Annotated[
-        str | None, typer.Option("--until", metavar="TIME", help="as --since; default: now")
+        str | None, typer.Option("--until", metavar="TIME", help="end 30s, 5m, 2h or 1d ago; default: now")
     ] = None,
     grep: Annotated[
         str | None,
-        typer.Option("--grep", "-g", metavar="REGEX", help="in the whole line, without regard to case"),
+        typer.Option("--grep", "-g", metavar="REGEX", help="match the whole line, case-insensitively"),
     ] = None,
     status: Annotated[
-        list[str] | None, typer.Option("--status", help="of the gateway's lines: 503, 5xx; again for others")
+        list[str] | None,
+        typer.Option("--status", help="gateway lines with this status: 503, 5xx; can be repeated"),
     ] = None,
     slower_than: Annotated[
-        str | None, typer.Option("--slower-than", metavar="TIME", help="of the gateway's lines: 500ms, 2s")
+        str | None, typer.Option("--slower-than", metavar="TIME", help="gateway lines slower than 500ms, 2s")
     ] = None,
     severity: Annotated[
-        SeverityName | None, typer.Option("--severity", help="of the services' records: this or worse")
+        SeverityName | None, typer.Option("--severity", help="service records of this severity or higher")
     ] = None,
     limit: Annotated[
-        int, typer.Option("--limit", "-n", min=1, max=10_000, help="the newest so many")
+        int, typer.Option("--limit", "-n", min=1, max=10_000, help="show at most the newest N lines")
     ] = DEFAULT_LIMIT,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="then go on with what comes")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="continue with new lines")] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
 ) -> int:
     """Search the gateway's access log and the services' logs in Elasticsearch, oldest first.
 
-    Exits with 1 when nothing is found.
+    Exits with 1 if no line matches.
     """
     from tidegate.adapters.queries.log_search import LogQuery, search, status_range
 
@@ -103,18 +106,27 @@ def logs(
         grep=None if grep is None else _pattern(grep),
     )
     if follow and until is not None:
-        raise typer.BadParameter("--follow has no end: give no --until")
+        raise typer.BadParameter("--follow has no end; leave out --until")
     options: Options = context.obj
     settings = options.load()
     with asking(settings) as client:
         found = search(client, settings.elasticsearch, query, limit)
         _print(found.lines, json=json)
         if found.more:
-            where = "of the newest 10,000 lines" if query.grep is not None else "older ones are there"
-            typer.echo(f"the newest {len(found.lines)}; {where}: --limit, --since and the filters", err=True)
+            scope = (
+                "--grep searches only the newest 10,000 lines"
+                if query.grep is not None
+                else "older lines match too"
+            )
+            typer.echo(
+                f"showing the newest {len(found.lines)} lines; {scope}; change --limit, --since or the filters",
+                err=True,
+            )
         if not follow:
             if not found.lines:
-                typer.echo("no line matches; does `tidegate index` run, and `tidegate ship`?", err=True)
+                typer.echo(
+                    "no line matches; check that `tidegate ship` and `tidegate index` are running", err=True
+                )
             return DONE if found.lines else FAILED
         seen = {line.key for line in found.lines}
         with stopping() as received:
@@ -135,9 +147,9 @@ def trace(
     ],
     json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
 ) -> int:
-    """Show one request: the gateway's line, the service's records, the seconds around it, the alerts that fired.
+    """Show one request: the gateway's line, the service's records, the metrics around it, the alerts that fired.
 
-    Exits with 1 when nothing is known of it.
+    Exits with 1 if the request isn't found.
     """
     from tidegate.adapters.queries.request_lookup import look_up, trace_links
 
@@ -157,8 +169,8 @@ def trace(
             typer.echo(f"\ntrace    {url}")
     if story.empty:
         typer.echo(
-            f"nothing is known of {identifier}; a line is found some seconds after it was written, as long as "
-            "its index is kept",
+            f"{identifier} is not found; a line can be found a few seconds after it is written, for as long as its "
+            "index is kept",
             err=True,
         )
         return FAILED
@@ -196,46 +208,46 @@ def _print(lines: Iterable[LogLine], *, json: bool) -> None:
 
 
 def as_text(line: LogLine) -> str:
-    """One line for people; a stack trace stands below its record, indented."""
-    told = line.fields
+    """A line as readable text, with the stack trace indented below its record."""
+    fields = line.fields
     at = f"{line.at:%Y-%m-%d} {_clock(line.at)}"
-    whose = f"{told.get('department')}/{told.get('task')}"
+    subject = f"{fields.get('department')}/{fields.get('task')}"
     if line.kind == "service":
-        text = str(told.get("message", "")).replace("\n", "\n    ")
-        return f"{at} {told.get('severity') or '-':5} {whose} {told.get('replica')}  {text}"
+        text = str(fields.get("message", "")).replace("\n", "\n    ")
+        return f"{at} {fields.get('severity') or '-':5} {subject} {fields.get('replica')}  {text}"
     parts = [
-        f"{at} {told.get('response_code', '-')!s:5} {whose}",
-        f"{told.get('method', '-')} {told.get('path', '-')}",
-        f"{told.get('duration', '-')} ms",
-        f"by {told.get('upstream_host') or '-'}",
+        f"{at} {fields.get('response_code', '-')!s:5} {subject}",
+        f"{fields.get('method', '-')} {fields.get('path', '-')}",
+        f"{fields.get('duration', '-')} ms",
+        f"by {fields.get('upstream_host') or '-'}",
     ]
-    if told.get("response_flags") not in (None, "-"):
-        parts.append(f"flags {told['response_flags']}")
-    return "  ".join([*parts, f"id {told.get('request_id', '-')}"])
+    if fields.get("response_flags") not in (None, "-"):
+        parts.append(f"flags {fields['response_flags']}")
+    return "  ".join([*parts, f"id {fields.get('request_id', '-')}"])
 
 
 def _print_request(request: Request) -> None:
-    told = request.line.fields
-    typer.echo(f"request  {told.get('request_id')}")
-    typer.echo(f"         {told.get('method')} {told.get('authority')}{told.get('path')}")
+    fields = request.line.fields
+    typer.echo(f"request  {fields.get('request_id')}")
+    typer.echo(f"         {fields.get('method')} {fields.get('authority')}{fields.get('path')}")
     typer.echo(
-        f"task     {told.get('department')}/{told.get('task')}"
-        + (f", version {told['version']}" if told.get("version") else "")
-        + f", replica {told.get('upstream_host') or '- (none was reached)'}"
+        f"task     {fields.get('department')}/{fields.get('task')}"
+        + (f", version {fields['version']}" if fields.get("version") else "")
+        + f", replica {fields.get('upstream_host') or '- (none was reached)'}"
     )
     typer.echo(
-        f"answer   {told.get('response_code')} ({told.get('response_code_details')}), flags "
-        f"{told.get('response_flags')}, {told.get('duration')} ms, of them the replica's "
-        f"{told.get('upstream_service_time') or '-'} ms"
+        f"answer   {fields.get('response_code')} ({fields.get('response_code_details')}), flags "
+        f"{fields.get('response_flags')}, {fields.get('duration')} ms, of them the replica's "
+        f"{fields.get('upstream_service_time') or '-'} ms"
     )
-    typer.echo(f"client   {told.get('client') or '-'}, from {told.get('downstream_remote_address')}")
+    typer.echo(f"client   {fields.get('client') or '-'}, from {fields.get('downstream_remote_address')}")
     for alert in request.alerts:
         typer.echo(f"alert    {alert.severity} {alert.rule}: {alert.message}")
 
 
 def _print_windows(request: Request) -> None:
     if request.windows:
-        typer.echo("\nthe seconds around its end")
+        typer.echo("\nmetrics of the seconds around its end")
         typer.echo("         time      level    requests   p99 ms    5xx  limited  replica")
     for row in request.windows:
         its = "  <- its second" if row.window_start <= request.ended_at < row.window_end else ""
@@ -248,14 +260,14 @@ def _print_windows(request: Request) -> None:
 
 def _print_records(story: Story) -> None:
     if not story.records:
-        typer.echo("\nno record of a service has its id or its trace")
+        typer.echo("\nno service record has its request id or its trace id")
         return
-    typer.echo("\nwhat the service wrote")
+    typer.echo("\nrecords of the service")
     for record in story.records:
-        told = record.fields
-        whose = f"{told.get('department')}/{told.get('task')}, replica {told.get('replica')}"
-        typer.echo(f"{told.get('severity') or '-':8} {_clock(record.at)}, {whose}")
-        for line in str(told.get("message", "")).splitlines():
+        fields = record.fields
+        subject = f"{fields.get('department')}/{fields.get('task')}, replica {fields.get('replica')}"
+        typer.echo(f"{fields.get('severity') or '-':8} {_clock(record.at)}, {subject}")
+        for line in str(fields.get("message", "")).splitlines():
             typer.echo(f"         {line}")
 
 
@@ -266,7 +278,9 @@ def _clock(moment: datetime) -> str:
 def _milliseconds(text: str) -> float:
     found = _DURATION.fullmatch(text)
     if found is None:
-        raise typer.BadParameter(f"--slower-than {text}: write a number and ms or s, such as 500ms")
+        raise typer.BadParameter(
+            f"--slower-than {text} is not a duration; write a number and ms or s, such as 500ms"
+        )
     return float(found[1]) * (1000 if found[2] == "s" else 1)
 
 
@@ -274,4 +288,4 @@ def _pattern(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text, re.IGNORECASE)
     except re.error as error:
-        raise typer.BadParameter(f"--grep {text!r} is no regular expression: {error}") from error
+        raise typer.BadParameter(f"--grep {text!r} is not a valid regular expression: {error}") from error

@@ -1,4 +1,4 @@
-"""`tidegate report`: the calls of one day, as a table, CSV or Parquet."""
+"""`tidegate report`: call statistics of one day, as a table, CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class By(StrEnum):
-    """What a line is for."""
+    """The grouping of the report's lines."""
 
     DEPARTMENT = "department"
     TASK = "task"
@@ -33,7 +33,7 @@ class By(StrEnum):
 
 
 class Form(StrEnum):
-    """How it is written."""
+    """The format of the report."""
 
     TABLE = "table"
     CSV = "csv"
@@ -45,14 +45,14 @@ def report(
     day: Annotated[
         datetime | None, typer.Option("--day", formats=["%Y-%m-%d"], help="UTC; default: yesterday")
     ] = None,
-    by: Annotated[By, typer.Option("--by", help="what a line is for")] = By.TASK,
-    department: Annotated[str | None, typer.Option("--department", "-d", help="only this one's")] = None,
+    by: Annotated[By, typer.Option("--by", help="one line for each of these")] = By.TASK,
+    department: Annotated[str | None, typer.Option("--department", "-d", help="only this department")] = None,
     form: Annotated[Form, typer.Option("--format", "-f", help="parquet needs --out")] = Form.TABLE,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="a file; default: standard output")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="file; default: standard output")] = None,
 ) -> int:
     """Report the calls of one day per department, task, client or hour, from tidegate.call-statistics.
 
-    Exits with 1 for a day of which nothing is known.
+    Exits with 1 if the topic holds no call of that day.
     """
     if form is Form.PARQUET and out is None:
         raise typer.BadParameter("--format parquet needs --out FILE")
@@ -67,7 +67,10 @@ def report(
     with failures(settings):
         found = made(rows_of(settings.kafka, wanted), by.value, department)
     if found is None:
-        typer.echo(f"no call of {wanted} is known here; has the job call-statistics run?", err=True)
+        typer.echo(
+            f"tidegate.call-statistics holds no call of {wanted}; check that the job call-statistics ran that day",
+            err=True,
+        )
         return FAILED
     try:
         _write(found, form, out)
@@ -75,7 +78,7 @@ def report(
         raise CommandFailed(f"--out {out}: {error}") from error
     if found.hours < 24:
         until = f"{found.until:%Y-%m-%d %H:%M}"
-        typer.echo(f"{found.hours} hours of {wanted} had calls that are known, up to {until} UTC", err=True)
+        typer.echo(f"the topic holds calls of {found.hours} hours of {wanted}, up to {until} UTC", err=True)
     return DONE
 
 
@@ -92,7 +95,7 @@ def _write(found: Report, form: Form, out: Path | None) -> None:
 
 
 def _table(frame: pd.DataFrame) -> Table:
-    """With a line for all together, but for percentiles, which don't add up."""
+    """The table with a line of totals, except for percentiles, which don't add up."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     names = [name for name in frame.columns if frame[name].dtype == object and not name.startswith("latency")]
     for name in frame.columns:

@@ -1,4 +1,4 @@
-"""`tidegate ui`: a page to look at departments, tasks, replicas, limits, logs and requests, without Grafana."""
+"""`tidegate ui`: serves a page with departments, tasks, replicas, limits, logs and requests, without Grafana."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class SourceName(StrEnum):
-    """Where the rows come from."""
+    """The store that the rows are read from."""
 
     AUTO = "auto"
     ELASTICSEARCH = "elasticsearch"
@@ -26,14 +26,14 @@ def ui(
     context: typer.Context,
     source: Annotated[
         SourceName | None,
-        typer.Option("--source", help="of the rows; auto: Elasticsearch where it has any, else Kafka"),
+        typer.Option("--source", help="store of the rows; auto: Elasticsearch if it has rows, else Kafka"),
     ] = None,
-    host: Annotated[str | None, typer.Option(help="to listen on; default: ui.host")] = None,
-    port: Annotated[int | None, typer.Option(help="0: any free one; default: ui.port")] = None,
+    host: Annotated[str | None, typer.Option(help="address to listen on; default: ui.host")] = None,
+    port: Annotated[int | None, typer.Option(help="0: any free port; default: ui.port")] = None,
 ) -> int:
-    """Serve a page with every department, task and replica, live, and the logs and requests in Elasticsearch.
+    """Serve a live page of every department, task and replica, and of the logs and requests in Elasticsearch.
 
-    It only reads. Runs until it gets SIGTERM or Ctrl-C.
+    Read-only. Runs until SIGTERM or Ctrl-C.
     """
     try:
         from tidegate.ui.serve import serve
@@ -45,16 +45,16 @@ def ui(
     options: Options = context.obj
     settings = options.load({"ui.source": source and source.value, "ui.host": host, "ui.port": port})
 
-    def told(address: str, chosen: Source) -> None:
-        typer.echo(f"open {address} (rows from {chosen.name} at {chosen.address}); Ctrl-C ends it")
+    def started(address: str, chosen: Source) -> None:
+        typer.echo(f"open {address} (rows from {chosen.name} at {chosen.address}); stop with Ctrl-C")
 
     try:
-        # The server takes both signals while it runs, and raises them again when it is done.
+        # The server handles both signals while it runs, and raises them again when it ends.
         with stopping() as received:
-            serve(settings, told)
+            serve(settings, started)
     except (ArtifactUnavailable, SourceUnavailable) as error:
         raise CommandFailed(str(error)) from error
     except OSError as error:
         where = f"{settings.ui.host}:{settings.ui.port}"
-        raise CommandFailed(f"ui: {where} can't be listened on: {error}; set ui.port") from error
+        raise CommandFailed(f"ui: can't listen on {where}: {error}; set ui.port") from error
     return received.exit_code

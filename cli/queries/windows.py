@@ -33,14 +33,14 @@ _FOLLOW_WIDTHS = (24, 10, 14, 20, 10, 21, 8, 9, 9, 9, 9, 6, 6, 7, 7, 5, 8)
 
 
 class SpanName(StrEnum):
-    """The spans there are."""
+    """The lengths of a window."""
 
     SECOND = "1s"
     MINUTE = "1m"
 
 
 class LevelName(StrEnum):
-    """The levels there are."""
+    """The levels of a row."""
 
     DEPARTMENT = "department"
     TASK = "task"
@@ -51,9 +51,9 @@ class LevelName(StrEnum):
 def windows(
     context: typer.Context,
     span: Annotated[SpanName, typer.Option("--span", help="length of the windows")] = SpanName.SECOND,
-    level: Annotated[LevelName | None, typer.Option("--level", help="default: all")] = None,
-    department: Annotated[str | None, typer.Option("--department", help="only this one")] = None,
-    task: Annotated[str | None, typer.Option("--task", help="only this one")] = None,
+    level: Annotated[LevelName | None, typer.Option("--level", help="default: all levels")] = None,
+    department: Annotated[str | None, typer.Option("--department", help="only this department")] = None,
+    task: Annotated[str | None, typer.Option("--task", help="only this task")] = None,
     last: Annotated[
         int | None,
         typer.Option("--last", min=1, max=100_000, metavar="N", help="the newest N rows (default 50)"),
@@ -61,12 +61,12 @@ def windows(
     since: Annotated[
         str | None, typer.Option("--since", metavar="TIME", help="windows of the last 30s, 5m, 2h or 1d")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="then go on with what comes")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="continue with new rows")] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
 ) -> int:
     """Show rows of tidegate.service-metrics, oldest first.
 
-    Ends at what Kafka holds now, unless --follow is given. Reads beside every consumer group.
+    Ends at the newest row in Kafka, unless --follow is given. Joins no consumer group.
     """
     from tidegate.adapters.queries.windows import RowFilter, WindowReader
 
@@ -89,12 +89,12 @@ def windows(
         finally:
             reader.close()
         if reader.unreadable:
-            typer.echo(f"{reader.unreadable} messages are no service-metrics rows", err=True)
+            typer.echo(f"{reader.unreadable} messages are not valid service-metrics rows", err=True)
     return code
 
 
 def cells(row: ServiceMetricsRow) -> tuple[str, ...]:
-    """A row's texts in the order of COLUMNS; what is unknown or doesn't apply is a dash."""
+    """A row's cells in the order of COLUMNS; a value that is unknown or doesn't apply is a dash."""
     from tidegate.schemas.timestamps import to_text
 
     return (
@@ -130,7 +130,7 @@ def as_table(rows: Iterable[ServiceMetricsRow]) -> Table:
 
 
 def as_line(texts: Iterable[str]) -> str:
-    """One line with the columns at fixed places, for rows that come one by one."""
+    """One line with columns of fixed width, for rows that arrive one by one."""
     parts = [
         text.rjust(width) if number >= _FIRST_NUMBER else text.ljust(width)
         for number, (text, width) in enumerate(zip(texts, _FOLLOW_WIDTHS, strict=True))
@@ -151,17 +151,17 @@ def _print(rows: list[ServiceMetricsRow], *, json: bool, follow: bool) -> None:
 
         table = as_table(rows)
         console = Console(highlight=False)
-        # Into a pipe or a narrow window the table goes whole: a cut number would be a wrong one.
+        # The whole table, also into a pipe or a narrow window: a truncated number would be a wrong one.
         console.width = max(
             console.width, console.measure(table, options=console.options.update(width=_ANY_WIDTH)).maximum
         )
         console.print(table, soft_wrap=True)
     else:
-        typer.echo("no rows match", err=True)
+        typer.echo("no row matches", err=True)
 
 
 def _print_coming(coming: Iterable[ServiceMetricsRow | None], *, json: bool) -> int:
-    """Until it is ended; the exit code."""
+    """Print rows until SIGTERM or Ctrl-C; returns the exit code."""
     with stopping() as received:
         for row in coming:
             _print_one(row, json=json)

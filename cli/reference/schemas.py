@@ -12,9 +12,9 @@ from tidegate.cli.app_context import CommandFailed
 
 
 def schemas(
-    out: Annotated[Path, typer.Option("--out", help="folder for the files; made where it is missing")],
+    out: Annotated[Path, typer.Option("--out", help="folder for the files; created if it is missing")],
 ) -> None:
-    """Write the JSON Schema of every topic's messages, one file a topic."""
+    """Write the JSON Schema of every topic's messages, one file per topic."""
     from tidegate.schemas.json_schema import file_name, topic_schema
     from tidegate.schemas.topics import ALL_TOPICS
 
@@ -25,4 +25,4 @@ def schemas(
             path.write_text(json.dumps(topic_schema(topic), indent=2, sort_keys=True) + "\n")
             typer.echo(str(path))
     except OSError as error:
-        raise CommandFailed(f"--out {out}: {error.strerror}; give a folder that can be written") from error
+        raise CommandFailed(f"--out {out}: {error.strerror}; give a writable folder") from error

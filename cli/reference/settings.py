@@ -18,28 +18,28 @@ def settings(
         ),
     ] = None,
     changed: Annotated[
-        bool, typer.Option("--changed", help="only those that differ from the default")
+        bool, typer.Option("--changed", help="only settings that differ from the default")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="a page of what can be set, whatever is set here")
+        bool, typer.Option("--markdown", help="a reference page of all settings, without current values")
     ] = False,
 ) -> None:
     """Show every setting: its value, where the value comes from, and its meaning.
 
-    Secrets are masked: passwords, tokens, and what a URL or a Flink option holds of them.
+    Secrets are masked: passwords and tokens, also inside URLs and Flink options.
     """
     from tidegate.cli.reference import settings_display
     from tidegate.schemas.settings import listing as settings_listing
 
     if markdown and (changed or json):
-        raise typer.BadParameter("--markdown shows no values: leave out --changed and --json")
+        raise typer.BadParameter("--markdown shows no values; leave out --changed and --json")
     wanted = tuple(names or ())
     known = settings_listing.all_settings()
     for name in wanted:
         if not any(_matches(one.name, name) for one in known):
             raise typer.BadParameter(
-                f"{name}: no setting's name begins so; the groups are {', '.join(settings_listing.groups())}"
+                f"{name}: no setting's name starts with it; the groups are {', '.join(settings_listing.groups())}"
             )
 
     def chosen(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""How settings look: two lines each for a person, and docs/settings.md."""
+"""Renders settings: two lines each for a terminal, and docs/settings.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tidegate alerts`: check and test rules, send what fires, and look at it."""
+"""`tidegate alerts`: checks and tests rules, sends alerts, and lists them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tidegate.schemas.alert_rules import SHIPPED, RulesError, RulesFile
 from tidegate.schemas.rows.signals import AlertRow
 from tidegate.schemas.settings import SettingsError
 
-alerts = typer.Typer(no_args_is_help=True, help="Alert rules, and the alerts that fire by them.")
+alerts = typer.Typer(no_args_is_help=True, help="Check and test alert rules, send alerts, and list them.")
 
 Rules = Annotated[Path, typer.Argument(metavar="RULES", help="the YAML file with the rules")]
 
@@ -25,24 +25,29 @@ def check(
         Path | None, typer.Argument(metavar="[RULES]", help="default: the rules that tidegate ships")
     ] = None,
 ) -> int:
-    """Say what is wrong with a file of rules; nothing of a wrong one would be used."""
+    """Check a file of rules and show every mistake; a file with a mistake is never used."""
     found = _load(rules or SHIPPED)
     counts = (
         (len(found.rules), "rule"),
         (len(found.burn_rates), "burn rate"),
         (len(found.silences), "silence"),
     )
-    told = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
-    typer.echo(f"{rules or 'the rules that tidegate ships'}: {told}; all is well")
+    summary = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
+    typer.echo(f"{rules or 'the rules that tidegate ships'}: {summary}; no mistakes")
     return DONE
 
 
 @alerts.command()
 def test(
     rules: Rules,
-    fixture: Annotated[Path, typer.Argument(metavar="FIXTURE", help="rows and what is expected")],
+    fixture: Annotated[
+        Path, typer.Argument(metavar="FIXTURE", help="YAML file with rows and expected alerts")
+    ],
 ) -> int:
-    """Run rules over the rows of a fixture, and compare with what it expects. Exits with 1 where they differ."""
+    """Evaluate rules over the rows of a fixture, and compare the alerts with the expected ones.
+
+    Exits with 1 if they differ.
+    """
     from tidegate.jobs.logic.alerts import replay as alert_replay
     from tidegate.schemas import alert_fixture
 
@@ -66,9 +71,9 @@ def test(
 
 @alerts.command()
 def send(context: typer.Context) -> int:
-    """Send what fires to alerts.alertmanager_urls and alerts.webhook_url, again while it fires, and its end.
+    """Send alerts to alerts.alertmanager_urls and alerts.webhook_url, repeatedly until they resolve.
 
-    Runs until it gets SIGTERM or Ctrl-C. A receiver that is away gets the newest of each alert when it is back.
+    Runs until SIGTERM or Ctrl-C. A receiver that was unavailable gets the newest state of each alert when it is back.
     """
     from tidegate.adapters.alerting import sender as alert_sender
 
@@ -81,17 +86,17 @@ def send(context: typer.Context) -> int:
         )
     with failures(settings), stopping() as received:
         taken = alert_sender.run(settings.kafka, settings.alerts, targets, received.stop)
-    typer.echo(f"{taken} requests were taken")
+    typer.echo(f"{taken} requests accepted")
     return received.exit_code
 
 
 @alerts.command("list")
 def list_(
     context: typer.Context,
-    all_: Annotated[bool, typer.Option("--all", help="those that have ended, too")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="include resolved alerts")] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
 ) -> int:
-    """Show the alerts that are pending or firing, as their topic has them now."""
+    """List the alerts that are pending or firing now."""
     from tidegate.adapters.alerting import history as alert_history
     from tidegate.adapters.kafka.client import ensure_topics
     from tidegate.schemas.topics import ALERTS
@@ -110,10 +115,10 @@ def list_(
 
 
 def _line(row: AlertRow) -> str:
-    whose = "/".join(part for part in (row.department, row.task, row.replica) if part) or "-"
+    subject = "/".join(part for part in (row.department, row.task, row.replica) if part) or "-"
     silent = " (silenced)" if row.silenced else ""
     return (
-        f"{row.started_at:%Y-%m-%d %H:%M:%S}Z  {row.state:8} {row.severity:8} {row.rule:24} {whose:32} "
+        f"{row.started_at:%Y-%m-%d %H:%M:%S}Z  {row.state:8} {row.severity:8} {row.rule:24} {subject:32} "
         f"{row.message}{silent}"
     )
 

@@ -10,10 +10,9 @@ from tidegate.cli.stopping import stopping
 
 
 def autoscale(context: typer.Context) -> int:
-    """Serve how many replicas each task should have: KEDA's external scaler, and Prometheus metrics.
+    """Serve the desired number of replicas of each task, as a KEDA external scaler and as Prometheus metrics.
 
-    Listens on autoscaling.host, at autoscaling.grpc_port and autoscaling.metrics_port. Runs until it gets SIGTERM or
-    Ctrl-C.
+    Listens on autoscaling.host, at autoscaling.grpc_port and autoscaling.metrics_port. Runs until SIGTERM or Ctrl-C.
     """
     try:
         from prometheus_client import CollectorRegistry, start_http_server
@@ -38,7 +37,8 @@ def autoscale(context: typer.Context) -> int:
         except OSError as error:
             feed.stop()
             raise CommandFailed(
-                f"autoscale: {own.host} can't be listened on: {error}; set autoscaling.grpc_port and metrics_port"
+                f"autoscale: can't listen on {own.host}: {error}; set autoscaling.grpc_port and "
+                "autoscaling.metrics_port"
             ) from error
         typer.echo(f"KEDA: {own.host}:{port}; Prometheus: http://{own.host}:{metrics.server_port}/metrics")
         received.stop.wait()

@@ -1,4 +1,4 @@
-"""`tidegate profile`: what is known of each task now."""
+"""`tidegate profile`: shows the newest profile of each task."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 def profile(
     context: typer.Context,
-    task: Annotated[str | None, typer.Option("--task", "-t", help="only this one; in full")] = None,
-    department: Annotated[str | None, typer.Option("--department", "-d", help="only this one's")] = None,
+    task: Annotated[str | None, typer.Option("--task", "-t", help="only this task, with every field")] = None,
+    department: Annotated[str | None, typer.Option("--department", "-d", help="only this department")] = None,
     json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
 ) -> int:
-    """Show the newest profile of each task: replicas, traffic, limit, resources, capacity, and how fresh they are.
+    """Show the newest profile of each task: replicas, traffic, limit, resources, capacity, and their freshness.
 
-    Exits with 1 where there is none.
+    Exits with 1 if there is none.
     """
     options: Options = context.obj
     settings = options.load()
@@ -46,7 +46,7 @@ def profile(
         elif found:
             _console().print(_table(found))
     if not found:
-        typer.echo("no task has a profile here; is the job task-profile running?", err=True)
+        typer.echo("no matching task has a profile; check that the job task-profile is running", err=True)
     return DONE if found else FAILED
 
 
@@ -106,23 +106,23 @@ def _table(rows: Iterable[TaskProfile]) -> Table:
 
 
 def _in_full(row: TaskProfile) -> None:
-    """Every field that is known, a line each."""
+    """Print every known field, one line each."""
     typer.echo(f"{row.department}/{row.task} at {row.computed_at:%Y-%m-%d %H:%M:%S}Z")
-    told = row.model_dump(exclude={"id", "department", "task", "computed_at", "freshness", "stale_inputs"})
-    for name, value in told.items():
+    fields = row.model_dump(exclude={"id", "department", "task", "computed_at", "freshness", "stale_inputs"})
+    for name, value in fields.items():
         if value is None or value == ():
             continue
         shown = f"{value:,.4g}" if isinstance(value, float) else value
         typer.echo(f"  {name:28} {shown}")
     for name, one in row.freshness.items():
-        age = "" if one.age_ms is None else f", came {one.age_ms / 1000:.1f} s before"
+        age = "" if one.age_ms is None else f", {one.age_ms / 1000:.1f} s old"
         state = "stale" if one.stale else "fresh"
-        seen = "never seen" if one.observed_at is None else f"of {one.observed_at:%H:%M:%S}Z"
+        seen = "never observed" if one.observed_at is None else f"observed at {one.observed_at:%H:%M:%S}Z"
         typer.echo(f"  {name:28} {state}, {seen}{age}")
 
 
 def _console() -> Console:
-    """As wide as the table where it goes into a file."""
+    """The terminal, or a console that is wide enough for the table if the output is a file."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 

@@ -1,1 +1,1 @@
-"""One module a dashboard."""
+"""One module per dashboard."""

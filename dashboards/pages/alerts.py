@@ -1,4 +1,4 @@
-"""Dashboard Alerts: what fires, what fired, and how often."""
+"""Dashboard Alerts: firing and past alerts, and how often they fire."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def page() -> Page:
     return Page(
         uid=uids.ALERTS,
         title="tidegate / Alerts",
-        description="Alerts of tidegate's own rules: what fires now, what did, and which rules speak most.",
+        description="Alerts of tidegate's own rules: which fire now, which fired, and which rules fire most often.",
         variables=[
             *base_variables(span=None),
             values_of("rule", "Rule", "rule", everything, multiple=True),
@@ -37,8 +37,8 @@ def page() -> Page:
         ],
         panels=[
             *[
-                summed(title, told, "short", over_time(f"{ALL} AND {asked}", DOCUMENTS), width=6)
-                for title, asked, told in _COUNTS
+                summed(title, meaning, "short", over_time(f"{ALL} AND {asked}", DOCUMENTS), width=6)
+                for title, asked, meaning in _COUNTS
             ],
             _open(),
             series(

@@ -149,7 +149,7 @@ def _tasks() -> table.Panel:
 
 def _profiles() -> table.Panel:
     return grid(
-        "What is known of each task now",
+        "Current profile of each task",
         "The newest profile of each task: over the last minute of whole seconds, with the replicas, limit and use of "
         "resources beside it. Its p99 is of the whole minute's histogram. A field is empty where its input is stale.",
         documents(rows("tidegate.task-profile", IN_DEPARTMENT), size=500),

@@ -1,4 +1,4 @@
-"""Dashboard Overview: how the departments do, and which tasks changed."""
+"""Dashboard Overview: the state of the departments, and the tasks that changed most."""
 
 from __future__ import annotations
 
@@ -159,10 +159,10 @@ def _departments() -> table.Panel:
     )
 
 
-def _movers(title: str, told: str) -> table.Panel:
+def _movers(title: str, meaning: str) -> table.Panel:
     return grid(
         title,
-        f"{told} between the ten minutes before the last ten and the last ten of the time range, in requests: sums "
+        f"{meaning} between the ten minutes before the last ten and the last ten of the time range, in requests: sums "
         "of the tasks' own rows.",
         table_of(f"{TASKS} AND {NEWEST}", total("requests"), by=("department", "task"), top=1000),
         # Two sums, so that Grafana heads the columns otherwise than the first query's, and keeps both in the merge.

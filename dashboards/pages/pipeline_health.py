@@ -49,9 +49,9 @@ def page() -> Page:
             "How old the newest rows are",
             ages(
                 "Lag",
-                "From the end of the newest row's window (or from when it was made) to the end of the time range: what "
-                "is between a request and this dashboard. A minute's rows are up to a minute and ten seconds old. When "
-                "nobody sends requests there are no new rows.",
+                "From the end of the newest row's window (or from when it was made) to the end of the time range: the "
+                "lag between a request and this dashboard. A minute's rows are up to a minute and ten seconds old. "
+                "Without requests there are no new rows.",
                 *_ages(),
             ),
             "What isn't in the metrics",
@@ -171,13 +171,13 @@ def _oldest_profiles() -> table.Panel:
 
 def _sources() -> table.Panel:
     return grid(
-        "Who says which replicas are ready",
-        "When each source last spoke, and of how many tasks. One that is silent changes no limit.",
+        "Sources of ready replicas",
+        "When each source last published a row, and of how many tasks. A silent source changes no limit.",
         table_of(rows("kubernetes.replicas"), distinct("id"), largest("observed_at"), by=("source",)),
         columns={
             "source": Column("source"),
             "Unique Count": Column("tasks", "short"),
-            "Max": Column("last heard", "dateTimeFromNow"),
+            "Max": Column("last row", "dateTimeFromNow"),
         },
         width=8,
     )

@@ -55,13 +55,13 @@ def page() -> Page:
             *[
                 summed(
                     title,
-                    f"{told} Rows of state {state} in the time range.",
+                    f"{meaning} Rows of state {state} in the time range.",
                     "short",
                     over_time(rows("tidegate.rate-limits", *CHOSEN, f"state:{state}"), DOCUMENTS),
                     steps=((None, "green"), (1, colour)),
                     width=5,
                 )
-                for title, state, told, colour in _STATES
+                for title, state, meaning, colour in _STATES
             ],
             worst_of(
                 "Longest lag",
@@ -210,7 +210,7 @@ def _current() -> table.Panel:
 def _controls() -> table.Panel:
     panel = grid(
         "Paused and overridden",
-        "What operators have said of a limit, of the last 90 days whatever the time range is; * is all tasks.",
+        "Operators' controls of limits, of the last 90 days regardless of the time range; * is all tasks.",
         documents(rows("tidegate.limit-controls")),
         columns={
             "id": Column("task"),

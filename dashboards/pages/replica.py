@@ -33,7 +33,7 @@ USED = resources("replica", IN_TASK, "replica:${pod}")
 
 def page() -> Page:
     """The dashboard."""
-    told = "Of the replica's own rows."
+    meaning = "Of the replica's own rows."
     return Page(
         uid=uids.REPLICA,
         title="tidegate / Replica",
@@ -61,7 +61,7 @@ def page() -> Page:
         events=EVENTS,
         panels=[
             "${task} / ${replica}",
-            percentiles(told, OWN),
+            percentiles(meaning, OWN),
             results("From the replica's own rows; what never reached a replica isn't in them.", OWN),
             series(
                 "p99 beside the siblings'",
@@ -71,8 +71,8 @@ def page() -> Page:
             ),
             series(
                 "Longest in the gateway and in the replica",
-                "The longest request of each row: seen from the gateway, and as the replica itself says. The distance "
-                "is the network and the queue before it.",
+                "The longest request of each row: as seen by the gateway, and as reported by the replica. The "
+                "difference is the network and the queue before it.",
                 "ms",
                 over_time(OWN, largest("latency_max_ms"), largest("upstream_service_time_max_ms")),
                 look=Look(
@@ -84,14 +84,14 @@ def page() -> Page:
             ),
             series(
                 "Error rate",
-                f"5xx and aborted by all requests that reached the replica. {told} {LARGEST}",
+                f"5xx and aborted by all requests that reached the replica. {meaning} {LARGEST}",
                 "percentunit",
                 over_time(OWN, largest("error_rate")),
                 look=Look(names={"error_rate": "error rate"}, steps=ERROR_STEPS),
             ),
             series(
                 "Requests",
-                f"{told} Where a bucket of time holds more than one row, the busiest of them.",
+                f"{meaning} Where a bucket of time holds more than one row, the busiest of them.",
                 "reqps",
                 over_time(OWN, largest("qps")),
             ),

@@ -69,9 +69,13 @@ def page() -> Page:
 
 def _of_tasks(title: str, unit: str, name: str) -> timeseries.Panel:
     steps = OF_LIMIT_STEPS if unit == "percentunit" else PLAIN
-    told = "From the tasks' own rows, whose ratios are of the replicas' sums; of the twenty largest."
+    meaning = "From the tasks' own rows, whose ratios are of the replicas' sums; of the twenty largest."
     return series(
-        title, f"{told} {LARGEST}", unit, over_time(TASKS, largest(name), by="task"), look=Look(steps=steps)
+        title,
+        f"{meaning} {LARGEST}",
+        unit,
+        over_time(TASKS, largest(name), by="task"),
+        look=Look(steps=steps),
     )
 
 

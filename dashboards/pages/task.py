@@ -278,7 +278,7 @@ def _slowest() -> table.Panel:
 def _autoscaling() -> table.Panel:
     return grid(
         "Autoscaling and profile",
-        "What an autoscaler is told of this task now, and until when that holds.",
+        "The current autoscaling signals of this task, and how long they are valid.",
         documents(rows("tidegate.autoscaling-signals", IN_TASK), size=10),
         columns=plain(
             "replicas", "desired_replicas", "panic", "held", "reason", "computed_at", "valid_until"

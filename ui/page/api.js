@@ -1,4 +1,4 @@
-// Asks the server. What goes wrong is an Error whose message is for people.
+// Queries the server. Every failure is an Error with a readable message.
 
 export class Unavailable extends Error {}
 
@@ -15,7 +15,7 @@ export async function ask(path, parameters = {}, signal = undefined) {
     answer = await fetch(`/api/${path}${text ? `?${text}` : ""}`, { signal, headers: { accept: "application/json" } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Unavailable("tidegate ui doesn't answer; does it still run?");
+    throw new Unavailable("tidegate ui doesn't answer; check that it is still running");
   }
   if (answer.ok) return answer.json();
   let detail = `${answer.status} ${answer.statusText}`;

@@ -1,4 +1,4 @@
-// Lines over time, by uPlot: shared cursor, markers of what happened, drag to choose a stretch of time.
+// Lines over time, by uPlot: shared cursor, event markers, drag to choose a time range.
 
 import uPlot from "/assets/uplot/uPlot.esm.js";
 import { h, fill } from "/assets/dom.js";
@@ -44,7 +44,7 @@ export class Chart {
     if (!known) {
       this.plot?.destroy();
       this.plot = null;
-      fill(this.plotted, fill(this.empty, "No data in this time"));
+      fill(this.plotted, fill(this.empty, "No data in this time range"));
       fill(this.legend);
       return;
     }

@@ -16,7 +16,7 @@ export function departmentPage(frame, department) {
     h("div", { class: "crumbs" }, h("a", { href: frame.link("/") }, "Overview")), h("h1", {}, department), tiles,
     h("div", { class: "charts" }, charts.map((chart) => chart.element)),
     card("Tasks", { right: [tasks.input, tasks.count], note: "newest 10 seconds" }, tasks.element),
-    card("What happened", {}, events),
+    card("Events", {}, events),
   ];
   return {
     title: department, element, table: tasks, rows: true, timed: true, up: frame.link("/"),
@@ -35,8 +35,8 @@ export function departmentPage(frame, department) {
         tile("p99 ms", ms(now.p99_ms), `p50 ${ms(now.p50_ms)}`),
         tile("errors %", percent(now.error_rate), `${now.errors_5xx} 5xx, ${now.aborted} left early`, now.error_rate >= 0.05 ? "bad" : ""),
         tile("limited %", percent(now.rate_limited_ratio), `${number(now.rate_limited / every.seconds)} a second`),
-        tile("alerts that fire", now.firing, "", now.firing ? "bad" : ""),
-      ] : state("This department has no rows now", "Its name may be wrong, or nobody calls it."));
+        tile("firing alerts", now.firing, "", now.firing ? "bad" : ""),
+      ] : state("This department has no rows now", "Its name may be wrong, or it gets no requests."));
       charts.forEach((chart) => chart.update({ ...series, from: range.from, to: range.to, events: happened }));
       tasks.update(its.rows);
       fill(events, eventList(frame, happened, { withTask: true }));

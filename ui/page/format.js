@@ -1,4 +1,4 @@
-// Numbers and times for people. Units are said by the column or the chart.
+// Readable numbers and times. The column or the chart shows the unit.
 
 let utc = localStorage.getItem("tidegate-utc") === "yes";
 
@@ -42,11 +42,11 @@ export function bytes(value) {
 const options = { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false };
 export function clock(at, { day = false, milliseconds = false } = {}) {
   const date = new Date(at);
-  const told = { ...options, timeZone: utc ? "UTC" : undefined };
-  if (milliseconds) told.fractionalSecondDigits = 3;
-  const text = new Intl.DateTimeFormat("en-GB", told).format(date);
+  const chosen = { ...options, timeZone: utc ? "UTC" : undefined };
+  if (milliseconds) chosen.fractionalSecondDigits = 3;
+  const text = new Intl.DateTimeFormat("en-GB", chosen).format(date);
   if (!day) return text;
-  const dayOf = new Intl.DateTimeFormat("sv-SE", { timeZone: told.timeZone }).format(date);
+  const dayOf = new Intl.DateTimeFormat("sv-SE", { timeZone: chosen.timeZone }).format(date);
   return `${dayOf} ${text}`;
 }
 
@@ -58,7 +58,7 @@ export function age(seconds) {
   return `${Math.round(seconds / 86400)} days`;
 }
 
-// How much more or less than usual, as people say it: ×3.1, −40 %, or nothing of note.
+// The change against the usual value, shown as ×3.1 or −40 %.
 export function change(now, usual) {
   if (now === null || usual === null || usual === undefined) return null;
   if (usual < 0.05 && now < 0.05) return 0;

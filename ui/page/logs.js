@@ -1,4 +1,4 @@
-// The gateway's lines and the services' records, searched.
+// Search in the gateway's lines and the services' records.
 
 import { ask } from "/assets/api.js";
 import { card, fill, h, state } from "/assets/dom.js";
@@ -11,12 +11,12 @@ export function logsPage(frame) {
   const input = (name, label, attributes = {}, kind = null) => h("label", { class: kind }, label, h("input", { name, value: frame.query(name) ?? "", autocomplete: "off", spellcheck: "false", ...attributes }));
   const choice = (name, label, options) => h("label", {}, label, h("select", { name }, options.map(([value, text]) => h("option", { value, selected: (frame.query(name) ?? "") === value }, text))));
   const form = h("form", { class: "filters", onsubmit: (event) => { event.preventDefault(); send(); }, onchange: send },
-    input("contains", "text", { type: "search", placeholder: "in the whole line" }),
+    input("contains", "text", { type: "search", placeholder: "anywhere in the line" }),
     input("department", "department"), input("task", "task"),
-    choice("kind", "whose", [["", "gateway and services"], ["access", "the gateway's"], ["service", "the services'"]]),
+    choice("kind", "source", [["", "gateway and services"], ["access", "gateway"], ["service", "services"]]),
     input("status", "status", { placeholder: "503 or 5xx", pattern: "\\s*|[1-5](xx|[0-9]{2})" }, "short"),
     input("slower_than_ms", "slower than, ms", { inputmode: "numeric", pattern: "[0-9.]*" }, "short"),
-    choice("severity", "severity", [["", "any"], ["DEBUG", "debug or worse"], ["INFO", "info or worse"], ["WARN", "warn or worse"], ["ERROR", "error or worse"], ["FATAL", "fatal"]]),
+    choice("severity", "severity", [["", "any"], ["DEBUG", "debug or higher"], ["INFO", "info or higher"], ["WARN", "warn or higher"], ["ERROR", "error or higher"], ["FATAL", "fatal"]]),
     h("button", {}, "Search"),
     h("button", { type: "button", onclick: () => { form.querySelectorAll("input, select").forEach((one) => { one.value = ""; }); send(); } }, "Clear"));
   const count = h("span", { class: "quiet", role: "status" });
@@ -24,7 +24,7 @@ export function logsPage(frame) {
   live.checked = frame.query("follow") === "yes";
   const list = h("div", {}, state("Searching …"));
   const element = h("div", {}, h("h1", {}, "Logs"), h("section", { class: "card" }, form),
-    card("Lines", { right: [h("label", {}, live, " follow"), count], note: "the newest first" }, list));
+    card("Lines", { right: [h("label", {}, live, " follow"), count], note: "newest first" }, list));
   function send() {
     if (!form.reportValidity()) return;
     const values = Object.fromEntries(new FormData(form));
@@ -35,7 +35,7 @@ export function logsPage(frame) {
     everyMs: () => (live.checked && frame.range().live ? 2000 : null),
     async refresh(signal) {
       const chosen = frame.range();
-      // Live: up to this moment, not to the newest second that was told.
+      // Live: up to now, not to the newest second with a row.
       const until = chosen.live ? Date.now() : chosen.to * 1000;
       const since = chosen.live ? until - chosen.length * 1000 : chosen.from * 1000;
       const values = Object.fromEntries(FIELDS.map((name) => [name, frame.query(name)]));
@@ -43,49 +43,49 @@ export function logsPage(frame) {
       try {
         found = await ask("logs", { ...values, since: Math.round(since), until: Math.round(until) }, signal);
       } catch (error) {
-        if (error.name !== "AbortError") { fill(list, state("The logs can't be searched now", error.message)); fill(count); }
+        if (error.name !== "AbortError") { fill(list, state("The logs can't be searched", error.message)); fill(count); }
         throw error;
       }
       fill(count, `${found.lines.length}${found.more ? ", and older ones" : ""}`);
-      fill(list, found.lines.length ? lineTable(frame, [...found.lines].reverse()) : state("No line matches", "Try a longer time or fewer filters. Lines come by tidegate ship and tidegate index."));
+      fill(list, found.lines.length ? lineTable(frame, [...found.lines].reverse()) : state("No line matches", "Try a longer time range or fewer filters. tidegate ship and tidegate index must be running."));
     },
   };
 }
 
 export function lineTable(frame, lines) {
   return h("div", { class: "scroll" }, h("table", { "aria-label": "lines" },
-    h("thead", {}, h("tr", {}, ["time", "", "whose", "what", "request"].map((name) => h("th", { scope: "col" }, name)))),
+    h("thead", {}, h("tr", {}, ["time", "", "task", "line", "request"].map((name) => h("th", { scope: "col" }, name)))),
     h("tbody", {}, lines.map((line) => h("tr", {}, line.kind === "access" ? gatewayCells(frame, line) : serviceCells(frame, line))))));
 }
 
 export const traceLink = (id) => `/trace/${encodeURIComponent(id)}`;
 
 function common(frame, line, label, kind, text) {
-  const told = line.fields;
+  const fields = line.fields;
   return [
     h("td", {}, clock(line.at, { day: true, milliseconds: true })),
     h("td", {}, h("span", { class: `tag ${kind}` }, label)),
-    h("td", {}, told.department && told.task ? h("a", { href: taskLink(frame, told.department, told.task) }, `${told.department}/${told.task}`) : "–"),
+    h("td", {}, fields.department && fields.task ? h("a", { href: taskLink(frame, fields.department, fields.task) }, `${fields.department}/${fields.task}`) : "–"),
     h("td", { class: "wide" }, text),
-    h("td", {}, told.request_id && told.request_id !== "-" ? h("a", { href: traceLink(told.request_id), title: told.request_id }, `${String(told.request_id).slice(0, 8)}…`) : ""),
+    h("td", {}, fields.request_id && fields.request_id !== "-" ? h("a", { href: traceLink(fields.request_id), title: fields.request_id }, `${String(fields.request_id).slice(0, 8)}…`) : ""),
   ];
 }
 
 function gatewayCells(frame, line) {
-  const told = line.fields;
-  const code = Number(told.response_code);
+  const fields = line.fields;
+  const code = Number(fields.response_code);
   const kind = code >= 500 || code === 0 ? "bad" : code >= 400 ? "warn" : "good";
-  const flags = told.response_flags && told.response_flags !== "-" ? ` · ${told.response_flags}` : "";
+  const flags = fields.response_flags && fields.response_flags !== "-" ? ` · ${fields.response_flags}` : "";
   return common(frame, line, Number.isNaN(code) ? "–" : String(code), kind,
-    [h("code", {}, `${told.method ?? "–"} ${told.path ?? "–"}`), ` ${number(Number(told.duration))} ms`, told.upstream_host && told.upstream_host !== "-" ? ` by ${told.upstream_host}` : "", flags]);
+    [h("code", {}, `${fields.method ?? "–"} ${fields.path ?? "–"}`), ` ${number(Number(fields.duration))} ms`, fields.upstream_host && fields.upstream_host !== "-" ? ` by ${fields.upstream_host}` : "", flags]);
 }
 
 function serviceCells(frame, line) {
-  const told = line.fields;
-  const severity = told.severity ?? "–";
+  const fields = line.fields;
+  const severity = fields.severity ?? "–";
   const kind = ["ERROR", "FATAL"].includes(severity) ? "bad" : severity === "WARN" ? "warn" : "";
-  const text = String(told.message ?? "");
+  const text = String(fields.message ?? "");
   const [first, ...rest] = text.split("\n");
   return common(frame, line, severity, kind,
-    [h("code", {}, first), rest.length ? h("details", {}, h("summary", { class: "quiet" }, `${rest.length} more lines`), h("pre", {}, text)) : "", h("div", { class: "quiet" }, told.replica ?? "")]);
+    [h("code", {}, first), rest.length ? h("details", {}, h("summary", { class: "quiet" }, `${rest.length} more lines`), h("pre", {}, text)) : "", h("div", { class: "quiet" }, fields.replica ?? "")]);
 }

@@ -1,4 +1,4 @@
-// The frame: which page an address means, the time that is looked at, what goes wrong, and the keyboard.
+// The frame: routes, the time range, error messages, and the keyboard.
 
 import { ask } from "/assets/api.js";
 import { redrawAll } from "/assets/charts.js";
@@ -19,14 +19,14 @@ const top = document.querySelector("#top");
 const banner = document.querySelector("#banner");
 const main = document.querySelector("#main");
 const foot = document.querySelector("#foot");
-const fresh = h("span", { class: "fresh", title: "age of the newest second that was told" });
+const fresh = h("span", { class: "fresh", title: "age of the newest second with a row" });
 let shown = null;
 let turn = null;
 let newest = null;
 
 const parameters = () => new URLSearchParams(location.search);
 
-// What a page has of the frame.
+// The frame's interface for a page.
 const frame = {
   // Seconds since the epoch; live: it moves on with the newest second.
   range() {
@@ -37,18 +37,18 @@ const frame = {
     const end = newest ?? Date.now() / 1000;
     return { from: end - length, to: end, live: true, length };
   },
-  // The same as the server is asked for it.
+  // The same in the server's parameters.
   times() {
     const { from, to } = this.range();
     return { since: Math.round(from * 1000), until: Math.round(to * 1000) };
   },
-  // Seconds are asked for as they come, minutes and a chosen time seldom.
+  // Seconds are refreshed often, minutes and a chosen time range seldom.
   everyMs() {
     const { live, length } = this.range();
     return live && length <= SECONDS_UP_TO ? 2000 : 10000;
   },
   setRange(from, to) { this.change({ from: from.toFixed(0), to: Math.max(to, from + 5).toFixed(0), last: null }); },
-  // Changes the address' query; the page is asked anew.
+  // Changes the address' query and refreshes the page.
   change(values, { quiet = false } = {}) {
     const query = parameters();
     for (const [name, value] of Object.entries(values)) {
@@ -65,7 +65,7 @@ const frame = {
     get: (name) => parameters().get(name),
     set: (values) => frame.change(values, { quiet: true }),
   },
-  // A link that keeps the time that is looked at.
+  // A link that keeps the time range.
   link(path, more = {}) {
     const query = new URLSearchParams();
     for (const name of ["last", "from", "to"]) if (parameters().get(name)) query.set(name, parameters().get(name));
@@ -97,7 +97,7 @@ function open() {
     }
     shown = null;
   }
-  shown ??= { title: "Nothing here", element: state("There is no such page", h("a", { href: "/" }, "To the overview")) };
+  shown ??= { title: "Not found", element: state("This page doesn't exist", h("a", { href: "/" }, "Go to the overview")) };
   document.title = `${shown.title} · tidegate`;
   fill(main, shown.element);
   scrollTo(0, 0);
@@ -105,7 +105,7 @@ function open() {
   again();
 }
 
-// Asks for the page's data now, and then as often as the page wants.
+// Refreshes the page now, and then at the page's interval.
 async function again() {
   turn?.abort();
   const mine = (turn = new AbortController());
@@ -119,7 +119,7 @@ async function again() {
     } catch (error) {
       if (mine.signal.aborted || error.name === "AbortError") return;
       if (page !== shown) return;
-      if (page.element.dataset.loading) fill(page.element, state("This can't be shown now", error.message));
+      if (page.element.dataset.loading) fill(page.element, state("This page can't be loaded", error.message));
       fill(banner, h("span", { class: "bad" }, "⚠"), h("span", {}, error.message), h("button", { type: "button", onclick: again }, "Try again"));
       if (!(error.name === "Error" || error.constructor.name === "Unavailable")) console.error(error);
       wait = AGAIN_MS;
@@ -144,18 +144,18 @@ function drawTop() {
     h("div", { class: "right" },
       fresh,
       shown?.timed && h("span", { class: "group", role: "group", "aria-label": "time" }, Object.keys(RANGES).map((name) => h("button", { type: "button", "aria-pressed": String(!fixed && name === last), onclick: () => frame.change({ last: name === "15m" ? null : name, from: null, to: null }) }, name))),
-      shown?.timed && fixed && h("button", { type: "button", "aria-pressed": "true", title: "back to what comes now", onclick: () => frame.change({ from: null, to: null }) }, "chosen time ✕"),
+      shown?.timed && fixed && h("button", { type: "button", "aria-pressed": "true", title: "back to live", onclick: () => frame.change({ from: null, to: null }) }, "chosen range ✕"),
       h("button", { type: "button", title: "time zone (z)", onclick: turnZone }, isUtc() ? "UTC" : "local"),
       h("button", { type: "button", title: "dark or light (d)", "aria-label": "dark or light", onclick: turnTheme }, "◐"),
       h("button", { type: "button", title: "keys (?)", "aria-label": "keys", onclick: help }, "?")));
   drawFresh();
 }
 
-// What to say where nothing new comes; pages without rows have nothing to say of it.
+// A warning if the rows are stale; none on pages without rows.
 function stale() {
   const seconds = newest === null ? 0 : Date.now() / 1000 - newest;
   if (seconds <= STALE_SECONDS || !shown.rows) return null;
-  return [h("span", { class: "warn" }, "⚠"), h("span", {}, `The newest second is ${age(seconds)} old. Does anybody send requests, and do tidegate ship, the job service-metrics and tidegate index run?`)];
+  return [h("span", { class: "warn" }, "⚠"), h("span", {}, `The newest second is ${age(seconds)} old. Check that there are requests, and that tidegate ship, the job service-metrics and tidegate index are running.`)];
 }
 
 function drawFresh() {
@@ -180,10 +180,10 @@ function turnZone() {
   again();
 }
 
-const KEYS = [["/", "search"], ["j k", "next and previous row"], ["Enter", "open the row"], ["n p", "more and earlier rows"], ["u", "up: from a replica to its task, and so on"], ["g o", "overview"], ["g l", "logs"], ["g r", "request by its id"], ["[ ]", "a shorter or longer time"], ["d", "dark or light"], ["z", "local time or UTC"], ["?", "this list"]];
+const KEYS = [["/", "search"], ["j k", "next and previous row"], ["Enter", "open the row"], ["n p", "next and previous page"], ["u", "up, such as from a replica to its task"], ["g o", "overview"], ["g l", "logs"], ["g r", "request by its id"], ["[ ]", "shorter or longer time range"], ["d", "dark or light"], ["z", "local time or UTC"], ["?", "this list"]];
 
 function help() {
-  const dialog = h("dialog", { "aria-label": "keys" }, h("h2", {}, "Keys"), h("table", {}, h("tbody", {}, KEYS.map(([keys, what]) => h("tr", {}, h("td", {}, keys.split(" ").map((key) => [h("kbd", {}, key), " "])), h("td", {}, what))))), h("p", { class: "quiet" }, "Drag over a chart to look at a stretch of time."), h("form", { method: "dialog" }, h("button", { autofocus: true }, "Close")));
+  const dialog = h("dialog", { "aria-label": "keys" }, h("h2", {}, "Keys"), h("table", {}, h("tbody", {}, KEYS.map(([keys, what]) => h("tr", {}, h("td", {}, keys.split(" ").map((key) => [h("kbd", {}, key), " "])), h("td", {}, what))))), h("p", { class: "quiet" }, "Drag over a chart to choose a time range."), h("form", { method: "dialog" }, h("button", { autofocus: true }, "Close")));
   document.body.append(dialog);
   dialog.addEventListener("close", () => dialog.remove());
   dialog.showModal();
@@ -215,7 +215,7 @@ document.addEventListener("keydown", (event) => {
   actions[event.key]();
 });
 
-// Links within the page don't load it anew.
+// Links within the page don't reload it.
 document.addEventListener("click", (event) => {
   const link = event.target.closest("a[href]");
   if (!link || event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || link.target || link.origin !== location.origin || link.getAttribute("href").startsWith("#")) return;
@@ -227,7 +227,7 @@ setInterval(drawFresh, 1000);
 
 let about = null;
 function drawFoot() {
-  if (about) fill(foot, `Rows from ${about.source} at ${about.address}`, about.reach && `: ${about.reach}`, ` · times in ${zone()}`, about.logs ? "" : " · no Elasticsearch, so no logs");
+  if (about) fill(foot, `Rows from ${about.source} at ${about.address}`, about.reach && `: ${about.reach}`, ` · times in ${zone()}`, about.logs ? "" : " · no logs, since Elasticsearch doesn't answer");
 }
-ask("about").then((told) => { about = told; drawFoot(); }).catch(() => {});
+ask("about").then((answer) => { about = answer; drawFoot(); }).catch(() => {});
 open();

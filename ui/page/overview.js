@@ -1,4 +1,4 @@
-// All departments, all tasks, what moved, and which alerts fire.
+// All departments, all tasks, the top movers, and the firing alerts.
 
 import { ask } from "/assets/api.js";
 import { spark } from "/assets/charts.js";
@@ -14,17 +14,17 @@ const MOVERS = 5;
 
 // The columns that departments, tasks, versions and replicas share.
 export const rates = [
-  { name: "qps", label: "qps", number: true, title: "requests a second, newest 10 s", value: (row) => row.qps, cell: (row) => number(row.qps) },
+  { name: "qps", label: "qps", number: true, title: "requests per second, newest 10 s", value: (row) => row.qps, cell: (row) => number(row.qps) },
   { name: "p50", label: "p50 ms", number: true, value: (row) => row.p50_ms, cell: (row) => number(row.p50_ms) },
   { name: "p99", label: "p99 ms", number: true, value: (row) => row.p99_ms, cell: (row) => number(row.p99_ms) },
-  { name: "errors", label: "errors %", number: true, title: "5xx and early leavers of all requests", value: (row) => row.error_rate, cell: (row) => h("span", { class: row.error_rate >= 0.05 ? "bad" : row.error_rate >= 0.01 ? "warn" : null }, percent(row.error_rate)) },
+  { name: "errors", label: "errors %", number: true, title: "share of requests with 5xx or an early client disconnect", value: (row) => row.error_rate, cell: (row) => h("span", { class: row.error_rate >= 0.05 ? "bad" : row.error_rate >= 0.01 ? "warn" : null }, percent(row.error_rate)) },
   { name: "limited", label: "limited %", number: true, title: "refused by the rate limit", value: (row) => row.rate_limited_ratio, cell: (row) => h("span", { class: row.rate_limited_ratio >= 0.05 ? "warn" : null }, percent(row.rate_limited_ratio)) },
 ];
-const trend = { name: "trend", label: "15 min", title: "requests a second, by minute", cell: (row) => spark(row.trend, `15 minutes of ${row.task ?? row.department}`) };
-const moved = { name: "change", label: "vs 5 min", number: true, title: "requests a second against the five minutes before", value: (row) => change(row.qps, row.usual_qps), cell: (row) => changeText(change(row.qps, row.usual_qps)) };
+const trend = { name: "trend", label: "15 min", title: "requests per second, by minute", cell: (row) => spark(row.trend, `15 minutes of ${row.task ?? row.department}`) };
+const moved = { name: "change", label: "vs 5 min", number: true, title: "requests per second, compared with the previous five minutes", value: (row) => change(row.qps, row.usual_qps), cell: (row) => changeText(change(row.qps, row.usual_qps)) };
 const alerts = { name: "alerts", label: "alerts", number: true, value: (row) => row.firing, cell: (row) => (row.firing ? h("span", { class: "tag bad" }, row.firing) : "") };
 
-export const nothingYet = () => state("No rows yet", "They come some seconds after the first requests, when tidegate ship and the job service-metrics run, and tidegate index or Kafka as the source.");
+export const nothingYet = () => state("No rows yet", "They appear a few seconds after the first requests, if tidegate ship and the job service-metrics are running, and tidegate index unless Kafka is the source.");
 
 export function taskTable(frame, { withDepartment }) {
   return new Table({
@@ -39,7 +39,7 @@ export function taskTable(frame, { withDepartment }) {
       { name: "task", label: "task", value: (row) => row.task, cell: (row) => h("a", { href: taskLink(frame, row.department, row.task) }, row.task) },
       ...(withDepartment ? [{ name: "department", label: "department", value: (row) => row.department, cell: (row) => h("a", { href: departmentLink(frame, row.department), class: "quiet" }, row.department) }] : []),
       ...rates,
-      { name: "ready", label: "ready", number: true, title: "replicas that are ready, and those that start", value: (row) => row.replicas_ready, cell: (row) => [whole(row.replicas_ready), row.replicas_starting ? h("span", { class: "quiet" }, ` +${row.replicas_starting}`) : ""] },
+      { name: "ready", label: "ready", number: true, title: "ready replicas, and starting ones", value: (row) => row.replicas_ready, cell: (row) => [whole(row.replicas_ready), row.replicas_starting ? h("span", { class: "quiet" }, ` +${row.replicas_starting}`) : ""] },
       { name: "limit", label: "limit qps", number: true, title: "the limit in force", value: (row) => row.limit_qps, cell: (row) => [number(row.limit_qps), ["held", "failed"].includes(row.limit_state) ? h("span", { class: "tag warn" }, row.limit_state) : ""] },
       moved, alerts, trend,
     ],
@@ -69,9 +69,9 @@ export function overviewPage(frame) {
   const element = loading();
   const content = [
     h("h1", {}, "Overview"), tiles,
-    card("Alerts that fire", { id: "alerts" }, firing),
+    card("Firing alerts", { id: "alerts" }, firing),
     card("Departments", { right: [departments.count], note: "newest 10 seconds" }, departments.element),
-    card("Top movers", { note: "tasks whose requests a second changed most against the five minutes before" }, movers),
+    card("Top movers", { note: "tasks whose requests per second changed most, compared with the previous five minutes" }, movers),
     card("Tasks", { right: [tasks.input, tasks.count], note: "newest 10 seconds" }, tasks.element),
   ];
   return {
@@ -86,10 +86,10 @@ export function overviewPage(frame) {
       const slowest = every.rows.filter((row) => row.qps >= 1 && row.p99_ms !== null).sort((a, b) => b.p99_ms - a.p99_ms)[0];
       fill(tiles,
         tile("requests a second", number(sum("qps")), `${whole(routed(all.rows))} departments, ${whole(routed(every.rows))} tasks`),
-        tile("errors %", percent(requests ? wrong / requests : null), "5xx and early leavers", requests && wrong / requests >= 0.05 ? "bad" : ""),
+        tile("errors %", percent(requests ? wrong / requests : null), "5xx and early client disconnects", requests && wrong / requests >= 0.05 ? "bad" : ""),
         tile("limited %", percent(requests ? sum("rate_limited") / requests : null), `${number(sum("rate_limited") / all.seconds)} a second`),
         tile("slowest task, p99 ms", slowest ? ms(slowest.p99_ms) : "–", slowest ? h("a", { href: taskLink(frame, slowest.department, slowest.task) }, slowest.task) : ""),
-        tile("alerts that fire", alert.length, alert.length ? h("a", { href: "#alerts" }, alert[0].rule) : "none", alert.length ? "bad" : ""));
+        tile("firing alerts", alert.length, alert.length ? h("a", { href: "#alerts" }, alert[0].rule) : "none", alert.length ? "bad" : ""));
       departments.update(all.rows);
       tasks.update(every.rows);
       fill(firing, alertList(frame, alert));
@@ -98,12 +98,12 @@ export function overviewPage(frame) {
   };
 }
 
-// Requests that the gateway routed nowhere have a row, and are no department.
+// Unrouted requests have a row, but are not a department.
 const routed = (rows) => rows.filter((row) => row.department !== "__unrouted__").length;
 
 function alertList(frame, rows) {
   if (!rows.length) return h("p", { class: "quiet" }, "None.");
-  return h("div", { class: "scroll" }, h("table", { "aria-label": "alerts that fire" }, h("thead", {}, h("tr", {}, ["since", "severity", "rule", "whose", "what"].map((name) => h("th", { scope: "col" }, name)))),
+  return h("div", { class: "scroll" }, h("table", { "aria-label": "firing alerts" }, h("thead", {}, h("tr", {}, ["since", "severity", "rule", "subject", "message"].map((name) => h("th", { scope: "col" }, name)))),
     h("tbody", {}, rows.slice(0, 20).map((row) => h("tr", {},
       h("td", {}, clock(row.fired_at ?? row.started_at, { day: true })),
       h("td", {}, h("span", { class: `tag ${row.severity === "info" ? "" : row.severity === "critical" ? "bad" : "warn"}` }, row.severity), row.silenced && h("span", { class: "tag" }, "silenced")),
@@ -117,9 +117,9 @@ function moverList(frame, rows) {
   const found = rows
     .map((row) => ({ row, change: change(row.qps, row.usual_qps) }))
     .filter((one) => one.change !== null && Math.abs(one.change) >= MOVED && Math.max(one.row.qps, one.row.usual_qps ?? 0) >= 1)
-    // By requests, not by ratio: 2 qps that became 8 move nobody.
+    // By requests, not by ratio: a change from 2 to 8 qps is not important.
     .sort((a, b) => Math.abs(b.row.qps - b.row.usual_qps) - Math.abs(a.row.qps - a.row.usual_qps))
     .slice(0, MOVERS);
-  if (!found.length) return h("p", { class: "quiet" }, "None moved by half or more.");
+  if (!found.length) return h("p", { class: "quiet" }, "No task changed by half or more.");
   return h("p", {}, found.map(({ row, change: by }, place) => [place ? " · " : "", h("a", { href: taskLink(frame, row.department, row.task) }, row.task), ` ${number(row.usual_qps)} → ${number(row.qps)} qps (${changeText(by)})`]));
 }

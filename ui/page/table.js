@@ -1,4 +1,4 @@
-// A table that is searched, sorted and turned over in the browser; a row is opened by its link, Enter or a click.
+// A table with search, sorting and pages in the browser; its link, Enter or a click opens a row.
 
 import { h, fill, state } from "/assets/dom.js";
 
@@ -39,7 +39,7 @@ export class Table {
     const [name, way] = this.sort.split(" ");
     const column = this.columns.find((one) => one.name === name) ?? this.columns[0];
     const sign = way === "up" ? 1 : -1;
-    // What isn't known stands last, whichever way.
+    // Unknown values come last in either order.
     return rows.sort((left, right) => {
       const [a, b] = [column.value(left) ?? null, column.value(right) ?? null];
       if (a === null || b === null) return (a === null) - (b === null);
@@ -92,7 +92,7 @@ export class Table {
     const shown = found.slice(from, from + PAGE_ROWS);
     const focused = this.body.contains(document.activeElement) ? document.activeElement.closest("tr")?.dataset.key : null;
     if (!shown.length) {
-      const text = this.rows.length ? state("Nothing matches", "Try another word, or clear the search.") : this.emptyState();
+      const text = this.rows.length ? state("Nothing matches", "Change or clear the search.") : this.emptyState();
       fill(this.body, h("tr", {}, h("td", { colspan: this.columns.length }, text)));
     } else {
       fill(this.body, shown.map((row) => {
@@ -103,9 +103,9 @@ export class Table {
     }
     fill(this.count, this.input?.value ? `${found.length.toLocaleString("en-US")} of ${this.rows.length.toLocaleString("en-US")}` : this.rows.length.toLocaleString("en-US"));
     fill(this.pages, last > 0 && [
-      h("button", { type: "button", disabled: this.page === 0, onclick: () => this.turn(-1) }, "← earlier"),
+      h("button", { type: "button", disabled: this.page === 0, onclick: () => this.turn(-1) }, "← previous"),
       h("span", {}, `${(from + 1).toLocaleString("en-US")}–${(from + shown.length).toLocaleString("en-US")} of ${found.length.toLocaleString("en-US")}`),
-      h("button", { type: "button", disabled: this.page >= last, onclick: () => this.turn(1) }, "more →"),
+      h("button", { type: "button", disabled: this.page >= last, onclick: () => this.turn(1) }, "next →"),
     ]);
     performance.mark("tidegate-table");
   }

@@ -45,7 +45,7 @@ export function taskPage(frame, department, task) {
     h("div", { class: "charts" }, traffic.map((chart) => chart.element)), usedPlace,
     card("Replicas", { right: [replicas.input, replicas.count], note: "newest 10 seconds" }, replicas.element),
     versionsCard, flagsCard,
-    card("What happened", {}, events),
+    card("Events", {}, events),
   ];
   return {
     title: task, element, table: replicas, rows: true, timed: true, up: departmentLink(frame, department),
@@ -61,14 +61,14 @@ export function taskPage(frame, department, task) {
       const now = every.rows[0];
       const ready = parts.ready;
       fill(tiles, now ? [
-        tile("requests a second", number(now.qps), now.replicas_ready ? `${number(now.qps / now.replicas_ready)} a ready replica` : ""),
+        tile("requests a second", number(now.qps), now.replicas_ready ? `${number(now.qps / now.replicas_ready)} per ready replica` : ""),
         tile("p99 ms", ms(now.p99_ms), `p50 ${ms(now.p50_ms)}, max ${ms(now.max_ms)}`),
         tile("errors %", percent(now.error_rate), `${now.errors_5xx} 5xx, ${now.aborted} left early`, now.error_rate >= 0.05 ? "bad" : ""),
         tile("limited %", percent(now.rate_limited_ratio), `${number(now.rate_limited / every.seconds)} a second`),
-        tile("ready replicas", whole(ready?.replicas_ready), ready ? `${ready.replicas_starting} start, ${ready.replicas_terminating} end; by ${ready.source}` : "nobody tells"),
-        tile("limit, qps", number(now.limit_qps), now.limit_state ?? "none is kept", ["held", "failed"].includes(now.limit_state) ? "warn" : ""),
-        tile("alerts that fire", now.firing, "", now.firing ? "bad" : ""),
-      ] : state("This task has no rows now", "Its name may be wrong, or nobody calls it; the charts below may know its past."));
+        tile("ready replicas", whole(ready?.replicas_ready), ready ? `${ready.replicas_starting} starting, ${ready.replicas_terminating} terminating; source ${ready.source}` : "no source"),
+        tile("limit, qps", number(now.limit_qps), now.limit_state ?? "no limit", ["held", "failed"].includes(now.limit_state) ? "warn" : ""),
+        tile("firing alerts", now.firing, "", now.firing ? "bad" : ""),
+      ] : state("This task has no rows now", "Its name may be wrong, or it gets no requests; the charts below may show its past."));
       const columns = { ...series.columns, admitted_qps: series.columns.qps.map((value, place) => value === null ? null : value - series.columns.rate_limited_qps[place]) };
       traffic.forEach((chart) => chart.update({ times: series.times, columns, from: range.from, to: range.to, events: happened }));
       usedPlace.hidden = !series.resources;
@@ -97,7 +97,7 @@ export function replicaPage(frame, department, task, replica) {
     h("div", { class: "crumbs" }, h("a", { href: frame.link("/") }, "Overview"), " / ", h("a", { href: departmentLink(frame, department) }, department), " / ", h("a", { href: taskLink(frame, department, task) }, task)),
     h("h1", {}, replica), tiles,
     h("div", { class: "charts" }, charts.map((chart) => chart.element)), usedPlace,
-    card("What happened to its task", {}, events),
+    card("Events of its task", {}, events),
   ];
   return {
     title: replica, element, rows: true, timed: true, up: taskLink(frame, department, task),
@@ -115,10 +115,10 @@ export function replicaPage(frame, department, task, replica) {
       fill(tiles, now ? [
         tile("state", now.state ?? "unknown", now.pod && now.pod !== replica ? now.pod : "", now.state && now.state !== "ready" ? "warn" : ""),
         tile("requests a second", number(now.qps)),
-        tile("p99 ms", ms(now.p99_ms), others.length ? `its siblings' median ${ms(others[Math.floor((others.length - 1) / 2)])}` : "no other was reached"),
+        tile("p99 ms", ms(now.p99_ms), others.length ? `median of the others ${ms(others[Math.floor((others.length - 1) / 2)])}` : "no other replica was reached"),
         tile("errors %", percent(now.error_rate), `${now.errors_5xx} 5xx, ${now.aborted} left early`, now.error_rate >= 0.05 ? "bad" : ""),
         tile("out, a second", bytes(now.bytes_sent_per_second), `in ${bytes(now.bytes_received_per_second)}`),
-      ] : state("No request reached this replica in the newest 10 seconds", "It may be gone; the charts below may know its past."));
+      ] : state("No request reached this replica in the newest 10 seconds", "It may be gone; the charts below may show its past."));
       charts.forEach((chart) => chart.update({ times: series.times, columns: series.columns, from: range.from, to: range.to, events: happened }));
       usedPlace.hidden = !series.resources;
       if (series.resources) used.forEach((chart) => chart.update({ ...series.resources, from: range.from, to: range.to, events: happened }));
@@ -128,7 +128,7 @@ export function replicaPage(frame, department, task, replica) {
   };
 }
 
-// The slowest replica, where it is twice as slow as the median of the others.
+// The slowest replica, if it is at least twice as slow as the median.
 function slowOf(rows) {
   const known = rows.filter((row) => row.p99_ms !== null && row.qps >= 0.5).sort((a, b) => b.p99_ms - a.p99_ms);
   if (known.length < 3) return null;

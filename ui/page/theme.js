@@ -1,4 +1,4 @@
-// Before anything is drawn, so that a chosen theme doesn't flash.
+// Runs before anything is drawn, so that the other theme doesn't flash.
 {
   const system = matchMedia("(prefers-color-scheme: dark)");
   const show = () => {

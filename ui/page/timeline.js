@@ -1,4 +1,4 @@
-// Charts that several pages share, on one timeline, and what happened on it.
+// Charts that several pages share, on one timeline, and the events on it.
 
 import { Chart } from "/assets/charts.js";
 import { h } from "/assets/dom.js";
@@ -7,7 +7,7 @@ import { bytes, clock, number, percent, whole } from "/assets/format.js";
 const shared = (frame) => ({ onRange: (from, to) => frame.setRange(from, to) });
 
 export const trafficChart = (frame) => new Chart({ ...shared(frame),
-  title: "Requests", unit: "a second", format: number,
+  title: "Requests", unit: "per second", format: number,
   lines: [
     { name: "all", column: "qps", color: "--c1", fill: true },
     { name: "5xx", column: "errors_5xx_qps", color: "--bad" },
@@ -17,7 +17,7 @@ export const trafficChart = (frame) => new Chart({ ...shared(frame),
   ] });
 
 export const latencyChart = (frame) => new Chart({ ...shared(frame),
-  title: "Latency", unit: "ms, of all requests of each window", format: number,
+  title: "Latency", unit: "ms, over all requests of each window", format: number,
   lines: [
     { name: "p50", column: "p50_ms", color: "--c3" },
     { name: "p90", column: "p90_ms", color: "--c1" },
@@ -26,7 +26,7 @@ export const latencyChart = (frame) => new Chart({ ...shared(frame),
   ] });
 
 export const limitChart = (frame) => new Chart({ ...shared(frame),
-  title: "Limit", unit: "requests a second", format: number,
+  title: "Limit", unit: "requests per second", format: number,
   lines: [
     { name: "offered", column: "qps", color: "--c6" },
     { name: "admitted", column: "admitted_qps", color: "--c3", fill: true },
@@ -41,7 +41,7 @@ export const replicasChart = (frame) => new Chart({ ...shared(frame),
   ] });
 
 export const processorChart = (frame) => new Chart({ ...shared(frame),
-  title: "Processors", unit: "% of the limit, or of the GPU", format: percent, axis: percent, most: 1,
+  title: "Processors", unit: "% of the CPU limit or of the GPU", format: percent, axis: percent, most: 1,
   lines: [
     { name: "CPU", column: "cpu_of_limit_ratio", color: "--c1", fill: true },
     { name: "CPU throttled", column: "cpu_throttled_ratio", color: "--bad" },
@@ -58,18 +58,18 @@ export const memoryChart = (frame) => new Chart({ ...shared(frame),
 const SHOWN = 60;
 
 export function eventList(frame, events, { withTask = false } = {}) {
-  if (!events.length) return h("p", { class: "quiet" }, "Nothing in this time: no replica change, no limit, no alert.");
+  if (!events.length) return h("p", { class: "quiet" }, "No replica change, limit or alert in this time range.");
   const newest = [...events].reverse().slice(0, SHOWN);
   const kind = (text) => (text === "alert firing" || text === "limit failed" ? "bad" : text === "limit held" ? "warn" : text === "limit applied" || text === "alert resolved" ? "good" : "");
   return h("div", { class: "scroll" }, h("table", { "aria-label": "what happened" }, h("tbody", {}, newest.map((one) => h("tr", {},
-    h("td", {}, h("a", { href: around(frame, one.at), title: "look at the minutes around it" }, clock(one.at, { day: true, milliseconds: true }))),
+    h("td", {}, h("a", { href: around(frame, one.at), title: "show the minutes around it" }, clock(one.at, { day: true, milliseconds: true }))),
     h("td", {}, h("span", { class: `tag ${kind(one.kind)}` }, one.kind)),
     withTask && h("td", {}, one.task ?? ""),
     h("td", { class: "wide" }, one.text, one.replica ? ` (${one.replica})` : ""))))),
     events.length > SHOWN && h("p", { class: "quiet" }, `the newest ${SHOWN} of ${events.length}`));
 }
 
-// The same page at the five minutes around a moment.
+// The address of the page for the five minutes around a moment.
 export function around(frame, at, path = location.pathname) {
   const second = Date.parse(at) / 1000;
   return `${path}?from=${Math.floor(second - 150)}&to=${Math.ceil(second + 150)}`;

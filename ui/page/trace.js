@@ -1,4 +1,4 @@
-// One request: the gateway's line, what its services wrote, the seconds around it.
+// One request: the gateway's line, the services' records, the metrics around it.
 
 import { ask } from "/assets/api.js";
 import { card, fill, h, state } from "/assets/dom.js";
@@ -10,7 +10,7 @@ import { around } from "/assets/timeline.js";
 export function tracePage(frame, identifier) {
   const box = h("input", { type: "search", name: "id", placeholder: "x-request-id, trace id or traceparent", "aria-label": "request id or trace id", value: identifier ?? "", size: 60, spellcheck: "false", autocomplete: "off" });
   const form = h("form", { class: "filters", onsubmit: (event) => { event.preventDefault(); if (box.value.trim()) frame.go(`/trace/${encodeURIComponent(box.value.trim())}`); } }, h("label", {}, "request id, trace id or traceparent", box), h("button", {}, "Look up"));
-  const found = h("div", {}, identifier ? state("Looking …") : state("One request, whole", "The gateway's line, the services' records with the same id or trace, and the seconds around its end."));
+  const found = h("div", {}, identifier ? state("Searching …") : state("Look up one request", "Shows the gateway's line, the services' records with the same request id or trace id, and the metrics around its end."));
   const element = h("div", {}, h("h1", {}, "Request"), h("section", { class: "card" }, form), found);
   return {
     title: "Request", element,
@@ -21,16 +21,16 @@ export function tracePage(frame, identifier) {
       try {
         story = await ask(`trace/${encodeURIComponent(identifier)}`, {}, signal);
       } catch (error) {
-        if (error.name !== "AbortError") fill(found, state("It can't be looked up now", error.message));
+        if (error.name !== "AbortError") fill(found, state("The request can't be looked up", error.message));
         throw error;
       }
       if (!story.requests.length && !story.records.length) {
-        fill(found, state(`Nothing is known of ${identifier}`, "A line is found some seconds after it was written, as long as its index is kept."));
+        fill(found, state(`${identifier} is not found`, "A line can be found a few seconds after it is written, for as long as its index is kept."));
         return;
       }
       fill(found,
         story.requests.map((request) => requestCard(frame, request, story)),
-        card("What the services wrote", { note: "records with its id or its trace" }, story.records.length ? recordList(story.records) : h("p", { class: "quiet" }, "No record has its id or its trace.")),
+        card("Records of the services", { note: "with its request id or trace id" }, story.records.length ? recordList(story.records) : h("p", { class: "quiet" }, "No record has its request id or trace id.")),
         story.requests.map((request) => aroundCard(frame, request)));
     },
   };
@@ -39,21 +39,21 @@ export function tracePage(frame, identifier) {
 const missing = (value) => value === undefined || value === null || value === "-" || value === "";
 
 function requestCard(frame, request, story) {
-  const told = request.line.fields;
-  const code = Number(told.response_code);
-  const task = !missing(told.department) && !missing(told.task);
+  const fields = request.line.fields;
+  const code = Number(fields.response_code);
+  const task = !missing(fields.department) && !missing(fields.task);
   const fact = (name, ...value) => [h("dt", {}, name), h("dd", {}, ...value)];
   return card("The gateway's line", {},
     h("dl", { class: "facts" },
-      fact("answer", h("span", { class: `tag ${code >= 500 || code === 0 ? "bad" : code >= 400 ? "warn" : "good"}` }, String(told.response_code)), ` ${told.response_code_details ?? ""}`, missing(told.response_flags) ? "" : ` · flags ${told.response_flags}`),
-      fact("request", h("code", {}, `${told.method ?? "–"} ${told.authority ?? ""}${told.path ?? ""}`)),
-      fact("time", `${clock(request.line.at, { day: true, milliseconds: true })} to ${clock(request.ended_at, { milliseconds: true })}: ${ms(Number(told.duration))} ms`, missing(told.upstream_service_time) ? "" : `, of them ${ms(Number(told.upstream_service_time))} ms the replica's`),
-      fact("task", task ? h("a", { href: around(frame, request.ended_at, taskLink(frame, told.department, told.task).split("?")[0]) }, `${told.department}/${told.task}`) : "–", missing(told.version) ? "" : ` version ${told.version}`),
-      fact("replica", missing(told.upstream_host) ? "none was reached" : task ? h("a", { href: around(frame, request.ended_at, replicaLink(frame, told.department, told.task, told.upstream_host).split("?")[0]) }, told.upstream_host) : told.upstream_host),
-      fact("client", `${missing(told.client) ? "unnamed" : told.client}${missing(told.downstream_remote_address) ? "" : `, from ${told.downstream_remote_address}`}`),
-      fact("request id", h("code", {}, told.request_id ?? "–")),
+      fact("answer", h("span", { class: `tag ${code >= 500 || code === 0 ? "bad" : code >= 400 ? "warn" : "good"}` }, String(fields.response_code)), ` ${fields.response_code_details ?? ""}`, missing(fields.response_flags) ? "" : ` · flags ${fields.response_flags}`),
+      fact("request", h("code", {}, `${fields.method ?? "–"} ${fields.authority ?? ""}${fields.path ?? ""}`)),
+      fact("time", `${clock(request.line.at, { day: true, milliseconds: true })} to ${clock(request.ended_at, { milliseconds: true })}: ${ms(Number(fields.duration))} ms`, missing(fields.upstream_service_time) ? "" : `, ${ms(Number(fields.upstream_service_time))} ms of them in the replica`),
+      fact("task", task ? h("a", { href: around(frame, request.ended_at, taskLink(frame, fields.department, fields.task).split("?")[0]) }, `${fields.department}/${fields.task}`) : "–", missing(fields.version) ? "" : ` version ${fields.version}`),
+      fact("replica", missing(fields.upstream_host) ? "none was reached" : task ? h("a", { href: around(frame, request.ended_at, replicaLink(frame, fields.department, fields.task, fields.upstream_host).split("?")[0]) }, fields.upstream_host) : fields.upstream_host),
+      fact("client", `${missing(fields.client) ? "unnamed" : fields.client}${missing(fields.downstream_remote_address) ? "" : `, from ${fields.downstream_remote_address}`}`),
+      fact("request id", h("code", {}, fields.request_id ?? "–")),
       story.trace_ids.length ? fact("trace", story.trace_ids.map((id, place) => [place ? ", " : "", story.links[place] ? h("a", { href: story.links[place], target: "_blank", rel: "noreferrer" }, id) : h("code", {}, id)])) : "",
-      request.alerts.length ? fact("alerts then", request.alerts.map((one) => h("div", {}, h("span", { class: "tag bad" }, one.severity), ` ${one.rule}: ${one.message}`))) : ""));
+      request.alerts.length ? fact("alerts", request.alerts.map((one) => h("div", {}, h("span", { class: "tag bad" }, one.severity), ` ${one.rule}: ${one.message}`))) : ""));
 }
 
 function recordList(records) {
@@ -64,10 +64,10 @@ function recordList(records) {
 
 function aroundCard(frame, request) {
   const rows = request.windows;
-  if (!rows.length) return card("The seconds around its end", {}, h("p", { class: "quiet" }, "No row of these seconds is kept."));
+  if (!rows.length) return card("Metrics around its end", {}, h("p", { class: "quiet" }, "No row of these seconds is stored."));
   const ended = Date.parse(request.ended_at);
-  return card("The seconds around its end", {}, h("div", { class: "scroll" }, h("table", { "aria-label": "seconds around" },
-    h("thead", {}, h("tr", {}, ["second", "of", "requests", "p50 ms", "p99 ms", "5xx", "limited"].map((name, place) => h("th", { scope: "col", class: place > 1 ? "number" : null }, name)))),
+  return card("Metrics around its end", {}, h("div", { class: "scroll" }, h("table", { "aria-label": "seconds around" },
+    h("thead", {}, h("tr", {}, ["second", "subject", "requests", "p50 ms", "p99 ms", "5xx", "limited"].map((name, place) => h("th", { scope: "col", class: place > 1 ? "number" : null }, name)))),
     h("tbody", {}, rows.map((row) => {
       const its = Date.parse(row.window_start) <= ended && ended < Date.parse(row.window_end);
       return h("tr", { class: its ? "chosen" : null }, h("td", {}, clock(row.window_start), its ? " ← its second" : ""), h("td", {}, row.level === "task" ? "the task" : row.replica),

@@ -196,7 +196,7 @@ def test_as_json_it_is_the_rows_of_one_department(kafka: Kafka, tmp_path: Path) 
 
 def test_without_a_topic_there_are_no_limits(kafka: Kafka, tmp_path: Path) -> None:
     done = run(kafka, tmp_path, "limits")
-    assert (done.stdout, "has decided none yet" in done.stderr) == ("", True)
+    assert (done.stdout, "hasn't decided any yet" in done.stderr) == ("", True)
 
 
 def test_a_tasks_timeline_has_seconds_events_and_lags_in_the_order_of_time(
@@ -369,20 +369,26 @@ def test_an_override_ends_in_its_time_or_when_it_is_cleared(kafka: Kafka, tmp_pa
     [
         (
             ("override", "--task", "chat", "--qps", "4", "--for", "1m", "--reason", "x"),
-            "floor of vision/chat is 5",
+            "floor of vision/chat is 5 qps",
         ),
         (("override", "--task", "chat", "--qps", "91", "--for", "1m", "--reason", "x"), "its ceiling 90"),
         (("override", "--task", "chat", "--qps", "nan", "--for", "1m", "--reason", "x"), "positive number"),
         (("override", "--task", "chat", "--qps", "-1", "--for", "1m", "--reason", "x"), "positive number"),
         (("override", "--task", "chat", "--qps", "50", "--reason", "x"), "needs --for"),
         (("override", "--task", "chat", "--qps", "50", "--for", "25h", "--reason", "x"), "at most 24h"),
-        (("override", "--task", "chat", "--qps", "50", "--for", "0m", "--reason", "x"), "not for no time"),
+        (
+            ("override", "--task", "chat", "--qps", "50", "--for", "0m", "--reason", "x"),
+            "more than 0s and at most 24h",
+        ),
         (("override", "--task", "chat", "--qps", "50", "--for", "soon", "--reason", "x"), "such as 5m"),
-        (("override", "--task", "chat", "--clear", "--qps", "50"), "without --qps and --for"),
-        (("pause", "--task", "nobody", "--reason", "x"), "the catalog has vision/chat, vision/ocr"),
-        (("pause", "--reason", "x"), "Give --task"),
+        (("override", "--task", "chat", "--clear", "--qps", "50"), "leave out --qps and --for"),
+        (
+            ("pause", "--task", "nobody", "--reason", "x"),
+            "--task nobody is not in the catalog, which has vision/chat, vision/ocr",
+        ),
+        (("pause", "--reason", "x"), "give --task"),
         (("pause", "--all", "--task", "chat", "--reason", "x"), "not both"),
-        (("pause", "--task", "chat", "--reason", " "), "say why"),
+        (("pause", "--task", "chat", "--reason", " "), "--reason is empty"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -402,7 +408,7 @@ def test_without_a_catalog_a_word_is_taken_for_a_whole_name(kafka: Kafka, tmp_pa
     done = run(
         kafka, tmp_path, "limits", "pause", "--task", "chat", "--department", "vision", "--reason", "x"
     )
-    assert "no task catalog is known here" in done.stderr
+    assert "no task catalog is available" in done.stderr
     assert limit_controls.newest(kafka)["vision/chat"].paused
 
 
@@ -509,7 +515,7 @@ def test_what_was_recorded_replays_to_the_same_bytes_each_time(kafka: Kafka, tmp
     write(kafka, topics.REPLICAS, [("vision/chat", "no row")])
     told = run(kafka, tmp_path, "limits", "record", "--out", "events.jsonl.gz", "--since", "10m").stderr
     assert "kubernetes.replicas: 4" in told
-    assert "1 messages are no rows" in told
+    assert "1 messages are not valid rows" in told
     lines = gzip.decompress((tmp_path / "events.jsonl.gz").read_bytes()).splitlines()
     assert len(lines) == 2 + 4 + 2
     nowhere = Kafka(bootstrap_servers="127.0.0.1:1")
@@ -526,7 +532,7 @@ def test_what_was_recorded_replays_to_the_same_bytes_each_time(kafka: Kafka, tmp
     tried_rows = [RateLimitRow.model_validate_json(line) for line in tried.stdout.splitlines()]
     assert [row.limit_qps for row in tried_rows] == [40, 10, 80]
     existing = run(kafka, tmp_path, "limits", "record", "--out", "events.jsonl.gz", "--since", "10m", code=2)
-    assert "there is such a file" in existing.stderr
+    assert "the file exists already" in existing.stderr
 
 
 def test_a_recording_takes_the_catalogs_file_and_goes_on_until_it_is_ended(

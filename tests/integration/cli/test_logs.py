@@ -152,7 +152,7 @@ def test_logs_are_found_by_what_they_say(logged: Settings) -> None:
     assert "ValueError: shapes (3,4) and (5,) not aligned" in text
     assert "no line matches" in run(logged, "logs", "--task", "nobody", code=1)
     assert "no status" in run(logged, "logs", "--status", "often", code=2)
-    assert "no regular expression" in run(logged, "logs", "--grep", "(", code=2)
+    assert "not a valid regular expression" in run(logged, "logs", "--grep", "(", code=2)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_a_story_for_people(logged: Settings) -> None:
         "jaeger.example",
     ):
         assert part in text
-    assert "nothing is known of" in run(logged, "trace", "00000000-unknown", code=1)
+    assert "is not found" in run(logged, "trace", "00000000-unknown", code=1)
 
 
 def test_an_elasticsearch_that_is_away_is_told(logged: Settings) -> None:

@@ -39,7 +39,7 @@ def made_templates(elasticsearch: Elasticsearch) -> dict[str, int]:
 def test_it_makes_every_topic_and_template_once(kafka: Kafka, elasticsearch: Elasticsearch) -> None:
     settings = given(kafka, elasticsearch)
     told = run_command(settings, "prepare")
-    assert told.stdout == "topics and index templates are there\n"
+    assert told.stdout == "all topics and index templates exist\n"
     topics_then, templates_then = made_topics(kafka), made_templates(elasticsearch)
     assert topics_then == {kafka.topic(topic) for topic in (*topics.ALL_TOPICS, topics.PROMETHEUS_METRICS)}
     assert templates_then.keys() == {one.alias(elasticsearch.index_prefix) for one in INDEX_CONTRACTS}
@@ -58,14 +58,14 @@ def test_it_waits_for_an_elasticsearch_that_comes_later(kafka: Kafka, elasticsea
             proxy.fault = "none"
             out, _ = process.communicate(timeout=90)
     assert process.returncode == 0
-    assert "are there" in out
+    assert "exist" in out
 
 
 def test_it_says_who_did_not_come(kafka: Kafka, elasticsearch: Elasticsearch) -> None:
     nobody = given(kafka, elasticsearch) | {"elasticsearch.url": "http://127.0.0.1:1"}
     began = time.monotonic()
     told = run_command(nobody, "prepare", "--wait", "2", code=1)
-    assert "no Elasticsearch was ready at http://127.0.0.1:1 within 2 s" in told.stderr
+    assert "Elasticsearch at http://127.0.0.1:1 was not ready within 2 s" in told.stderr
     no_kafka = given(kafka, elasticsearch) | {"kafka.bootstrap_servers": "127.0.0.1:1"}
     told = run_command(no_kafka, "prepare", "--wait", "2", code=1)
     assert "no Kafka answers at 127.0.0.1:1" in told.stderr

@@ -31,7 +31,7 @@ def test_the_newest_of_each_task_is_shown_and_what_is_gone_is_not(
 ) -> None:
     nothing = run(kafka, tmp_path)
     assert nothing.return_value == 1
-    assert "no task has a profile here" in nothing.output
+    assert "no matching task has a profile" in nothing.output
 
     ensure_topics(kafka, [TASK_PROFILE])
     producer = Producer(kafka.client_config())

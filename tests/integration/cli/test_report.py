@@ -87,7 +87,7 @@ def test_a_day_is_the_sum_of_its_hours_and_its_p99_of_all_its_calls(kafka: Kafka
     file = tmp_path / "day.parquet"
     written = run(kafka, tmp_path, "--day", "2026-11-24", "--format", "parquet", "--out", str(file))
     assert written.return_value == 0, written.output
-    assert "6 hours of 2026-11-24 had calls that are known, up to 2026-11-24 06:00 UTC" in written.output
+    assert "the topic holds calls of 6 hours of 2026-11-24, up to 2026-11-24 06:00 UTC" in written.output
     table = pd.read_parquet(file).set_index("task")
     for task, latencies in calls.items():
         values = sorted(latencies)
@@ -104,4 +104,4 @@ def test_a_day_is_the_sum_of_its_hours_and_its_p99_of_all_its_calls(kafka: Kafka
 
     nothing = run(kafka, tmp_path, "--day", "2026-11-20")
     assert nothing.return_value == 1
-    assert "no call of 2026-11-20 is known here" in nothing.output
+    assert "holds no call of 2026-11-20" in nothing.output

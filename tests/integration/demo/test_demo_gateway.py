@@ -17,7 +17,7 @@ import pytest
 
 from tidegate.demo import envoy_config
 from tidegate.demo.load_report import LoadReport
-from tidegate.demo.parts import Clients, Gateway, Replicas
+from tidegate.demo.parts import Clients, DemoGateway, Replicas
 from tidegate.demo.scenario import DEMO
 from tidegate.schemas.access_log import ACCESS_LOG_FORMAT
 from tidegate.schemas.rows.service_metrics import UNROUTED
@@ -67,7 +67,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     settings = Settings(stack=Stack(state_dir=folder))
     with LocalStack(settings, [Replicas(DEMO, scenario_file)]) as stack:
         stack.up()
-        stack.add(Gateway(settings, DEMO, Replicas.listening(folder / "replicas")))
+        stack.add(DemoGateway(settings, DEMO, Replicas.listening(folder / "replicas")))
         stack.up(["gateway"])
         port = state.read(folder).ports["gateway.http"]
         stack.add(Clients(scenario_file, port, SECONDS))

@@ -218,11 +218,11 @@ def test_of_a_task_that_nobody_knows_nothing_is_made_up(ui: UiServer, hour: Hour
 
 
 def test_a_wrong_question_is_answered_with_what_is_wrong(ui: UiServer) -> None:
-    assert "since has to be before until" in ui.get("series", 422, department="a", since=9, until=9)["detail"]
-    assert "at most 7 days" in ui.get("events", 422, since=1, until=10**12)["detail"]
+    assert "since must be before until" in ui.get("series", 422, department="a", since=9, until=9)["detail"]
+    assert "longer than 7 days" in ui.get("events", 422, since=1, until=10**12)["detail"]
     assert "'6x' is not a valid status" in ui.get("logs", 422, status="6x")["detail"]
-    assert "none of TRACE" in ui.get("logs", 422, severity="loud")["detail"]
-    assert "no address of tidegate ui" in ui.get("what", 404)["detail"]
+    assert "is not one of TRACE" in ui.get("logs", 422, severity="loud")["detail"]
+    assert "is not an address of tidegate ui" in ui.get("what", 404)["detail"]
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_knows_its_own_name(ui: UiServer) -> None:

@@ -122,7 +122,7 @@ def test_what_happened_stands_on_the_charts_and_below_them(ui: UiServer) -> None
             middle, 0
         ).release().perform()
         until(lambda: "from=" in browser.path, "the time is in the address")
-        browser.wait("header", "chosen time")
+        browser.wait("header", "chosen range")
         assert browser.complaints() == []
 
 
@@ -138,7 +138,7 @@ def test_a_log_line_leads_to_its_request_and_that_to_the_stack_trace(ui: UiServe
         assert TRACE in browser.texts("dl.facts")[0]
         assert len(browser.texts("table[aria-label='seconds around'] tr.chosen")) == 2
         browser.open("/trace/unknown-id")
-        browser.wait(".state", "Nothing is known of unknown-id")
+        browser.wait(".state", "unknown-id is not found")
         assert browser.complaints() == []
 
 

@@ -12,10 +12,10 @@ import pytest
 
 from tests.support.lines import at, line
 from tidegate.demo import failing_request
-from tidegate.demo import workspace as grounds
+from tidegate.demo import workspace as workspaces
 from tidegate.demo.failure import DemoFailed
 from tidegate.demo.scenario import DEMO
-from tidegate.demo.workspace import Ground
+from tidegate.demo.workspace import Workspace
 from tidegate.schemas.settings import Settings, Stack
 from tidegate.schemas.timestamps import to_text
 
@@ -24,7 +24,7 @@ END_MS = round(END.timestamp() * 1000)
 
 
 @dataclass(frozen=True)
-class WithCommand(Ground):
+class WithCommand(Workspace):
     """With another program in the place of `tidegate`."""
 
     program: Path = Path()
@@ -34,8 +34,8 @@ class WithCommand(Ground):
         return (str(self.program),)
 
 
-def ground(folder: Path, lines: list[str], program: str = 'print(" ".join(sys.argv[1:]))') -> Ground:
-    made = grounds.prepare(Settings(stack=Stack(state_dir=folder)), DEMO)
+def workspace(folder: Path, lines: list[str], program: str = 'print(" ".join(sys.argv[1:]))') -> Workspace:
+    made = workspaces.prepare(Settings(stack=Stack(state_dir=folder)), DEMO)
     made.access_log.parent.mkdir(parents=True)
     made.access_log.write_text("\n".join(lines))
     script = folder / "tidegate"
@@ -59,7 +59,7 @@ def test_it_is_the_newest_that_a_replica_failed(tmp_path: Path) -> None:
         failed("well", response_code=200),
         failed("half-written"),
     ]
-    looked_up = failing_request.look_up(ground(tmp_path, lines), END_MS)
+    looked_up = failing_request.look_up(workspace(tmp_path, lines), END_MS)
     assert looked_up is not None
     assert looked_up.output == "trace newest\n"
     assert looked_up.command.endswith(" trace newest")
@@ -67,10 +67,10 @@ def test_it_is_the_newest_that_a_replica_failed(tmp_path: Path) -> None:
 
 def test_without_a_failure_there_is_nothing_to_look_up(tmp_path: Path) -> None:
     lines = [failed("well", response_code=200), ""]
-    assert failing_request.look_up(ground(tmp_path, lines), END_MS) is None
+    assert failing_request.look_up(workspace(tmp_path, lines), END_MS) is None
 
 
 def test_one_that_is_not_found_fails_the_demo(tmp_path: Path) -> None:
-    without = ground(tmp_path, [failed("newest"), ""], 'sys.exit("nothing is known of it")')
+    without = workspace(tmp_path, [failed("newest"), ""], 'sys.exit("nothing is known of it")')
     with pytest.raises(DemoFailed, match=r"trace newest(.|\n)*nothing is known of it"):
         failing_request.look_up(without, END_MS)

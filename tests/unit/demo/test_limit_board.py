@@ -180,7 +180,7 @@ def text_of(renderable: RenderableType, width: int = 80) -> str:
 CUT = Followed(moved(10), 0.3, 2.3, 2.4, 2.6, 20, 10, 1.004, 0.998)
 
 
-def test_a_moves_story_is_told_step_by_step() -> None:
+def test_the_effects_of_a_move_are_shown_step_by_step() -> None:
     steps = [
         Followed(moved(10)),
         Followed(moved(10, "became ready")),
@@ -189,9 +189,9 @@ def test_a_moves_story_is_told_step_by_step() -> None:
         CUT,
         Followed(moved(10, "joined")),
     ]
-    assert [limit_table.told(one) for one in steps] == [
-        "waiting 2 s whether it lasts",
-        "waiting 10 s whether it lasts",
+    assert [limit_table.effect(one) for one in steps] == [
+        "waiting 2 s for it to settle",
+        "waiting 10 s for it to settle",
         "settled after 2.3 s, no new limit yet",
         "settled after 2.3 s, limit 10 qps decided",
         "settled after 2.3 s, limit 20 -> 10 qps in force after 2.6 s",
@@ -215,4 +215,4 @@ def test_the_summary_has_a_line_for_each_move() -> None:
     cut, late = (line.split() for line in text.splitlines() if "chat: 2" in line)
     assert cut[3:] == ["0.3", "2.3", "2.4", "2.6", "20", "->", "10", "100.4", "99.8"]
     assert late[3:] == ["-", "-", "-", "-", "late", "-", "-"]
-    assert "The gateway got 2 pushes" in text
+    assert "The gateway received 2 pushes" in text

@@ -9,7 +9,7 @@ import h11
 import pytest
 
 from tidegate.adapters.shipping.services import LogFiles, message_of
-from tidegate.demo import workspace as grounds
+from tidegate.demo import workspace as workspaces
 from tidegate.demo.model_log import Ids, ModelLog
 from tidegate.demo.scenario import DEMO, Task
 from tidegate.demo.watching import count_records
@@ -45,9 +45,9 @@ def shipped(path: Path, pattern: str) -> list[InferenceLogLine]:
 @pytest.mark.parametrize("style", TASKS)
 def test_the_shipper_reads_its_records_as_they_are_meant(tmp_path: Path, style: str) -> None:
     task = TASKS[style]
-    ground = grounds.prepare(Settings(stack=Stack(state_dir=tmp_path)), DEMO)
-    (pattern,) = load(ground.config_file).service_logs.files
-    path = write(ground.model_logs, task)
+    workspace = workspaces.prepare(Settings(stack=Stack(state_dir=tmp_path)), DEMO)
+    (pattern,) = load(workspace.config_file).service_logs.files
+    path = write(workspace.model_logs, task)
     rows = shipped(path, pattern)
     assert [(row.severity, row.request_id, row.trace_id) for row in rows] == [
         ("INFO", None, None),

@@ -60,11 +60,11 @@ def test_it_fits_eighty_columns() -> None:
     assert "1,234.5 1,234.5 1,234.5" in shown(profile_table.table([row]))
 
 
-def test_an_alerts_line_tells_its_whole_life() -> None:
+def test_an_alerts_line_shows_its_lifecycle() -> None:
     board = ProfileBoard([])
     board.add(alert("firing"), START_MS + 8000)
     board.add(alert("resolved"), START_MS + 63_000)
     text = " ".join(shown(profile_table.summary([], board.alerts)).split())
     assert "resolved warning slow: p99 of chat is 900 ms" in text
-    assert "fired 5 s after it began, known 3.0 s after" in text
+    assert "fired 5 s after it began, published 3.0 s after" in text
     assert "resolved after 60 s" in text

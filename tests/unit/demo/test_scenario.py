@@ -63,7 +63,7 @@ def test_a_scenario_survives_being_written_and_read(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_there_twice_is_refused() -> None:
-    with pytest.raises(ValueError, match="task chat is there more than once"):
+    with pytest.raises(ValueError, match="task chat occurs more than once"):
         Scenario(tasks=(*DEMO.tasks, next(task for task in DEMO.tasks if task.name == "chat")))
 
 

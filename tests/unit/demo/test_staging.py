@@ -16,15 +16,15 @@ import pytest
 from rich.console import Console
 
 from tidegate.demo import flink_job
-from tidegate.demo import workspace as grounds
+from tidegate.demo import workspace as workspaces
 from tidegate.demo.failure import DemoFailed
-from tidegate.demo.progress import Teller
+from tidegate.demo.progress import Progress
 from tidegate.demo.scenario import DEMO
 from tidegate.demo.staging import Staging
 from tidegate.jobs import cluster
 from tidegate.schemas.settings import Flink, Settings, Stack
 from tidegate.stack import processes, state
-from tidegate.stack.local import Progress, Step
+from tidegate.stack.local import Phase, PhaseChange
 from tidegate.stack.processes import Launch
 from tidegate.stack.state import StackState, StartedServer
 
@@ -76,10 +76,10 @@ def flink() -> Iterator[FakeFlink]:
 
 
 def staging_in(folder: Path, flink_address: str) -> tuple[Staging, Path]:
-    ground = grounds.prepare(Settings(stack=Stack(state_dir=folder)), DEMO)
-    settings = ground.settings.model_copy(update={"flink": Flink(rest_address=flink_address)})
-    ground = grounds.Ground(ground.folder, settings)
-    return Staging(ground, DEMO, 20, Teller(Console(file=StringIO()))), ground.folder
+    workspace = workspaces.prepare(Settings(stack=Stack(state_dir=folder)), DEMO)
+    settings = workspace.settings.model_copy(update={"flink": Flink(rest_address=flink_address)})
+    workspace = workspaces.Workspace(workspace.folder, settings)
+    return Staging(workspace, DEMO, 20, Progress(Console(file=StringIO()))), workspace.folder
 
 
 def test_a_job_runs_when_all_of_its_tasks_do(flink: FakeFlink) -> None:
@@ -104,11 +104,11 @@ def test_a_submitted_job_is_waited_for_until_it_runs(tmp_path: Path, flink: Fake
     assert (tmp_path / f"submit-{JOB}.log").read_text() == f"handed over submit {JOB}\n"
 
 
-def test_a_job_that_could_not_be_submitted_is_told_with_its_log_and_the_other_submit_is_ended(
+def test_a_failed_submission_is_reported_with_its_log_and_the_other_one_is_stopped(
     tmp_path: Path, flink: FakeFlink
 ) -> None:
     script = "test $2 = other && exec sleep 611; echo no such cluster; exit 1"
-    with pytest.raises(DemoFailed, match=rf"the job {JOB} could not be submitted(?s:.*)no such cluster"):
+    with pytest.raises(DemoFailed, match=rf"job {JOB} can't be submitted(?s:.*)no such cluster"):
         submit(tmp_path, flink, script, "other", JOB)
     assert not [
         process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["sleep", "611"]
@@ -164,7 +164,7 @@ def test_a_job_that_failed_fails_the_demo(tmp_path: Path, flink: FakeFlink) -> N
 
 def test_progress_is_told_as_it_is_even_with_brackets_in_it() -> None:
     output = StringIO()
-    teller = Teller(Console(file=output, width=100))
-    teller.progress(Progress("kafka", Step.PREPARING))
-    teller.progress(Progress("kafka", Step.FAILED, "[/] broke"))
+    progress = Progress(Console(file=output, width=100))
+    progress.phase_changed(PhaseChange("kafka", Phase.PREPARING))
+    progress.phase_changed(PhaseChange("kafka", Phase.FAILED, "[/] broke"))
     assert "kafka failed: [/] broke" in output.getvalue()

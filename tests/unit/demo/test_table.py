@@ -62,8 +62,8 @@ def test_a_silent_elasticsearch_is_said_and_not_shown_as_zero() -> None:
     assert "Elasticsearch: not answering" in text_of(render([LINE], replace(TOTALS, documents=None)))
 
 
-def test_before_the_first_row_the_table_says_that_none_has_come() -> None:
-    assert "No row has come yet" in text_of(render([], TOTALS))
+def test_before_the_first_row_the_table_says_that_there_are_none() -> None:
+    assert "No rows yet" in text_of(render([], TOTALS))
 
 
 def test_departments_tasks_and_versions_are_indented_below_each_other() -> None:

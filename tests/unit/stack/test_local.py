@@ -13,7 +13,7 @@ from tests.support.stack_servers import DEAF, DIES, NEVER_LISTENS, Program, data
 from tidegate.schemas.settings import STACK_FILE, Settings, Stack, load
 from tidegate.stack import ports, processes, state
 from tidegate.stack.errors import ServerFailed, StackError, UnknownServer
-from tidegate.stack.local import LocalStack, Progress, State, Step
+from tidegate.stack.local import LocalStack, Phase, PhaseChange, State
 from tidegate.stack.processes import ProcessId
 from tidegate.stack.server import Place, Server
 
@@ -21,19 +21,19 @@ ONE, TWO = "one", "two"
 
 
 class Maker:
-    """Makes stacks of one state folder, as one `tidegate` after another does; keeps their news."""
+    """Makes stacks of one state folder, as one `tidegate` after another does; keeps their phase changes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.news: list[Progress] = []
+        self.changes: list[PhaseChange] = []
 
     def __call__(self, *servers: Server, timeout_seconds: float = 30) -> LocalStack:
         settings = Settings(stack=Stack(state_dir=self.folder, start_timeout_seconds=timeout_seconds))
-        return LocalStack(settings, servers or (Program(ONE), Program(TWO)), self.news.append)
+        return LocalStack(settings, servers or (Program(ONE), Program(TWO)), self.changes.append)
 
-    def steps(self, server: str) -> list[Step]:
-        """What happened to this server, each step once."""
-        return list(dict.fromkeys(news.step for news in self.news if news.server == server))
+    def phases(self, server: str) -> list[Phase]:
+        """What happened to this server, each phase once."""
+        return list(dict.fromkeys(change.phase for change in self.changes if change.server == server))
 
     def process(self, server: str) -> ProcessId:
         """The process of a server that is on record."""
@@ -67,10 +67,10 @@ def test_up_with_names_starts_only_these(stack: Maker) -> None:
 def test_up_twice_leaves_what_runs_alone(stack: Maker) -> None:
     stack().up()
     before = stack.process(ONE)
-    stack.news.clear()
+    stack.changes.clear()
     stack().up()
     assert stack.process(ONE) == before
-    assert stack.steps(ONE) == [Step.ALREADY_RUNNING]
+    assert stack.phases(ONE) == [Phase.ALREADY_RUNNING]
 
 
 def test_up_restarts_what_died_where_it_was_and_nothing_else(stack: Maker) -> None:
@@ -101,7 +101,7 @@ def test_one_failure_leaves_the_ready_ones_up_and_no_half_started_one(stack: Mak
     with pytest.raises(ServerFailed, match="is not ready after 1 s: it doesn't listen yet"):
         stack(Program(ONE), Program(TWO, NEVER_LISTENS), timeout_seconds=1).up()
     assert states(stack()) == {ONE: State.RUNNING, TWO: State.STOPPED}
-    assert stack.steps(TWO)[-2:] == [Step.STOPPING, Step.STOPPED]
+    assert stack.phases(TWO)[-2:] == [Phase.STOPPING, Phase.STOPPED]
 
 
 def test_a_foreign_process_with_a_recorded_pid_is_not_ended(stack: Maker) -> None:
@@ -134,7 +134,7 @@ def test_down_kills_what_does_not_listen(stack: Maker, monkeypatch: pytest.Monke
     process = stack.process(ONE)
     maker.down()
     assert not processes.alive(process)
-    assert stack.steps(ONE)[-1] == Step.KILLED
+    assert stack.phases(ONE)[-1] == Phase.KILLED
 
 
 def test_down_without_anything_up_is_no_error(stack: Maker) -> None:
@@ -171,13 +171,11 @@ def test_leaving_a_stack_ends_only_what_it_started_itself(stack: Maker) -> None:
     assert states(stack()) == {ONE: State.RUNNING, TWO: State.STOPPED}
 
 
-def test_a_fixed_port_is_used_and_a_taken_one_is_told(stack: Maker) -> None:
+def test_a_fixed_port_is_used_and_a_taken_one_is_refused(stack: Maker) -> None:
     port = ports.free()
     stack(Program(ONE, port=port)).up()
     assert state.read(stack.folder).ports == {f"{ONE}.clients": port}
-    with pytest.raises(
-        StackError, match=rf"port {port} is taken by another program, and {TWO} is set to use it"
-    ):
+    with pytest.raises(StackError, match=rf"port {port} of {TWO} .* is in use by another program"):
         stack(Program(ONE, port=port), Program(TWO, port=port)).up()
 
 
@@ -210,15 +208,15 @@ def test_two_ups_at_once_start_each_server_once(stack: Maker) -> None:
     for up in ups:
         up.join(60)
     assert states(stack()) == {ONE: State.RUNNING, TWO: State.RUNNING}
-    steps = [news.step for news in stack.news if news.server == ONE]
-    assert steps.count(Step.READY) == 1
-    assert steps.count(Step.ALREADY_RUNNING) == 1
+    phases = [change.phase for change in stack.changes if change.server == ONE]
+    assert phases.count(Phase.READY) == 1
+    assert phases.count(Phase.ALREADY_RUNNING) == 1
 
 
 def test_a_second_up_says_that_it_waits_and_gives_up_in_the_end(stack: Maker) -> None:
     with state.lock(stack.folder, 1, lambda: None), pytest.raises(StackError, match="another `tidegate up`"):
         stack(timeout_seconds=0.2).up()
-    assert stack.news[0].step == Step.WAITING
+    assert stack.changes[0].phase == Phase.WAITING
 
 
 def test_a_damaged_state_file_is_told_with_its_path(stack: Maker) -> None:
@@ -229,8 +227,8 @@ def test_a_damaged_state_file_is_told_with_its_path(stack: Maker) -> None:
     (stack.folder / STACK_FILE).unlink()
 
 
-def test_an_unknown_name_is_told_with_those_that_there_are(stack: Maker) -> None:
-    with pytest.raises(UnknownServer, match="'three'; there are one, two"):
+def test_an_unknown_name_is_refused_with_the_known_ones(stack: Maker) -> None:
+    with pytest.raises(UnknownServer, match="'three' is not a server; the servers are one, two"):
         stack().up(["three"])
 
 
@@ -250,8 +248,8 @@ def test_a_server_that_stops_answering_is_not_called_running(stack: Maker) -> No
 
 
 def test_an_interrupted_up_leaves_nothing_half_started(stack: Maker) -> None:
-    def interrupt(progress: Progress) -> None:
-        if progress.step == Step.STARTING and progress.detail:
+    def interrupt(change: PhaseChange) -> None:
+        if change.phase == Phase.STARTING and change.detail:
             raise KeyboardInterrupt
 
     settings = Settings(stack=Stack(state_dir=stack.folder))

@@ -1,4 +1,4 @@
-"""What a page is told where several sources speak of the same replicas."""
+"""The page's ready replicas if several sources publish rows of the same task."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ BEST_FIRST: tuple[Source, ...] = ("kubernetes", "envoy", "prometheus")
 """As docs/decisions/0005-which-source-counts-ready-replicas.md has it."""
 
 
-class Told:
-    """A source that knows these rows of the replicas, and that there is one second."""
+class ReplicaRows:
+    """A source with these rows of replicas and one second of service metrics."""
 
-    name, address, reach = "told", "here", None
+    name, address, reach = "replica rows", "memory", None
 
     def __init__(self, replicas: Sequence[Json]) -> None:
         self._replicas = list(replicas)
@@ -42,12 +42,12 @@ class Told:
 
 
 @pytest.mark.parametrize("order", list(permutations(BEST_FIRST)))
-def test_the_best_source_is_told_whichever_comes_first(order: tuple[Source, ...]) -> None:
+def test_the_best_source_is_shown_whichever_comes_first(order: tuple[Source, ...]) -> None:
     for best, source in enumerate(BEST_FIRST):
         rows = [
             replicas_row(0, 1 + BEST_FIRST.index(one), source=one).model_dump(mode="json")
             for one in order
             if one in BEST_FIRST[best:]
         ]
-        told = Views(Told(rows)).parts(Scope("vision", "chat"))["ready"]
-        assert (told["source"], told["replicas_ready"]) == (source, 1 + best)
+        shown = Views(ReplicaRows(rows)).parts(Scope("vision", "chat"))["ready"]
+        assert (shown["source"], shown["replicas_ready"]) == (source, 1 + best)

@@ -82,18 +82,20 @@ def test_what_a_topic_takes_is_told_for_a_million_requests(elasticsearch: Elasti
     assert row[9] == "90"
     assert unit == "MiB"
     assert 0.9 < kept / (million * 1.44 * 91) < 1.1
-    assert "for 1,440,000 requests a day (of the minutes in Elasticsearch)" in told[-1]
+    assert "at 1,440,000 requests a day (the minutes in Elasticsearch)" in told[-1]
 
 
 def test_the_disk_for_another_number_of_requests_is_told_and_nothing_where_none_is_known(
     elasticsearch: Elasticsearch,
 ) -> None:
     empty = run(elasticsearch, "retention", "--sizes")
-    assert "nothing is known of a million requests" in empty.stderr
+    assert "the size per request is unknown" in empty.stderr
     with connect(elasticsearch, 30) as client:
         filled(client, elasticsearch)
     told = run(elasticsearch, "retention", "--sizes", "--requests-per-day", "0").stdout.splitlines()
-    assert told[-1].startswith("comes to 0 B with today's, for 0 requests a day (of --requests-per-day)")
+    assert told[-1].startswith(
+        "expected: 0 B, today's indices included, at 0 requests a day (--requests-per-day)"
+    )
 
 
 def test_a_server_with_ilm_gets_a_policy_for_each_topic(elasticsearch: Elasticsearch) -> None:

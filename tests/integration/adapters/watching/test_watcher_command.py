@@ -162,7 +162,7 @@ def test_a_source_without_labels_refuses_selectors(kafka: Kafka, tmp_path: Path)
     with watching(kafka, tmp_path, **wrong) as process:
         told, _ = process.communicate(timeout=LIMIT_SECONDS)
     assert process.returncode == 2
-    assert "source prometheus knows no labels" in told
+    assert "source prometheus doesn't support label selectors" in told
 
 
 def test_samples_of_kube_state_metrics_are_rows_with_their_own_time(kafka: Kafka, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def watch(context: typer.Context) -> int:
 
 
 def _source(settings: Settings) -> ReplicaSource:
-    """Raises SourceFailed, CatalogError, KafkaUnavailable; SettingsError for a setting that the source doesn't support."""
+    """Raises SourceFailed, CatalogError, KafkaUnavailable; SettingsError for a setting the source doesn't support."""
     # Each source needs only its own client to be installed.
     from tidegate.adapters.catalog.source import catalog_source
 

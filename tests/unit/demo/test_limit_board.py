@@ -199,7 +199,7 @@ def test_the_effects_of_a_move_are_shown_step_by_step() -> None:
     ]
 
 
-def test_the_section_and_the_summary_fit_a_terminal_of_80_columns_and_the_height_that_is_told() -> None:
+def test_the_section_and_the_summary_fit_a_terminal_of_80_columns_and_the_height_that_is_given() -> None:
     found = board()
     lines = [replace(found.lines({})[0], task="click-prediction", limit_qps=1234.5, offered_qps=12_345.6)]
     long = replace(CUT, moved=replace(CUT.moved, task="click-prediction", what="became ready"))

@@ -25,7 +25,7 @@ class Played:
         self._files = Files(folder)
         self.moves = Moves(scenario, Director(scenario, self._files, ADDRESSES, folder))
 
-    def told(self, fraction: float, now_ms: int) -> list[tuple[str, int]]:
+    def moves_at(self, fraction: float, now_ms: int) -> list[tuple[str, int]]:
         """What a step says."""
         return [(moved.what, moved.replicas) for moved in self.moves.step(fraction, now_ms)]
 
@@ -46,35 +46,35 @@ class Played:
 
 def test_replicas_leave_together_and_only_once(tmp_path: Path) -> None:
     played = Played(tmp_path)
-    assert played.told(0.29, 1000) == []
+    assert played.moves_at(0.29, 1000) == []
     assert played.moves.step(0.31, 2000) == [Moved(2000, "assistants", "translate", "left", 2)]
     assert played.listed() == {"translate-1", "translate-2"}
-    assert played.told(0.4, 3000) == []
+    assert played.moves_at(0.4, 3000) == []
 
 
 def test_who_joins_is_listed_at_once_and_ready_when_warm(tmp_path: Path) -> None:
     played = Played(tmp_path)
-    played.told(0.31, 0)
-    assert played.told(0.6, 10_000) == [("joined", 2)]
+    played.moves_at(0.31, 0)
+    assert played.moves_at(0.6, 10_000) == [("joined", 2)]
     assert played.listed() == {f"translate-{n}" for n in range(1, 5)}
     assert played.unready() == sorted(NAMES)
-    assert played.told(0.61, 13_999) == []
-    assert played.told(0.62, 14_000) == [("became ready", 2)]
+    assert played.moves_at(0.61, 13_999) == []
+    assert played.moves_at(0.62, 14_000) == [("became ready", 2)]
     assert played.unready() == []
-    assert played.told(1.0, 99_000) == []
+    assert played.moves_at(1.0, 99_000) == []
 
 
 def test_a_day_that_is_looked_at_late_has_all_its_moves_in_order(tmp_path: Path) -> None:
     played = Played(tmp_path)
-    assert played.told(1.0, 0) == [("left", 2), ("joined", 2)]
-    assert played.told(1.0, 4000) == [("became ready", 2)]
+    assert played.moves_at(1.0, 0) == [("left", 2), ("joined", 2)]
+    assert played.moves_at(1.0, 4000) == [("became ready", 2)]
 
 
 def test_moves_of_different_moments_are_told_apart(tmp_path: Path) -> None:
     moves = (Move(0.1, NAMES[0], joins=False), Move(0.2, NAMES[1], joins=False))
     played = Played(tmp_path, replace(DEMO, moves=moves))
-    assert played.told(0.15, 0) == [("left", 1)]
-    assert played.told(0.25, 0) == [("left", 1)]
+    assert played.moves_at(0.15, 0) == [("left", 1)]
+    assert played.moves_at(0.25, 0) == [("left", 1)]
     assert played.listed() == {"translate-1", "translate-2"}
 
 

@@ -128,7 +128,7 @@ def test_equal_counts_agree() -> None:
     assert "Every request that the clients sent is accounted for." in text_of(render_measures(found))
 
 
-def test_one_request_that_nobody_counted_is_told() -> None:
+def test_one_uncounted_request_is_reported() -> None:
     found = measures(report(sent=100, answered=100), Counts(requests=99))
     assert not found.agrees
     text = text_of(render_measures(found))

@@ -14,7 +14,7 @@
     silences:
       - {rules: ["p99-*"], days: [sat, sun], begin: "22:00", end: "06:00", zone: Asia/Shanghai, reason: batch runs}
 
-It is read whole: all that is wrong is told at once, each with its place, and nothing of a wrong file is used.
+The whole file is read: all errors are reported at once, each with its place, and an invalid file changes nothing.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@
           chat: {qps_per_replica: 12, owner: team-chat, slo: {p99_ms: 800, error_rate: 0.01}}
 
 A task has what it doesn't say from its department's defaults, and what these don't say from the catalog's. It is read
-whole: all that is wrong is told at once, each with its place, and nothing of a wrong catalog is used.
+whole: all errors are reported at once, each with its place, and an invalid catalog changes nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""YAML files that people edit: read strictly, and what is wrong with them told with its place."""
+"""YAML files that people edit: read strictly, each error reported with its place."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class LimitFeed:
                 raise KafkaException(KafkaError(KafkaError._UNKNOWN_TOPIC, ", ".join(self._log.missing)))
         except KafkaUnavailable as error:
             self._log.close()
-            # The controller tells by the code what waiting mends.
+            # The controller decides by the code which errors are temporary.
             raise (error.__cause__ if isinstance(error.__cause__, KafkaException) else error) from None
         except BaseException:
             self._log.close()

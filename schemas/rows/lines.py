@@ -41,10 +41,10 @@ def _access_log_line() -> type[BaseModel]:
             index_as = "long"
         elif key == ACCESS_LOG_TIME:
             index_as = "date"
-        told = f"{_UNITS[key]}; " if key in _UNITS else ""
+        meaning = f"{_UNITS[key]}; " if key in _UNITS else ""
         fields[key] = (
             Annotated[int | float | str | None, IndexAs(index_as)],
-            Field(default=None, description=f"{told}Envoy's {operator}"),
+            Field(default=None, description=f"{meaning}Envoy's {operator}"),
         )
     return create_model(
         "AccessLogLine",

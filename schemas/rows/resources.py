@@ -19,7 +19,7 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class ResourceMetricsRow(Row):
     """What one replica, or all of a task together, used in a window (`tidegate.resource-metrics.10s`, `.1m`).
 
-    A field is null where no sample tells it: unknown is not zero. A task's amounts are the sums of its replicas', its
+    A field is null where no sample holds it: unknown is not zero. A task's amounts are the sums of its replicas', its
     ratios are computed from these sums and never averaged; where only some replicas tell an amount, `replicas_*` say
     of how many it is the sum.
     """

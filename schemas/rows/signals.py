@@ -1,4 +1,4 @@
-"""What machines and people are told: alerts, autoscaling signals, call statistics."""
+"""What is published to machines and people: alerts, autoscaling signals, call statistics."""
 
 from __future__ import annotations
 

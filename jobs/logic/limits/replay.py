@@ -164,7 +164,7 @@ class _ReplayRun:
         if isinstance(row, ReplicasRow):
             key = TaskKey(row.department, row.task)
             known = self._replicas.get(key) or TaskReplicas(row.department, row.task)
-            self._replicas[key], changes = known.hear(row, self._settings.windows, self._settings.stale_ms)
+            self._replicas[key], changes = known.observe(row, self._settings.windows, self._settings.stale_ms)
             self._book.observe_heartbeat(key, at_ms)
             return self._settled(key, changes) | self._was_silent(key, at_ms)
         if isinstance(row, ReplicaChange):

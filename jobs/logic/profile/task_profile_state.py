@@ -125,8 +125,8 @@ def _restore(stored: StoredTask) -> ProfiledTask:
     return ProfiledTask(known, None if stored.scaling is None else _restore_scaling(stored.scaling))
 
 
-def _store_row(heard: ObservedRow | None) -> StoredRow[AnyRow] | None:
-    return None if heard is None else StoredRow(heard.row, heard.at_ms)
+def _store_row(observed: ObservedRow | None) -> StoredRow[AnyRow] | None:
+    return None if observed is None else StoredRow(observed.row, observed.at_ms)
 
 
 def _restore_row(stored: StoredRow[AnyRow] | None) -> ObservedRow | None:

@@ -76,7 +76,7 @@ class LimitsBody(Setting):
         keys = [limit.key for limit in self.limits]
         if len(set(keys)) < len(keys):
             twice = sorted({str(key) for key in keys if keys.count(key) > 1})
-            raise ValueError(f"limits: {', '.join(twice)} stands twice")
+            raise ValueError(f"limits: {', '.join(twice)} is given twice")
         return self
 
 

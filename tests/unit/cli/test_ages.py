@@ -25,5 +25,5 @@ def test_any_other_age_is_wrong_use(text: str) -> None:
 
 def test_a_wrong_age_names_its_option() -> None:
     assert age("--for", "30m") == timedelta(minutes=30)
-    with pytest.raises(typer.BadParameter, match="--for soon: write a number"):
+    with pytest.raises(typer.BadParameter, match="--for soon is not a duration; write a number"):
         age("--for", "soon")

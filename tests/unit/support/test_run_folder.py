@@ -12,7 +12,7 @@ MEMBER = """
 import sys, time
 from pathlib import Path
 from tests.support.run_folder import RunFolder
-from tests.unit.stack_servers import Program
+from tests.support.stack_servers import Program
 
 stack = RunFolder(Path(sys.argv[1])).stack("shared")
 stack.add(Program("model"))

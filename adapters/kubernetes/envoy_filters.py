@@ -1,7 +1,7 @@
 """The EnvoyFilter of each gateway with the limits of its tasks: read, created once and then patched.
 
-A change reads the object, puts its limits in, and applies the whole from the server's side on the condition that nobody
-has written in between; else it looks again. So two writers lose nothing of each other's, and an older one is refused.
+A change reads the object, adds its limits, and applies the whole by server-side apply with the resourceVersion that it
+read; on a conflict it starts over. So concurrent writers keep each other's changes, and an older revision is rejected.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
 log = logging.getLogger(__name__)
 
 MOST_BYTES = 1_450_000
-"""Of an object as it is sent. etcd takes requests of 1.5 MiB; what the server adds to the object needs a little."""
+"""The maximum size of an object as it is sent: etcd's limit of 1.5 MiB, less room for the server's own fields."""
 _TRIES = 12
 _LONGEST_WAIT_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
 class Written:
-    """The result of a change. before: what was held of these tasks. changed: the tasks whose limit is another now."""
+    """The result of a change. before: the former limits of these tasks. changed: the tasks whose limit has changed."""
 
     before: Mapping[TaskKey, Limit]
     changed: frozenset[TaskKey]
@@ -54,14 +54,14 @@ class EnvoyFilters:
         self._objects = objects
 
     def read(self, place: GatewayPlace) -> Mapping[TaskKey, Limit]:
-        """The limits in the gateway's EnvoyFilter; none where it doesn't exist. Raises ApiFailed."""
+        """The limits of the gateway's EnvoyFilter; none if it doesn't exist. Raises ApiFailed."""
         live = self._live(place)
         return {} if live is None else limits_in_force(live, place)
 
     def change(self, place: GatewayPlace, limits: Iterable[Limit], *, dry_run: bool = False) -> Written:
-        """Put these limits into the gateway's EnvoyFilter; nothing is written where they all stand there already.
+        """Write these limits into the gateway's EnvoyFilter, unless it has all of them already.
 
-        dry_run: the API server checks all of it and keeps nothing. Raises ApiFailed.
+        dry_run: the API server validates the change and stores nothing. Raises ApiFailed.
         """
         wanted = list(limits)
         for attempt in range(1, _TRIES + 1):
@@ -78,7 +78,7 @@ class EnvoyFilters:
                 continue
             held = {limit.key: before[limit.key] for limit in wanted if limit.key in before}
             return Written(held, change.written, dict(change.refused) | too_many)
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
     def _live(self, place: GatewayPlace) -> dict[str, Any] | None:
         live = self._objects.get(ENVOY_FILTER, place.namespace, place.object_name)
@@ -86,7 +86,7 @@ class EnvoyFilters:
             raise ApiFailed(
                 "not-ours",
                 f"EnvoyFilter {place.namespace}/{place.object_name} isn't tidegate's: it has no label "
-                f"{OWNER_LABEL}={OWNER}. Remove or rename it; or, if tidegate may have it, give it the label",
+                f"{OWNER_LABEL}={OWNER}. Remove or rename it; or add the label, if tidegate may manage it",
             )
         return live
 
@@ -100,7 +100,7 @@ class EnvoyFilters:
 def _fitting(
     live: Mapping[str, Any] | None, place: GatewayPlace, limits: list[Limit]
 ) -> tuple[Put, dict[str, Any], dict[TaskKey, LimitRefusal]]:
-    """The limits put into the object; those with which it would grow too large are left out, new tasks first."""
+    """The object with the limits; those that would make it too large are left out, new tasks first."""
     change = put(live, place, limits)
     body = envoy_filter(place, change.patches)
     whole_bytes = _bytes(body)
@@ -116,11 +116,11 @@ def _fitting(
             now_bytes += growth
     reason = (
         f"EnvoyFilter {place.namespace}/{place.object_name} would have {whole_bytes} bytes with "
-        f"{len(change.patches) - 1} tasks, and may have {MOST_BYTES}; spread the tasks over more gateways"
+        f"{len(change.patches) - 1} tasks, more than {MOST_BYTES}; spread the tasks over more gateways"
     )
     taken_keys = {limit.key for limit in taken}
     too_many = {limit.key: LimitRefusal(reason) for limit in limits if limit.key not in taken_keys}
-    log.warning("%d limits aren't taken: %s", len(too_many), reason)
+    log.warning("%d limits are not written: %s", len(too_many), reason)
     change = put(live, place, taken)
     return change, envoy_filter(place, change.patches), too_many
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Literal
 
 Failure = Literal["conflict", "forbidden", "busy", "refused", "not-ours", "unavailable"]
-"""conflict: the object is another by now. forbidden: no right to. busy: too many requests. refused: the object isn't
-taken as it is, by its schema or an admission webhook. unavailable: no answer, or no useful one."""
+"""conflict: the object has changed since it was read. forbidden: missing rights. busy: too many requests. refused: the
+schema or an admission webhook rejects the object. unavailable: no answer, or no usable one."""
 
 
 class KubernetesUnknown(Exception):
-    """It isn't known where the Kubernetes API is, or who we are there. The message says what to do."""
+    """No address of the Kubernetes API, or no credentials, are configured. The message names the remedy."""
 
 
 class ApiFailed(Exception):
-    """The API server didn't do it. The message says what, where and what to do; `failure` says which kind it is.
+    """A failed request. The message names the fault, its place and the remedy; `failure` is its kind.
 
-    retry_after_seconds: what the API server asked for; None where it didn't say.
+    retry_after_seconds: of the API server's answer; None without one.
     """
 
     def __init__(self, failure: Failure, reason: str, retry_after_seconds: float | None = None) -> None:

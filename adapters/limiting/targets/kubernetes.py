@@ -30,7 +30,7 @@ class KubernetesTarget:
         self._gateways = dict(gateways)
 
     def read(self, gateway: str) -> Mapping[TaskKey, Limit]:
-        """The limits in the gateway's EnvoyFilter; none if it doesn't exist. Raises TargetFailed."""
+        """The limits of the gateway's EnvoyFilter; none if it doesn't exist. Raises TargetFailed."""
         place = self._place(gateway)
         with _failures():
             return self._filters.read(place)

@@ -12,7 +12,8 @@ from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
 from tidegate.jobs.logic.limits.rate_limits import SHORTEST_FILL_MS, TokenBucket
 
 Revision = Annotated[
-    int, Field(ge=1, le=2**53, description="grows with each change; the same one again changes nothing")
+    int,
+    Field(ge=1, le=2**53, description="grows with each change; repeating the same revision changes nothing"),
 ]
 Tokens = Annotated[int, Field(ge=1, le=2**32 - 1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
@@ -20,30 +21,32 @@ MOST_LIMITS = 5000
 
 
 class Bucket(Setting):
-    """Envoy's token bucket: so many tokens are added in each interval, up to the most that it holds."""
+    """Envoy's token bucket: tokens_per_fill tokens are added in each interval, up to max_tokens."""
 
     max_tokens: Tokens
     tokens_per_fill: Tokens
     fill_interval_ms: Annotated[int, Field(ge=SHORTEST_FILL_MS, le=86_400_000)]
 
     def bucket(self) -> TokenBucket:
-        """As everywhere else."""
+        """The bucket as a value of the logic."""
         return TokenBucket(self.max_tokens, self.tokens_per_fill, self.fill_interval_ms)
 
 
 class LimitBody(Setting):
-    """What each Envoy of a gateway admits of one task, and of each of its clients."""
+    """What each Envoy of a gateway admits for one task, and for each of its clients."""
 
     revision: Revision
     route: Name = Field(description="the name of the task's route in Envoy")
     bucket: Bucket
-    client: Bucket | None = Field(None, description="of each client that isn't named; null: none of its own")
+    client: Bucket | None = Field(
+        None, description="of each client without its own bucket; null: unlimited within the task's bucket"
+    )
     clients: dict[Annotated[str, Field(min_length=1, max_length=128)], Bucket] = Field(
-        default_factory=dict, max_length=1000, description="client to its bucket"
+        default_factory=dict, max_length=1000, description="the bucket of each named client"
     )
 
     def limit(self, key: TaskKey) -> Limit:
-        """As everywhere else."""
+        """The limit as a value of the logic."""
         return Limit(
             key=key,
             route=self.route,
@@ -55,7 +58,7 @@ class LimitBody(Setting):
 
 
 class TaskLimitBody(LimitBody):
-    """The limit of one task among others."""
+    """The limit of one task in a batch."""
 
     department: Name
     task: Name
@@ -67,7 +70,7 @@ class TaskLimitBody(LimitBody):
 
 
 class LimitsBody(Setting):
-    """The limits of several tasks, each with a revision of its own."""
+    """The limits of several tasks, each with its own revision."""
 
     limits: tuple[TaskLimitBody, ...] = Field(strict=False, max_length=MOST_LIMITS)
 
@@ -92,11 +95,11 @@ class LimitAnswer(BaseModel):
     bucket: Bucket
     client: Bucket | None
     clients: dict[str, Bucket]
-    qps: float = Field(description="what one Envoy admits in the long run")
+    qps: float = Field(description="the sustained rate that one Envoy admits")
 
 
 def answer_of(limit: Limit) -> LimitAnswer:
-    """A limit as it is shown."""
+    """A limit as an answer."""
     return LimitAnswer(
         department=limit.key.department,
         task=limit.key.task,
@@ -110,13 +113,13 @@ def answer_of(limit: Limit) -> LimitAnswer:
 
 
 def body_of(limit: Limit) -> dict[str, Any]:
-    """A limit as the manager takes it, among others."""
+    """A limit as an element of a PUT's body."""
     shown = answer_of(limit).model_dump(mode="json")
     return {name: value for name, value in shown.items() if name != "qps"}
 
 
 def limit_of(shown: Mapping[str, Any]) -> Limit:
-    """The way back from an answer, bounds or not. Raises KeyError, TypeError."""
+    """The limit of an answer, also outside of the bounds. Raises KeyError, TypeError."""
     client = shown["client"]
     return Limit(
         key=TaskKey(shown["department"], shown["task"]),
@@ -129,5 +132,5 @@ def limit_of(shown: Mapping[str, Any]) -> Limit:
 
 
 def _shown(bucket: TokenBucket) -> Bucket:
-    # Somebody's edit may be out of our bounds, and is shown all the same.
+    # A manual edit may be outside of the bounds, and is shown all the same.
     return Bucket.model_construct(**vars(bucket))

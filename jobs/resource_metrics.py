@@ -235,15 +235,15 @@ class Tasks(KeyedProcessFunction):  # type: ignore[misc]
         one = self._tasks.find_or_add(key, _new_task)
         if what == "desired":
             number = float(text)
-            one.known.desired = int(number) if number >= 0 else None  # NaN: nobody publishes it any more
+            one.known.desired = int(number) if number >= 0 else None  # NaN: no longer published
             self._tasks.store(key)
             return
         row = ResourceMetricsRow.model_validate_json(text)
         yield from _messages([row])
         # A bounded run reads pod by pod: a task's window is whole at the end only.
-        said = one.known.observe(row)
-        if said is not None and not self._bounded:
-            yield from _messages([said])
+        closed = one.known.observe(row)
+        if closed is not None and not self._bounded:
+            yield from _messages([closed])
         service = context.timer_service()
         if self._bounded:
             one.known.published.clear()

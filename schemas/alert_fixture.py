@@ -46,7 +46,7 @@ class _Entry(BaseModel):
 
 
 class Series(_Entry):
-    """Rows of one source. A step is the source's own, unless step_seconds says another."""
+    """Rows of one source. A step is the source's own, unless step_seconds gives another."""
 
     source: Source
     department: str = "default"

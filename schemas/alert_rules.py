@@ -1,4 +1,4 @@
-"""Alert rules, a YAML file that people edit: what is looked at, when it is too much, for how long, what is said then.
+"""Alert rules, a YAML file that people edit: the field, the threshold, how long it must hold, and the message.
 
     rules:
       - name: p99-over-slo
@@ -142,7 +142,7 @@ class Rule(_Entry):
 
     @property
     def samples_field(self) -> str:
-        """Where a row says how many it has."""
+        """The field in which a row holds their number."""
         return "latency_count" if _PERCENTILE.fullmatch(self.when.field) else "requests"
 
     @property
@@ -156,7 +156,7 @@ class Rule(_Entry):
 class BurnRate(_Entry):
     """Two windows over a task's error budget: both must burn it so many times too fast.
 
-    Google's Site Reliability Workbook, chapter 5: burn rate = error rate / budget. The long window says that it
+    Google's Site Reliability Workbook, chapter 5: burn rate = error rate / budget. The long window shows that it
     matters, the short one that it goes on.
     """
 

@@ -10,7 +10,7 @@
         tasks:
           chat: {qps_per_replica: 12, owner: team-chat, slo: {p99_ms: 800, error_rate: 0.01}}
 
-A task has what it doesn't say from its department's defaults, and what these don't say from the catalog's. It is read
+A setting that a task leaves out comes from its department's defaults, else from the catalog's. It is read
 whole: all errors are reported at once, each with its place, and an invalid catalog changes nothing.
 """
 
@@ -57,7 +57,7 @@ class ClientLimits(_Entry):
 
 
 class TaskSettings(_Entry):
-    """What a task says, or its department or the catalog for it. None: not said here."""
+    """The settings of a task, or of its department or the catalog as defaults. None: not set here."""
 
     qps_per_replica: Rate | None = None
     headroom: float | None = Field(None, gt=0, le=2, description="part of the capacity that is let through")
@@ -173,18 +173,18 @@ def parse(text: str, where: str) -> Catalog:
 
 
 def _merged(*settings: TaskSettings) -> TaskSettings:
-    """What the first of these says of each field."""
-    said: dict[str, Any] = {}
+    """Each field from the first of these that sets it."""
+    chosen: dict[str, Any] = {}
     for one in reversed(settings):
-        said |= {name: value for name in one.model_fields_set if (value := getattr(one, name)) is not None}
-    return TaskSettings.model_construct(**said)
+        chosen |= {name: value for name in one.model_fields_set if (value := getattr(one, name)) is not None}
+    return TaskSettings.model_construct(**chosen)
 
 
 def _problems(whole: TaskSettings, gateway: str | None, gateways: Mapping[str, Gateway]) -> Iterator[str]:
     if whole.qps_per_replica is None:
-        yield "qps_per_replica: missing; say it here or in the defaults"
+        yield "qps_per_replica: missing; set it here or in the defaults"
     if gateway is None:
-        yield "gateway: missing; say it here or at the department"
+        yield "gateway: missing; set it here or at the department"
     elif gateway not in gateways:
         yield f"gateway: {_unknown(gateway, gateways)}"
     if whole.ceiling_qps is not None and whole.floor_qps is not None and whole.ceiling_qps < whole.floor_qps:
@@ -196,7 +196,7 @@ def _unknown(gateway: str, gateways: Mapping[str, Gateway]) -> str:
 
 
 def _task(department: str, name: str, gateway: str, whole: TaskSettings) -> Task:
-    said = {field: getattr(whole, field) for field in TaskSettings.model_fields}
+    chosen = {field: getattr(whole, field) for field in TaskSettings.model_fields}
     return Task(
-        **said | {"department": department, "name": name, "gateway": gateway, "route": whole.route or name}
+        **chosen | {"department": department, "name": name, "gateway": gateway, "route": whole.route or name}
     )

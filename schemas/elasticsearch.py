@@ -28,7 +28,7 @@ IDENTITY = ("department", "task", "version")
 RAW_TIME = "@timestamp"
 """What the indexer adds to a raw line: when it happened, as a date that Elasticsearch can surely read.
 
-A row has it as an alias of one of its own times, so that one name says when in every index.
+A row has it as an alias of one of its own times, so that one name holds the time in every index.
 """
 
 _KEYWORD_CHARACTERS = 1024

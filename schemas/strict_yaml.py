@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 
 class NotYaml(ValueError):
-    """The text is no YAML. The message says where."""
+    """The text is not valid YAML; the message holds the place."""
 
 
 def parse(text: str) -> Any:
-    """What the text says. Raises NotYaml."""
+    """The content of the text. Raises NotYaml."""
     try:
         return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a safe loader)
     except (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError) as error:

@@ -65,7 +65,7 @@ class Index:
     time_field: the field whose UTC day names the index. None: one index without a day, for topics that hold
     what is true now, whose rows replace each other.
     moment_field: the field that `@timestamp` is another name of, where it isn't the time field.
-    raw: a line that somebody else wrote. It has no `id` of its own (the document's `_id` is topic, partition
+    raw: a line that tidegate did not write. It has no `id` of its own (the document's `_id` is topic, partition
     and offset), `@timestamp` is added, and `numbers` that hold nothing (`"-"`) are left out.
     gateway: it is a gateway's, so its department, task and version are added too.
     keep_days: so many days are kept beside today, unless `elasticsearch.keep_days` overrides it.

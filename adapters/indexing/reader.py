@@ -122,7 +122,7 @@ class TopicReader:
     def at_the_end(self) -> bool:
         """Whether the group has committed everything that the topics held when this bounded reader was made.
 
-        What other members of the group do counts: nobody ends while another one's part may come back to it.
+        Other members of the group count: no member ends while partitions of another one may come back to it.
         """
         if self._ends is None or time.monotonic() - self._checked_at < _BOUNDED_CHECK_SECONDS:
             return False

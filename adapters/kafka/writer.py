@@ -48,5 +48,5 @@ def write(kafka: Kafka, topic: Topic, messages: Iterable[tuple[str, str | None]]
     if left or refused:
         raise KafkaUnavailable(
             f"Kafka at {kafka.bootstrap_servers} took not all of {kafka.topic(topic)} within {_WAIT_SECONDS:g} s; "
-            "check that it runs, then say it again"
+            "check that it runs, then repeat the command"
         )

@@ -58,7 +58,7 @@ def rows_of(kafka: Kafka, day: date) -> list[CallStatisticsRow]:
 def report(rows: Iterable[CallStatisticsRow], by: str, department: str | None = None) -> Report | None:
     """The table of these hours; None without any. by: one of GROUPS.
 
-    Counts are summed, percentiles come from the merged histograms: nobody averages them.
+    Counts are summed, percentiles come from the merged histograms and are never averaged.
     """
     level, columns = GROUPS[by]
     chosen = [

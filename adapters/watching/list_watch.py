@@ -85,7 +85,7 @@ class Expired(Exception):
 
 
 class FeedLost(Exception):
-    """The API server gives no answer, or an unexpected one. The message says which."""
+    """The API server gives no answer, or an unexpected one; the message holds which."""
 
 
 class Feed(Generic[T]):

@@ -33,7 +33,7 @@ class StoredForm:
 
 
 class StateUnreadable(Exception):
-    """A stored state that this release can't restore. The message says what was found, what is known, what to do."""
+    """A stored state that this release can't restore. The message holds what was found, what is known, what to do."""
 
 
 @dataclass(frozen=True)

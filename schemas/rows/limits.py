@@ -13,7 +13,7 @@ from tidegate.schemas.rows.base import Count, Row
 from tidegate.schemas.timestamps import Timestamp
 
 Source = Literal["kubernetes", "prometheus", "envoy"]
-"""Who says which replicas are ready: the API's EndpointSlices, kube-state-metrics, Envoy's own health checks."""
+"""The sources of ready replicas: the API's EndpointSlices, kube-state-metrics, Envoy's own health checks."""
 Cause = Literal["scale_up", "scale_down", "flapping", "resync"]
 LimitState = Literal["decided", "applied", "held", "failed"]
 ReplicaState = Literal["ready", "starting", "terminating"]
@@ -43,7 +43,7 @@ class ReplicasRow(Row):
     replicas: Annotated[tuple[Replica, ...], IndexAs("stored")] = Field(
         description="empty for a source that knows only their number"
     )
-    observed_at: Timestamp = Field(description="when the source said so")
+    observed_at: Timestamp = Field(description="when the source observed it")
 
 
 class GatewayRow(Row):
@@ -67,7 +67,7 @@ class ReplicaChange(Row):
     replicas_before: Count | None = Field(description="null for a task that was never seen before")
     replicas_after: Count
     cause: Cause
-    first_seen_at: Timestamp = Field(description="when the source first said what has settled now")
+    first_seen_at: Timestamp = Field(description="when the source first observed what has settled now")
     settled_at: Timestamp
     revision: int = Field(ge=1, description="grows by one per task; an older one is out of date")
 
@@ -98,7 +98,7 @@ class RateLimitRow(Row):
 
 
 class LimitControl(Row):
-    """What an operator has said of one task's limit, or of all (`tidegate.limit-controls`, compacted by `id`)."""
+    """An operator's control of one task's limit, or of all (`tidegate.limit-controls`, compacted by `id`)."""
 
     id: str = Field(description="department/task; * for all")
     department: str | None
@@ -163,7 +163,7 @@ class ChangeRow(Row):
     revision: int | None
     dry_run: bool
     outcome: Literal["begun", "applied", "unchanged", "refused", "conflict", "failed"] = Field(
-        description="begun: it may have been done; a row of the same id tells how it ended"
+        description="begun: it may have been done; a row of the same id holds how it ended"
     )
     reason: Annotated[str, IndexAs("text")]
     before: Annotated[dict[str, Any] | None, IndexAs("stored")]

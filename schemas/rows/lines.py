@@ -21,7 +21,7 @@ ACCESS_LOG_NUMBERS = (
 """The keys of the access log whose value is a number, a text that is a number, null, `"-"`, or absent."""
 
 ACCESS_LOG_TIME = "start_time"
-"""The key of the access log that says when the request began."""
+"""The key of the access log that holds when the request began."""
 
 _UNITS = {
     "bytes_received": "bytes of the request's body",
@@ -67,7 +67,7 @@ class InferenceLogLine(Row):
     model_config = ConfigDict(json_schema_serialization_defaults_required=False)
 
     timestamp: Timestamp | None = Field(
-        None, description="what the record says of itself; null: it says nothing, and Kafka's time holds"
+        None, description="the time in the record; null: it has none, and Kafka's time holds"
     )
     department: str
     task: str

@@ -20,7 +20,7 @@ class ResourceMetricsRow(Row):
     """What one replica, or all of a task together, used in a window (`tidegate.resource-metrics.10s`, `.1m`).
 
     A field is null where no sample holds it: unknown is not zero. A task's amounts are the sums of its replicas', its
-    ratios are computed from these sums and never averaged; where only some replicas tell an amount, `replicas_*` say
+    ratios are computed from these sums and never averaged; where only some replicas have an amount, `replicas_*` hold
     of how many it is the sum.
     """
 
@@ -140,7 +140,7 @@ class TaskProfile(Row):
     gpu_utilization_ratio: Ratio | None
     gpu_memory_of_total_ratio: Ratio | None
     # capacity
-    capacity_qps_per_replica: Amount | None = Field(description="as the task catalog says")
+    capacity_qps_per_replica: Amount | None = Field(description="of the task catalog")
     sustained_qps_per_replica: Amount | None = Field(
         description="learned: the most that was held with p99 within the SLO for task_profile.sustain_minutes"
     )

@@ -20,7 +20,7 @@ class Lookup(Group):
 
 
 class Ui(Group):
-    """`tidegate ui`: a page to look at, without Grafana. It only reads, and authenticates nobody."""
+    """`tidegate ui`: a page to look at, without Grafana. It only reads, and has no authentication."""
 
     host: str = Field(
         "127.0.0.1", description="address to listen on; beyond loopback, put an authenticating proxy in front"

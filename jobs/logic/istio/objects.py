@@ -1,6 +1,6 @@
 """What tidegate's Istio objects have in common: kinds, the label of ownership, durations.
 
-An object without the label belongs to somebody else, whatever its name is, and is never changed.
+An object without the label has another owner, whatever its name is, and is never changed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Why a limit is held though nobody pushes it: reasons that people should know, each published now and then."""
+"""Why a limit is held without a push: reasons that people should know, each published now and then."""
 
 from __future__ import annotations
 

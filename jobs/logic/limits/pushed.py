@@ -82,6 +82,6 @@ def drift_of(found: Limit | None, applied: PushedLimit) -> str | None:
     if found.revision != applied.limit.revision:
         return f"drift: the target held revision {found.revision} instead of {applied.limit.revision}"
     return (
-        f"drift: somebody had changed the limit to {found.bucket.qps:g} qps, burst {found.bucket.max_tokens}, "
+        f"drift: the limit was changed by hand to {found.bucket.qps:g} qps, burst {found.bucket.max_tokens}, "
         "or its clients"
     )

@@ -13,7 +13,7 @@ from tidegate.jobs.logic.state_format import StateFormat, StoredForm, finite_or_
 class ObservedPod:
     """A pod in memory.
 
-    task: its task, as the watcher says. timer: when it fires, and how new the samples were when it was set.
+    task: its task, as the watcher publishes it. timer: when it fires, and how new the samples were when it was set.
     """
 
     pod: Pod | None = None

@@ -137,7 +137,7 @@ def test_a_limit_that_somebody_has_edited_is_put_right_and_told(world: World) ->
     limit = world.in_file()
     assert limit is not None
     assert limit.bucket.max_tokens == 40
-    assert "somebody had changed the limit to 40 qps, burst 999" in world.rows()[-1].reason
+    assert "the limit was changed by hand to 40 qps, burst 999" in world.rows()[-1].reason
     time.sleep(2.5)
     assert states(world)[-1] == ("applied", 2), "once"
 
@@ -156,7 +156,7 @@ def test_a_cut_over_an_edit_tells_of_both(world: World) -> None:
     world.control(paused=False)
     world.until_applied(20)
     assert "cut from 40 to 20" in world.rows()[-1].reason
-    assert "drift: somebody had changed the limit" in world.rows()[-1].reason
+    assert "drift: the limit was changed by hand" in world.rows()[-1].reason
 
 
 # Silence

@@ -49,7 +49,7 @@ def test_kafka_away_leaves_the_limits_alone_and_loses_nothing(
             *(("decided", 2), ("applied", 2)),
             *(("decided", 3), ("applied", 3)),
         ]
-        assert "drift: somebody had changed the limit" in world.rows()[3].reason
+        assert "drift: the limit was changed by hand" in world.rows()[3].reason
         assert controller.process.poll() is None
     finally:
         world.end()

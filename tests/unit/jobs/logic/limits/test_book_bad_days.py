@@ -206,7 +206,7 @@ def test_a_cut_over_somebody_elses_edit_tells_of_it() -> None:
     play.book.apply_change(change(1, revision=2))
     play.step(200)
     assert play.limits() == [40, 10]
-    assert play.rows[-1].reason.startswith("cut from 40 to 10 a gateway; drift: somebody had changed")
+    assert play.rows[-1].reason.startswith("cut from 40 to 10 a gateway; drift: the limit was changed")
 
 
 def test_after_a_restart_a_newer_limit_at_the_target_counts_and_not_an_older_row() -> None:

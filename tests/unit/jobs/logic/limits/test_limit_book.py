@@ -219,7 +219,7 @@ def test_somebody_elses_change_is_put_right_and_told() -> None:
     fixed = play.in_force()
     assert fixed is not None
     assert (fixed.bucket, fixed.revision) == (limit.bucket, limit.revision + 1)
-    assert "drift: somebody had changed the limit to 999 qps" in play.rows[-1].reason
+    assert "drift: the limit was changed by hand to 999 qps" in play.rows[-1].reason
     play.held[GATEWAY].clear()
     play.step(20_000)
     assert "was gone" in play.rows[-1].reason

@@ -149,7 +149,7 @@ def test_drift_at_second_4_is_corrected_with_the_next_revision(timeline: Timelin
     timeline.push(5)
     assert timeline.route == replace(right, revision=2)
     assert timeline.rows[-1].reason == (
-        "drift: somebody had changed the limit to 999 qps, burst 999, or its clients"
+        "drift: the limit was changed by hand to 999 qps, burst 999, or its clients"
     )
 
 

@@ -151,7 +151,7 @@ def test_logs_are_found_by_what_they_say(logged: Settings) -> None:
     text = run(logged, "logs", "--since", "1d", "--task", "chat", "--severity", "error")
     assert "ValueError: shapes (3,4) and (5,) not aligned" in text
     assert "no line matches" in run(logged, "logs", "--task", "nobody", code=1)
-    assert "no status" in run(logged, "logs", "--status", "often", code=2)
+    assert "not a valid status" in run(logged, "logs", "--status", "often", code=2)
     assert "not a valid regular expression" in run(logged, "logs", "--grep", "(", code=2)
 
 

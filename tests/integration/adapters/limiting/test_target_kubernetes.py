@@ -264,7 +264,7 @@ def test_a_token_that_is_not_known_is_told_as_such(world: World, tmp_path: Path)
     config["users"][0]["user"] = {"token": "nobody's"}
     path = tmp_path / "kubeconfig"
     path.write_text(yaml.safe_dump(config))
-    with pytest.raises(TargetFailed, match=r"401.*the account's token isn't valid") as failed:
+    with pytest.raises(TargetFailed, match=r"401.*the account's token is not valid") as failed:
         world.through(Kubernetes(kubeconfig=path)).read(GATEWAY)
     assert failure_of(failed.value) == "forbidden"
     assert "nobody's" not in str(failed.value)

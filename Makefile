@@ -82,4 +82,4 @@ pin: setup ## write requirements/pinned.txt from this environment
 	$(BIN)/pip freeze --all --exclude-editable | grep -v -i -E '^(tidegate|pip|wheel)( |=)' > requirements/pinned.txt
 
 clean: ## remove what make made (the local stack's data stays; see tidegate down --purge)
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build dist *.egg-info src/*.egg-info

@@ -31,7 +31,10 @@ class CatalogSource(Protocol):
         """The last good one."""
 
     def changed(self) -> bool:
-        """Look for a change; whether `catalog` is another one than before. Waits for nothing, and never raises."""
+        """Look for a change; whether `catalog` is another one than before. Waits up to a second, seldom, while Kafka is away. Never raises."""
+
+    def refresh(self) -> None:
+        """Bring `catalog` up to what the source holds now. Raises KafkaUnavailable."""
 
     def close(self) -> None:
         """End what it has open."""
@@ -75,6 +78,11 @@ class FileSource:
         _LOG.info("%s: %d tasks", self._path, len(self._catalog.tasks))
         return True
 
+    def refresh(self) -> None:
+        """Look at the file now."""
+        self._due = 0
+        self.changed()
+
     def close(self) -> None:
         """Nothing is open."""
 
@@ -97,7 +105,7 @@ class TopicSource:
         self._log = TopicLog(kafka, [topics.TASKS])
         try:
             for message in self._log.snapshot():
-                self._take(message)
+                self._take(message, self._rows)
             self._log.follow()
         except BaseException:
             self._log.close()
@@ -119,20 +127,31 @@ class TopicSource:
         taken = False
         while messages := self._log.poll(0):
             for message in messages:
-                taken |= self._take(message)
+                taken |= self._take(message, self._rows)
         if taken:
             self._catalog = self._rows.catalog()
         return taken
+
+    def refresh(self) -> None:
+        """Read the topic whole again: `changed` alone knows only what has arrived so far."""
+        rows = RowCatalog()
+        try:
+            for message in self._log.snapshot():
+                self._take(message, rows)
+        finally:
+            self._log.follow()
+        self._rows = rows
+        self._catalog = rows.catalog()
 
     def close(self) -> None:
         """Leave Kafka."""
         self._log.close()
 
-    def _take(self, message: LogMessage) -> bool:
+    def _take(self, message: LogMessage, rows: RowCatalog) -> bool:
         row = None if message.value is None else row_of(message, TaskRow)
         if row is None and message.value is not None:
             return False
-        if reason := self._rows.put(message.key, row):
+        if reason := rows.put(message.key, row):
             _LOG.warning(
                 "the catalog's row is refused, the last good one stays: %s; publish a corrected catalog",
                 reason,

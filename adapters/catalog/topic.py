@@ -1,4 +1,4 @@
-"""The task catalog in `tidegate.tasks`: what it holds, and what has to be written so that it holds another one."""
+"""The task catalog in `tidegate.tasks`: what it holds, and the messages that turn it into another one."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _NOT_COMPARED = {"published_at"}
 
 @dataclass(frozen=True)
 class Held:
-    """What the topic holds, by key; None: something that those who follow it refuse."""
+    """What the topic holds, by key; None: a row that the consumers of the topic refuse."""
 
     rows: Mapping[str, TaskRow | None]
     catalog: Catalog
 
 
 @dataclass(frozen=True)
-class Step:
-    """One message to write. row None: the task leaves the catalog. before: what it takes the place of."""
+class Change:
+    """One message to write. row None: the task is removed from the catalog. before: the row that it replaces."""
 
     key: str
     row: TaskRow | None
@@ -55,14 +55,14 @@ def read(kafka: Kafka) -> Held:
     return Held(rows, made.catalog())
 
 
-def plan(held: Mapping[str, TaskRow | None], wanted: Catalog, published_at: datetime) -> list[Step]:
+def plan(held: Mapping[str, TaskRow | None], wanted: Catalog, published_at: datetime) -> list[Change]:
     """What to write, in order, so that the topic holds the wanted catalog. What is there already isn't written again.
 
     Who follows the topic refuses a route that another task has still. So what goes comes first, then each task once
     its route is free; of tasks that wait for each other's route one leaves for a moment.
     """
     rows = {row.id: row for row in rows_of(wanted, published_at)}
-    steps = [Step(key, None, before) for key, before in sorted(held.items()) if key not in rows]
+    steps = [Change(key, None, before) for key, before in sorted(held.items()) if key not in rows]
     followed = RowCatalog()
     left = {}
     for key, before in held.items():
@@ -73,15 +73,15 @@ def plan(held: Mapping[str, TaskRow | None], wanted: Catalog, published_at: date
             left[key] = row
     while left:
         taken = [key for key, row in left.items() if followed.put(key, row) is None]
-        steps += [Step(key, left.pop(key), held.get(key)) for key in taken]
+        steps += [Change(key, left.pop(key), held.get(key)) for key in taken]
         if left and not taken:
             key = next(iter(left))
             followed.put(key, None)
-            steps.append(Step(key, None, held.get(key)))
+            steps.append(Change(key, None, held.get(key)))
     return steps
 
 
-def publish(kafka: Kafka, steps: list[Step]) -> None:
+def publish(kafka: Kafka, steps: list[Change]) -> None:
     """Write them, in order; returns when Kafka has all. Raises KafkaUnavailable and KafkaException."""
     write(
         kafka,
@@ -90,7 +90,7 @@ def publish(kafka: Kafka, steps: list[Step]) -> None:
     )
 
 
-def differences(steps: list[Step]) -> Iterator[str]:
+def differences(steps: list[Change]) -> Iterator[str]:
     """What changes with these steps, a line each task."""
     last = {step.key: step for step in steps}
     for key, step in sorted(last.items()):

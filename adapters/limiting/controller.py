@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from tidegate.adapters.backoff import Backoff
 from tidegate.adapters.catalog.source import CatalogSource, catalog_source
-from tidegate.adapters.kafka.client import ensure_topics
+from tidegate.adapters.kafka.client import KafkaUnavailable, ensure_topics
 from tidegate.adapters.limiting.feed import LimitFeed, now_ms
 from tidegate.adapters.limiting.leader import Leadership
 from tidegate.adapters.limiting.sink import KafkaRows, RowSink
@@ -89,7 +89,7 @@ class LeaderSession:
     ) -> None:
         """goes_on: whether it still leads. missing_is_empty: a missing topic counts as an empty one.
 
-        Raises KafkaException if the topics can't be read.
+        Raises KafkaException or KafkaUnavailable if the topics can't be read.
         """
         limits = settings.limits
         self._limits = limits
@@ -97,6 +97,7 @@ class LeaderSession:
         self._sink = sink
         self._catalog = catalog
         self._goes_on = goes_on
+        catalog.refresh()
         self._book = LimitBook(pace_of(limits), timing_of(limits), target.name, now_ms())
         self._feed = LimitFeed(
             settings.kafka,
@@ -108,7 +109,6 @@ class LeaderSession:
         self._workers: dict[str, GatewayWorker] = {}
         self._due_ms: int | None = 0
         self._unsafe = False
-        catalog.changed()
         self._use(catalog.catalog)
 
     @property
@@ -263,6 +263,9 @@ def _lead(
         if error.args[0].code() in _LASTING:
             raise
         _LOG.warning("Kafka can't be read, so the limits stay unchanged: %s", error.args[0].str())
+        stop.wait(_AGAIN_SECONDS)
+    except KafkaUnavailable as error:
+        _LOG.warning("the catalog can't be read, so the limits stay unchanged: %s", error)
         stop.wait(_AGAIN_SECONDS)
     finally:
         if not (leadership.leads() and sink.durable(_STOP_SECONDS)):

@@ -9,7 +9,7 @@ from tidegate.schemas.settings import Kafka
 
 
 def newest(kafka: Kafka) -> dict[str, int]:
-    """Lines by fate (schemas.rows.LineKind), as the topic has them now; a fate without lines is absent.
+    """Lines by fate (schemas.rows.accounting.LineKind), as the topic has them now; a fate without lines is absent.
 
     Raises KafkaUnavailable when the topic can't be read.
     """

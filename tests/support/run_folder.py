@@ -28,7 +28,7 @@ REPOSITORY = ROOT
 MEMBERS_LOCK = "members.lock"
 CARETAKER_LOCK = "caretaker.lock"
 CARETAKER_LOG = "caretaker.log"
-_REMOVED_WITHIN_SECONDS = 90.0
+_REMOVED_WITHIN_SECONDS = 300.0
 _LOOK_EVERY_SECONDS = 0.1
 _SLOTS = 12
 """Several workers submit jobs to the one cluster."""

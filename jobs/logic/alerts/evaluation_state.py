@@ -1,4 +1,4 @@
-"""The stored state of the job alerts: one message key's alerts (alert_evaluation.py), and whether a timer is set."""
+"""The stored state of the job alerts: one message key's alerts (evaluation.py), and whether a timer is set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stored state of a pod in the job resource-metrics: samples and open minute (resource_windows.py), its task."""
+"""The stored state of a pod in the job resource-metrics: samples and open minute (windows.py), its task."""
 
 from __future__ import annotations
 

@@ -101,6 +101,9 @@ class NoCatalog:
         """Never."""
         return False
 
+    def refresh(self) -> None:
+        """Nothing changes."""
+
     def close(self) -> None:
         """Nothing is open."""
 

@@ -71,3 +71,11 @@ def test_a_file_with_a_mistake_at_the_start_is_an_error(file: Path) -> None:
     write(file, "gateways: nonsense\n")
     with pytest.raises(CatalogError, match=r"tasks\.yaml: gateways"):
         FileSource(file, poll_seconds=0)
+
+
+def test_a_refresh_looks_at_the_file_though_it_is_not_due(file: Path) -> None:
+    source = FileSource(file, poll_seconds=3600)
+    write(file, catalog("inner"))
+    assert not source.changed()
+    source.refresh()
+    assert set(source.catalog.gateways) == {"inner"}

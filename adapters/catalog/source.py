@@ -31,7 +31,10 @@ class CatalogSource(Protocol):
         """The last good one."""
 
     def changed(self) -> bool:
-        """Look for a change; whether `catalog` is another one than before. Waits up to a second, seldom, while Kafka is away. Never raises."""
+        """Look for a change; whether `catalog` is another one than before. Never raises.
+
+        While Kafka is away it may wait up to a second, every half minute.
+        """
 
     def refresh(self) -> None:
         """Bring `catalog` up to what the source holds now. Raises KafkaUnavailable."""

@@ -47,6 +47,6 @@ def write(kafka: Kafka, topic: Topic, messages: Iterable[tuple[str, str | None]]
         raise KafkaException(refused[0])
     if left or refused:
         raise KafkaUnavailable(
-            f"Kafka at {kafka.bootstrap_servers} did not acknowledge all of {kafka.topic(topic)} within {_WAIT_SECONDS:g} s; "
-            "check that it runs, then repeat the command"
+            f"Kafka at {kafka.bootstrap_servers} did not acknowledge all of {kafka.topic(topic)} within "
+            f"{_WAIT_SECONDS:g} s; check that it runs, then repeat the command"
         )

@@ -28,7 +28,9 @@ from tidegate.schemas.rows.signals import AutoscalingSignals, Signal
 from tidegate.schemas.settings import Kafka
 from tidegate.schemas.topics import AUTOSCALING_SIGNALS
 
-PROTO = os.environ.get("KEDA_PROTO") or str(ROOT / "adapters" / "keda_proto" / "external_scaler.proto")
+PROTO = os.environ.get("KEDA_PROTO") or str(
+    ROOT / "adapters" / "autoscaling" / "proto" / "external_scaler.proto"
+)
 
 
 def signals(task: str, desired: int | None, valid_seconds: float = 300) -> AutoscalingSignals:

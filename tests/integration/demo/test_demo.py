@@ -134,7 +134,7 @@ def test_its_output_says_what_it_does_and_what_it_measured(short_demo: Run) -> N
 
 
 def test_one_failed_request_is_looked_up_down_to_its_models_stack_trace(short_demo: Run) -> None:
-    told = short_demo.output.partition("One request that failed")[2]
+    told = short_demo.output.partition("One failed request")[2]
     for text in (
         "commerce/fraud-score, replica 127.0.0.1:",
         "503 (via_upstream)",

@@ -50,7 +50,7 @@ def test_a_file_that_is_not_there_is_told_once_and_gets_its_limit_when_it_comes(
         (None, "can't be read"),
         (
             '{"resources": []}',
-            "no route is named 'chat'",
+            "no route named 'chat'",
         ),  # more contents: tests/unit/adapters/limiting/test_target_file.py
     ],
 )
@@ -84,7 +84,7 @@ def test_a_route_that_is_not_there_is_told_and_the_others_get_their_limits(
         replace(world.routes, routes_of(["chat"]))
         started(world)
         until(lambda: bool(world.rows("ocr")) and world.rows("ocr")[-1].state == "failed", "ocr is told")
-        assert "no route is named 'ocr' in the file" in world.rows("ocr")[-1].reason
+        assert "the file has no route named 'ocr'" in world.rows("ocr")[-1].reason
         with_ocr = routes(world)
         with_ocr["resources"][0]["virtual_hosts"][0]["routes"] += routes_of(["ocr"])["resources"][0][
             "virtual_hosts"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import re
 import signal
 import subprocess
 import time
@@ -234,8 +235,15 @@ def test_the_catalog_of_the_topic_counts_at_once_and_its_wrong_rows_dont(world: 
     assert controller.end() == 0
 
 
+OTHER_TESTS_TOPIC = re.compile(r"t[0-9a-f]{8}\.")
+
+
 def topic_names(kafka: Kafka) -> set[str]:
-    return set(AdminClient({**kafka.client_config()}).list_topics(timeout=30).topics)
+    """All topics but those of other tests, which run at the same time."""
+    names = AdminClient({**kafka.client_config()}).list_topics(timeout=30).topics
+    return {
+        name for name in names if name.startswith(kafka.topic_prefix) or not OTHER_TESTS_TOPIC.match(name)
+    }
 
 
 def without_catalog(path: Path) -> Path:

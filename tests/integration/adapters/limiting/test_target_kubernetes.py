@@ -293,7 +293,7 @@ def test_a_dry_run_is_checked_by_the_server_and_keeps_nothing(world: World, prox
         ("silent", "doesn't answer", None),
         ("closed", "doesn't answer", None),
         ("answer-lost", "doesn't answer", None),
-        ("not-json", "no JSON", None),
+        ("not-json", "not a JSON object", None),
     ],
 )
 def test_a_server_in_trouble_is_a_failure_with_its_reason_and_the_last_limit_stays(

@@ -163,10 +163,14 @@ class TopicSource:
         return True
 
 
-def catalog_source(settings: Settings) -> CatalogSource:
-    """The source by the settings. Raises CatalogError for a file with mistakes, KafkaUnavailable for the topic."""
+def catalog_source(settings: Settings, file_poll_seconds: float | None = None) -> CatalogSource:
+    """The source by the settings. file_poll_seconds: None: `catalog.poll_seconds`; 0: each `changed` looks at the file.
+
+    Raises CatalogError for a file with mistakes, KafkaUnavailable for the topic.
+    """
     if settings.catalog.file is not None:
-        return FileSource(settings.catalog.file, settings.catalog.poll_seconds)
+        poll_seconds = settings.catalog.poll_seconds if file_poll_seconds is None else file_poll_seconds
+        return FileSource(settings.catalog.file, poll_seconds)
     return TopicSource(settings.kafka)
 
 

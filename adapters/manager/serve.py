@@ -66,9 +66,9 @@ def serve(settings: Settings, on_address: Callable[[str], None]) -> None:
 
 @contextmanager
 def gateways_of(settings: Settings) -> Iterator[Gateways]:
-    """The catalog's gateways as they change, for any thread."""
+    """The catalog's gateways as they are at each call, for any thread."""
     lock = threading.Lock()
-    with closing(catalog_source(settings)) as source:
+    with closing(catalog_source(settings, file_poll_seconds=0)) as source:
 
         def gateways() -> Mapping[str, Gateway]:
             with lock:

@@ -267,7 +267,7 @@ def test_what_can_not_be_read_is_refused_with_its_reason_and_the_rest_is_written
         assert post(address, b"\xff\xff\xff\xff\xff\xff")[0] == 400
         status, text, _ = post(address, bytes(cramjam.snappy.compress_raw(b"\xff\xff")))
         assert status == 400
-        assert "no prometheus.WriteRequest" in text
+        assert "not a valid prometheus.WriteRequest" in text
         assert post(address, request_v1([cpu()]), "application/json")[0] == 415
         assert post(address, request_v1([cpu()]), V1 + ";proto=other")[0] == 415
         assert post(address, request_v1([cpu()]), **{"content-encoding": "gzip"})[0] == 415

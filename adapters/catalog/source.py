@@ -107,13 +107,10 @@ class TopicSource:
         self._rows = RowCatalog()
         self._log = TopicLog(kafka, [topics.TASKS])
         try:
-            for message in self._log.snapshot():
-                self._take(message, self._rows)
-            self._log.follow()
+            self.refresh()
         except BaseException:
             self._log.close()
             raise
-        self._catalog = self._rows.catalog()
 
     @property
     def place(self) -> str:

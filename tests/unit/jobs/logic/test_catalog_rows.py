@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.limit_events import GATEWAY, START_MS, task
-from tidegate.adapters.catalog.topic import Step, differences, plan
+from tidegate.adapters.catalog.topic import Change, differences, plan
 from tidegate.jobs.logic.catalog_rows import RowCatalog, keys, rows_of
 from tidegate.schemas.catalog import Catalog, ClientLimits, Gateway, Slo, Task, parse
 from tidegate.schemas.rows.limits import TaskRow
@@ -27,7 +27,7 @@ def rows(*tasks: Task) -> dict[str, TaskRow]:
     return {row.id: row for row in rows_of(catalog(*tasks), NOW)}
 
 
-def follow(steps: list[Step], before: dict[str, TaskRow]) -> RowCatalog:
+def follow(steps: list[Change], before: dict[str, TaskRow]) -> RowCatalog:
     """Who follows the topic: refuses nothing of what is written."""
     made = RowCatalog()
     for key, row in before.items():

@@ -83,7 +83,9 @@ def pytest_configure_node(node: Any) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave the folder; pytest itself returns once the servers of the run are down."""
-    run = config.stash[_RUN]
+    run = config.stash.get(_RUN, None)
+    if run is None:  # the configuration of pytest itself failed
+        return
     run.leave()
     if not hasattr(config, "workerinput"):
         run.wait_until_removed()

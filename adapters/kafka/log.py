@@ -155,6 +155,8 @@ class TopicLog:
                         self.missing.append(name)
                     return {}
                 raise KafkaException(found.error)
+            if name in self.missing:
+                self.missing.remove(name)
             ends = {
                 (name, number): partition_range(self._consumer, name, number, _TIMEOUT_SECONDS)
                 for number in found.partitions
@@ -243,9 +245,11 @@ class TopicLog:
         """Log it, once while it lasts."""
         if self._strict:
             raise self._unavailable(name, KafkaException(error))
-        if error.code() not in _PASSING and self._reported != error.str():
+        away = error.code() == KafkaError._ALL_BROKERS_DOWN
+        if (away or error.code() not in _PASSING) and self._reported != error.str():
             self._reported = error.str()
-            _LOG.warning("%s at %s can't be read now: %s", name, self._address, self._reported)
+            what = ", ".join(self._topics) if away else name
+            _LOG.warning("%s can't be read from Kafka at %s now: %s", what, self._address, self._reported)
 
     def _wants(self, message: Message) -> bool:
         return self._keys is None or message.key() in self._keys

@@ -62,9 +62,11 @@ class RowCatalog:
         return None
 
     def catalog(self) -> Catalog:
-        """The current catalog."""
+        """The current catalog, with the gateways that its tasks name."""
+        tasks = self._tasks.values()
         return Catalog(
-            {(task.department, task.name): task for task in self._tasks.values()}, dict(self._gateways)
+            {(task.department, task.name): task for task in tasks},
+            {name: self._gateways[name] for name in {task.gateway: None for task in tasks}},
         )
 
 

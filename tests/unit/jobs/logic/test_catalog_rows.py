@@ -77,7 +77,7 @@ def test_a_row_that_cannot_be_used_changes_nothing() -> None:
         assert reason in (made.put(key, one) or "")
         assert made.catalog() == before
     assert made.put(row.id, None) is None
-    assert made.catalog().tasks == {}
+    assert made.catalog() == Catalog({}, {}), "nor is its gateway followed any longer"
 
 
 def test_what_is_there_already_is_not_written_again() -> None:

@@ -2,7 +2,7 @@
 
 Starts Kafka and Elasticsearch for itself, fills the topic as tidegate does, and indexes the same documents, in the
 order of their times, into an index of each form in turns: as they come (the floor), with the better codec, sorted.
-Of each is told how fast it takes documents, its size as indexed and as one segment, and how long what the dashboards
+Of each it prints how fast it takes documents, its size as indexed and as one segment, and how long what the dashboards
 and the page ask takes with the segments that indexing leaves.
 """
 

@@ -68,7 +68,7 @@ def measure(world: World, target: Target) -> Measured:
     Ends the controller.
     """
     names = list(world.tasks)
-    world.alive(replicas=BEFORE)
+    world.publish_counts(replicas=BEFORE)
     for name in names:
         world.change(BEFORE, name, flush=False)
     world.flush()
@@ -78,7 +78,7 @@ def measure(world: World, target: Target) -> Measured:
     memory_before = process.memory_info().rss
     cut = set(names[::2])
     random.Random(7).shuffle(names)
-    world.alive(replicas=BEFORE)
+    world.publish_counts(replicas=BEFORE)
     begun_ms = time.time() * 1000
     for name in names:
         world.change(CUT_TO if name in cut else RAISED_TO, name, flush=False)

@@ -92,7 +92,7 @@ class Evaluate(KeyedProcessFunction):  # type: ignore[misc]
             rows = list(one.known.observe(self._rules_now, source, orjson.loads(message), seen_ms))
         except (ValueError, KeyError, TypeError) as error:
             topic = INPUTS[source].topic.full_name(self._prefix)
-            reason = f"no row: {error!r}"
+            reason = f"not a row: {error!r}"
             yield DEAD, dead_letter(reason, topic, NAME, message, partition, offset, seen_at)
             return
         yield from map(_message, rows)

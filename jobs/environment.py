@@ -22,7 +22,7 @@ class Where:
     """Where a job runs, and what it begins with.
 
     cluster: `host:port` of a JobManager's REST address; None is this process. checkpoint: the folder of the one that it
-    goes on from; None begins anew.
+    resumes from; None: without state.
     """
 
     cluster: str | None = None

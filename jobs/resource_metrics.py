@@ -113,7 +113,7 @@ class Read(ProcessFunction):  # type: ignore[misc]
         try:
             return fastavro.schemaless_reader(io.BytesIO(message), self._schema, None)
         except Exception as error:  # it raises whatever its parts raise
-            raise BadSample(f"no Avro record of a sample: {error!r}") from error
+            raise BadSample(f"not a sample's Avro record: {error!r}") from error
 
 
 class ReadPods(ProcessFunction):  # type: ignore[misc]

@@ -100,7 +100,7 @@ class Profile(KeyedProcessFunction):  # type: ignore[misc]
         try:
             changed = self._observe(task.known, source, message, now_ms)
         except (ValidationError, ValueError, KeyError, TypeError) as error:
-            reason = error_text(error) if isinstance(error, ValidationError) else f"no row: {error!r}"
+            reason = error_text(error) if isinstance(error, ValidationError) else f"not a row: {error!r}"
             topic = INPUTS[source].topic.full_name(self._prefix)
             yield DEAD, dead_letter(reason, topic, NAME, message, partition, offset, seen_at)
             return

@@ -279,7 +279,7 @@ def _problems_of(place: str, rule: Rule) -> Iterator[str]:
     fields = numbers(rule.source)
     if rule.when.field not in fields:
         yield (
-            f"{place}.when.field: {rule.when.field!r} is no number of {rule.source}; "
+            f"{place}.when.field: {rule.when.field!r} is not a number of {rule.source}; "
             f"there are {', '.join(sorted(fields))}"
         )
     if rule.source == "line-counts" and (

@@ -71,7 +71,7 @@ class Schedule(_Entry):
             next(CronSim(text, datetime(2026, 1, 1, tzinfo=UTC)))
         except (CronSimError, StopIteration) as error:
             raise ValueError(
-                f"{text!r} is no cron expression of minute, hour, day, month, weekday: {error}"
+                f"{text!r} is not a cron expression of minute, hour, day, month, weekday: {error}"
             ) from error
         return text
 

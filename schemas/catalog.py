@@ -192,7 +192,7 @@ def _problems(whole: TaskSettings, gateway: str | None, gateways: Mapping[str, G
 
 
 def _unknown(gateway: str, gateways: Mapping[str, Gateway]) -> str:
-    return f"{gateway!r} is none of gateways ({', '.join(sorted(gateways)) or 'there are none'})"
+    return f"{gateway!r} is not one of gateways ({', '.join(sorted(gateways)) or 'there are none'})"
 
 
 def _task(department: str, name: str, gateway: str, whole: TaskSettings) -> Task:

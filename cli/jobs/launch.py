@@ -40,7 +40,7 @@ def run(
     started = time.monotonic()
     _wait(result, job)
     if bounded:
-        typer.echo(f"{job} has read all there was, in {time.monotonic() - started:.0f} s")
+        typer.echo(f"{job} has read its topics to the end, in {time.monotonic() - started:.0f} s")
     if bounded and spec is specs.SERVICE_METRICS:
         for kind, lines in _line_counts(settings).items():
             typer.echo(f"  {kind:8} {lines:>12,} lines")
@@ -64,7 +64,9 @@ def submit(
     checkpoint = cluster.newest_checkpoint(settings.checkpoint_dir() / job) if from_checkpoint else None
     if from_checkpoint:
         typer.echo(
-            f"{job} goes on from {checkpoint}" if checkpoint else f"{job} has no checkpoint: it begins anew"
+            f"{job} resumes from {checkpoint}"
+            if checkpoint
+            else f"{job} has no checkpoint: it starts without state"
         )
     result = _start(settings, spec, Where(settings.flink.rest_address, checkpoint=checkpoint))
     identifier = result.get_job_client().get_job_id()

@@ -117,9 +117,9 @@ def test_somebody_waits_for_what_ends_by_itself() -> None:
 
 
 def test_env_example_has_every_variable_with_its_default_and_no_other() -> None:
-    read, told = compose.variables(), compose.example()
-    assert told.keys() - ENDS_ON_DEFAULTS == read.keys()
-    assert {name: told[name] for name in read} == read
+    read, reported = compose.variables(), compose.example()
+    assert reported.keys() - ENDS_ON_DEFAULTS == read.keys()
+    assert {name: reported[name] for name in read} == read
 
 
 def test_every_variable_of_env_example_is_explained() -> None:

@@ -55,7 +55,7 @@ def minute_row(task: str, minute: int, error_rate: float) -> dict[str, Any]:
 
 
 def expected(rates: list[float]) -> list[tuple[str, int]]:
-    """State and minute of its row's end: true for two minutes more fires, told each minute again, false ends it."""
+    """State and minute of its row's end: true for two minutes more fires, reported each minute again, false ends it."""
     said, began, fired = [], None, False
     for minute, rate in enumerate(rates, start=1):
         if rate > 0.5:
@@ -108,7 +108,7 @@ def test_alerts_are_what_the_rules_say_and_a_restart_goes_on_with_them(kafka: Ka
         assert found[f"errors|vision|{task}|"] == expected(series), task
     assert found["refused|||"] == [("firing", 1)]
     letters = [json.loads(message.value() or b"") for message in messages(kafka, topics.DEAD_LETTERS)]
-    assert [letter["reason"].partition(":")[0] for letter in letters] == ["no row"]
+    assert [letter["reason"].partition(":")[0] for letter in letters] == ["not a row"]
 
     # A start without a checkpoint begins with what hasn't ended.
     history = alert_history.open_alerts(kafka, RULES)

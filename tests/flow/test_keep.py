@@ -56,7 +56,7 @@ def placed(values: list[bytes], after: int) -> list[RawLine]:
     return [RawLine(value, Position("", 0, after + number)) for number, value in enumerate(values)]
 
 
-def alive(rest_address: str) -> list[Job]:
+def running(rest_address: str) -> list[Job]:
     return [job for job in cluster.jobs(rest_address) or () if job.name == JOB and not job.ended]
 
 
@@ -68,11 +68,11 @@ def cancel(rest_address: str, job: Job) -> None:
 @pytest.fixture
 def lone_cluster(own_flink_cluster: str) -> Iterator[str]:
     """A cluster on which nothing is left of the job afterwards."""
-    assert alive(own_flink_cluster) == []
+    assert running(own_flink_cluster) == []
     yield own_flink_cluster
-    for job in alive(own_flink_cluster):
+    for job in running(own_flink_cluster):
         cancel(own_flink_cluster, job)
-    until(lambda: alive(own_flink_cluster) == [], "the job has ended")
+    until(lambda: running(own_flink_cluster) == [], "the job has ended")
 
 
 @pytest.mark.slow
@@ -85,15 +85,15 @@ def test_a_job_that_the_cluster_lost_goes_on_from_its_checkpoint_and_no_line_is_
     with keeper(kafka, lone_cluster, tmp_path):
         until(lambda: cluster.running(lone_cluster, JOB), "the job runs")
         until(lambda: line_counts.newest(kafka).get("counted", 0) >= 200, "closed seconds are counted")
-        (before,) = alive(lone_cluster)
+        (before,) = running(lone_cluster)
         seen = newest_checkpoint(tmp_path / JOB)
         until(lambda: newest_checkpoint(tmp_path / JOB) not in (None, seen), "one more checkpoint")
-    (still,) = alive(lone_cluster)
+    (still,) = running(lone_cluster)
     assert still == before  # a keeper that ends takes no job along
 
     with keeper(kafka, lone_cluster, tmp_path):
         cancel(lone_cluster, before)
-        until(lambda: [job for job in alive(lone_cluster) if job != before] != [], "it is submitted again")
+        until(lambda: [job for job in running(lone_cluster) if job != before] != [], "it is submitted again")
         second = put(kafka, placed(lines(30, 30), after=len(first)))
         closing = [
             RawLine(line(start_time=at(200), duration=0).encode(), Position("", number, 0))
@@ -107,7 +107,7 @@ def test_a_job_that_the_cluster_lost_goes_on_from_its_checkpoint_and_no_line_is_
             lambda: expected.keys() <= {row["id"] for row in written(kafka).rows},
             "a row for every window and group",
         )
-        assert len(alive(lone_cluster)) == 1
+        assert len(running(lone_cluster)) == 1
     newest = {row["id"]: row for row in written(kafka).rows}
     assert compare([newest[one] for one in expected], expected) == []
     assert line_counts.newest(kafka)["counted"] == len(real)

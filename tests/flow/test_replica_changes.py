@@ -92,7 +92,7 @@ def test_what_settles_is_what_a_reading_second_by_second_says(kafka: Kafka, tmp_
         first, *later = some
         assert (first.cause, first.replicas_before, first.revision) == ("resync", None, 1)
         assert [change.revision for change in some] == list(range(1, len(some) + 1))
-        told = [
+        reported = [
             (
                 round(change.settled_at.timestamp() - START_MS / 1000),
                 change.replicas_before,
@@ -100,7 +100,7 @@ def test_what_settles_is_what_a_reading_second_by_second_says(kafka: Kafka, tmp_
             )
             for change in later
         ]
-        assert told == expected(rows[task]), task
+        assert reported == expected(rows[task]), task
     assert sum(len(some) for some in found.values()) > 300
     letters = [json.loads(message.value() or b"") for message in messages(kafka, topics.DEAD_LETTERS)]
     assert sorted(letter["reason"].split(":")[0] for letter in letters) == ["id", "the whole"]
@@ -165,13 +165,13 @@ def test_revisions_and_what_is_pending_survive_a_crash_and_a_restart(
         live.say(1, 1.0)
         live.say(0)
         until(lambda: live.settled() == [4, 2, 1, 0], "the cut after the restart")
-    told: list[Any] = changes(kafka)["chat"]
-    assert [change.revision for change in told] == [1, 2, 3, 4]
-    assert [change.cause for change in told] == [
+    reported: list[Any] = changes(kafka)["chat"]
+    assert [change.revision for change in reported] == [1, 2, 3, 4]
+    assert [change.cause for change in reported] == [
         "resync",
         "flapping",
         "scale_down",
         "scale_down",
     ]  # 4 3 4 2: to and fro
-    for change in told[1:]:
+    for change in reported[1:]:
         assert (change.settled_at - change.first_seen_at).total_seconds() == 2

@@ -254,10 +254,10 @@ def test_avro_is_read_and_the_watcher_says_whose_pod_it_is(kafka: Kafka, tmp_pat
         )
         values.append(record.getvalue())
     put(kafka, [*values, b"\x02"])
-    told = replicas_row(START_S * 1000, 1, task="rank")
-    (replica,) = told.replicas or (None,)
+    reported = replicas_row(START_S * 1000, 1, task="rank")
+    (replica,) = reported.replicas or (None,)
     assert replica is not None
-    told = told.model_copy(
+    reported = reported.model_copy(
         update={
             "workload": "vision/some-name",
             "source": "kubernetes",
@@ -265,7 +265,7 @@ def test_avro_is_read_and_the_watcher_says_whose_pod_it_is(kafka: Kafka, tmp_pat
         }
     )
     producer = Producer(kafka.client_config())
-    producer.produce(kafka.topic(topics.REPLICAS), told.model_dump_json(), "vision/rank")
+    producer.produce(kafka.topic(topics.REPLICAS), reported.model_dump_json(), "vision/rank")
     assert producer.flush(30) == 0
     rows = run(kafka, tmp_path, format="avro")
     assert {(row.department, row.task) for row in rows} == {("vision", "rank")}
@@ -273,4 +273,4 @@ def test_avro_is_read_and_the_watcher_says_whose_pod_it_is(kafka: Kafka, tmp_pat
     assert minute.cpu_cores == pytest.approx(0.1)
     assert to_epoch_ms(minute.window_start) == 1000 * START_S
     letters = [json.loads(message.value() or b"") for message in messages(kafka, topics.DEAD_LETTERS)]
-    assert [letter["reason"].partition(":")[0] for letter in letters] == ["no Avro record of a sample"]
+    assert [letter["reason"].partition(":")[0] for letter in letters] == ["not a sample's Avro record"]

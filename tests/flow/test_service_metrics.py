@@ -61,7 +61,7 @@ def test_every_kind_of_line_ends_where_the_contract_says(settings: Settings) -> 
         line(start_time=at(100), duration="-"),
         line(start_time=at(100), duration=-1),
         line(start_time="yesterday"),
-        line(start_time="0189-11-24T10:00:00.000Z", duration="soon"),  # the first fault is told
+        line(start_time="0189-11-24T10:00:00.000Z", duration="soon"),  # the first fault is reported
         line(start_time="1969-12-31T23:59:59.500Z", duration=1000),
         "not JSON",
         "",

@@ -245,6 +245,6 @@ def test_after_a_crash_it_goes_on_with_what_it_knew_and_counts_traffic_anew(
             lambda: (
                 to_epoch_ms(newest()["tags"].computed_at) > again and newest()["tags"].replicas_ready == 2
             ),
-            "the quiet task is told of, with what was known",
+            "the quiet task is published, with what was known",
             step=go_on,
         )

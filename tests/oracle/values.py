@@ -1,6 +1,6 @@
 """What one JSON value of an access-log line means: numbers, texts, moments.
 
-`json.loads` is told to keep a number's own characters (`Literal`), so nothing passes through binary floats.
+`json.loads` is made to keep a number's own characters (`Literal`), so nothing passes through binary floats.
 """
 
 from __future__ import annotations

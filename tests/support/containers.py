@@ -74,14 +74,14 @@ def image(name: str) -> str:
 
 def environment(kafka: Kafka, elasticsearch: Elasticsearch | None = None) -> dict[str, str]:
     """What leads a role to the tests' servers."""
-    told = {
+    reported = {
         "TIDEGATE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "TIDEGATE_KAFKA__TOPIC_PREFIX": kafka.topic_prefix,
     }
     if elasticsearch is not None:
-        told["TIDEGATE_ELASTICSEARCH__URL"] = elasticsearch.url
-        told["TIDEGATE_ELASTICSEARCH__INDEX_PREFIX"] = elasticsearch.index_prefix
-    return told
+        reported["TIDEGATE_ELASTICSEARCH__URL"] = elasticsearch.url
+        reported["TIDEGATE_ELASTICSEARCH__INDEX_PREFIX"] = elasticsearch.index_prefix
+    return reported
 
 
 def run(
@@ -120,5 +120,5 @@ def stop(name: str) -> int:
 
 
 def _options(environment: Mapping[str, str] | None, flags: Sequence[str]) -> list[str]:
-    told = [part for name, value in (environment or {}).items() for part in ("--env", f"{name}={value}")]
-    return [*_LIKE_COMPOSE, *told, *flags]
+    reported = [part for name, value in (environment or {}).items() for part in ("--env", f"{name}={value}")]
+    return [*_LIKE_COMPOSE, *reported, *flags]

@@ -11,7 +11,7 @@ START_MS = 1_790_000_000_000
 
 
 def row(second: int = 0, *, span: str = "1s", level: str = "task", **fields: Any) -> ServiceMetricsRow:
-    """A row of the given second after START_MS, of task search/ranking unless told otherwise."""
+    """A row of the given second after START_MS, of task search/ranking unless given otherwise."""
     start_ms = START_MS + 1000 * second
     seconds = {"1s": 1, "1m": 60}[span]
     requests = fields.setdefault("requests", 10)

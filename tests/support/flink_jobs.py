@@ -76,7 +76,7 @@ def put(kafka: Kafka, lines: Sequence[RawLine]) -> list[RawLine]:
 
 
 def _held(kafka: Kafka, topic: str) -> int:
-    """How many messages a topic holds, as a new client is told."""
+    """How many messages a topic holds, as a new client sees it."""
     consumer = Consumer({**kafka.client_config(), "group.id": "tidegate-tests"})
     try:
         partitions = consumer.list_topics(topic, timeout=TIMEOUT_SECONDS).topics[topic].partitions

@@ -57,7 +57,7 @@ def main(proto: str, address: str, department: str, task: str) -> None:
     except grpc.RpcError as error:
         first = {"error": error.code().name}
     health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
-    told = {
+    reported = {
         "active": active if isinstance(active, dict) else active.result,
         "spec": spec
         if isinstance(spec, dict)
@@ -68,7 +68,7 @@ def main(proto: str, address: str, department: str, task: str) -> None:
         "stream": first,
         "health": health_pb2.HealthCheckResponse.ServingStatus.Name(health.status),
     }
-    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.write(json.dumps(reported) + "\n")
 
 
 if __name__ == "__main__":

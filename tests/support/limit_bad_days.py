@@ -9,7 +9,7 @@ from tests.support.limit_world import Controller, World
 
 
 def ready(world: World, replicas: int = 4, gateways: int = 1) -> None:
-    world.alive(gateways, replicas)
+    world.publish_counts(gateways, replicas)
     for task in world.tasks:
         world.change(replicas, task)
 

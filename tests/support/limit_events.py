@@ -99,7 +99,7 @@ class Play:
             self.book.observe_gateway(one.gateway, gateways, START_MS + at_ms)
         return self.step(at_ms)
 
-    def hear(self, at_ms: int) -> None:
+    def observe_counts(self, at_ms: int) -> None:
         """All sources speak."""
         for one in self.tasks:
             self.book.observe_heartbeat(TaskKey(one.department, one.name), START_MS + at_ms)

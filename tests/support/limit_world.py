@@ -237,8 +237,8 @@ class World:
     def flush(self) -> None:
         assert self._producer.flush(30) == 0
 
-    def alive(self, gateways: int = 1, replicas: int = 4, at_ms: int | None = None) -> None:
-        """The sources speak."""
+    def publish_counts(self, gateways: int = 1, replicas: int = 4, at_ms: int | None = None) -> None:
+        """The rows of the ready counts that the sources publish."""
         at_ms = now_ms() if at_ms is None else at_ms
         for task in self.tasks:
             self.put(topics.REPLICAS, f"vision/{task}", replicas_row(at_ms, replicas, task=task))
@@ -344,7 +344,7 @@ class World:
             self._said += (RateLimitRow.model_validate_json(one.value() or b"") for one in found)
         return self._said
 
-    def told(self, task: str = "chat") -> list[tuple[str, int, float | None]]:
+    def reported(self, task: str = "chat") -> list[tuple[str, int, float | None]]:
         """Their states, revisions and limits."""
         return [(row.state, row.revision, row.limit_qps) for row in self.rows(task)]
 
@@ -370,7 +370,7 @@ class World:
     def until_applied(self, qps: float, task: str = "chat", timeout_seconds: float = 60) -> None:
         until(
             lambda: self.qps_applied(task) == qps,
-            f"{qps:g} qps applied; told {self.told(task) if self.started else ''}",
+            f"{qps:g} qps applied; reported {self.reported(task) if self.started else ''}",
             timeout_seconds,
         )
 

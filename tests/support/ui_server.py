@@ -27,7 +27,7 @@ class UiServer:
     url: str
     source: str
     process: subprocess.Popen[str]
-    told: list[str]
+    reported: list[str]
     """What it has printed, line by line."""
 
     def get(self, path: str, code: int = 200, **parameters: Any) -> Any:
@@ -58,15 +58,15 @@ def ui_serving(kafka: Kafka, elasticsearch: Elasticsearch, *options: str) -> Ite
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    told: list[str] = []
+    reported: list[str] = []
 
-    reader = threading.Thread(target=_lines, args=(process, told), daemon=True)
+    reader = threading.Thread(target=_lines, args=(process, reported), daemon=True)
     reader.start()
     try:
-        until(lambda: process.poll() is not None or any(map(_OPEN.match, told)), "tidegate ui serves")
-        found = next((match for line in told if (match := _OPEN.match(line))), None)
-        assert found is not None, "".join(told)
-        yield UiServer(found[1], found[2], process, told)
+        until(lambda: process.poll() is not None or any(map(_OPEN.match, reported)), "tidegate ui serves")
+        found = next((match for line in reported if (match := _OPEN.match(line))), None)
+        assert found is not None, "".join(reported)
+        yield UiServer(found[1], found[2], process, reported)
     finally:
         if process.poll() is None:
             process.terminate()
@@ -74,7 +74,7 @@ def ui_serving(kafka: Kafka, elasticsearch: Elasticsearch, *options: str) -> Ite
         reader.join(10)
 
 
-def _lines(process: subprocess.Popen[str], told: list[str]) -> None:
+def _lines(process: subprocess.Popen[str], reported: list[str]) -> None:
     assert process.stdout is not None
     for line in process.stdout:
-        told.append(line)
+        reported.append(line)

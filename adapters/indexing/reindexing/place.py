@@ -77,7 +77,7 @@ class BuildingPlace:
         """Raises TakenOver where another rebuild has begun."""
         if self._rebuild_meta().get("rebuild") != self._mark:
             raise TakenOver(
-                f"another `tidegate reindex {self._contract.topic.name}` began meanwhile and goes on alone"
+                f"another `tidegate reindex {self._contract.topic.name}` has begun since, and continues in its place"
             )
 
     def built(self) -> dict[str, FamilyIndex]:

@@ -335,13 +335,13 @@ def test_a_pause_of_all_is_one_word(kafka: Kafka, tmp_path: Path) -> None:
     word = limit_controls.newest(kafka)["*"]
     assert (word.paused, word.department, word.task) == (True, None, None)
     catalog_file(tmp_path)
-    told = run(
+    reported = run(
         kafka,
         tmp_path,
         *("limits", "override", "--task", "chat", "--qps", "50", "--for", "30m", "--reason", "x"),
         TIDEGATE_CATALOG__FILE="catalog.yaml",
     )
-    assert "all tasks are paused" in told.stderr
+    assert "all tasks are paused" in reported.stderr
 
 
 def test_an_override_ends_in_its_time_or_when_it_is_cleared(kafka: Kafka, tmp_path: Path) -> None:
@@ -513,9 +513,9 @@ def test_what_was_recorded_replays_to_the_same_bytes_each_time(kafka: Kafka, tmp
     run(kafka, tmp_path, "catalog", "publish", "catalog.yaml")
     recorded(kafka)
     write(kafka, topics.REPLICAS, [("vision/chat", "no row")])
-    told = run(kafka, tmp_path, "limits", "record", "--out", "events.jsonl.gz", "--since", "10m").stderr
-    assert "kubernetes.replicas: 4" in told
-    assert "1 messages are not valid rows" in told
+    reported = run(kafka, tmp_path, "limits", "record", "--out", "events.jsonl.gz", "--since", "10m").stderr
+    assert "kubernetes.replicas: 4" in reported
+    assert "1 messages are not valid rows" in reported
     lines = gzip.decompress((tmp_path / "events.jsonl.gz").read_bytes()).splitlines()
     assert len(lines) == 2 + 4 + 2
     nowhere = Kafka(bootstrap_servers="127.0.0.1:1")
@@ -564,8 +564,8 @@ def test_a_wrong_line_is_told_with_file_line_and_field(kafka: Kafka, tmp_path: P
         '{"topic":"kubernetes.replicas","value":{"id":1}}',
     ]
     (tmp_path / "events.jsonl").write_text("\n\n".join(lines))
-    told = run(kafka, tmp_path, "replay-limits", "events.jsonl", code=1).stderr
-    assert "events.jsonl: line 3: value.id: Input should be a valid string" in told
+    reported = run(kafka, tmp_path, "replay-limits", "events.jsonl", code=1).stderr
+    assert "events.jsonl: line 3: value.id: Input should be a valid string" in reported
     assert "can't be read" in run(kafka, tmp_path, "replay-limits", "nothing.jsonl", code=1).stderr
     (tmp_path / "broken.gz").write_bytes(gzip.compress(b"{}")[:-9])
     assert "broken.gz: can't be read" in run(kafka, tmp_path, "replay-limits", "broken.gz", code=1).stderr

@@ -115,8 +115,8 @@ def run(settings: Settings, *arguments: str, code: int = 0) -> str:
 
 def found(settings: Settings, *arguments: str) -> list[str]:
     """The request ids, or messages' first lines, that `tidegate logs` gives."""
-    told = run(settings, "logs", "--json", "--since", "1d", *arguments)
-    lines = [json.loads(text) for text in told.splitlines()]
+    reported = run(settings, "logs", "--json", "--since", "1d", *arguments)
+    lines = [json.loads(text) for text in reported.splitlines()]
     return [one.get("message", "").partition("\n")[0] or one["request_id"] for one in lines]
 
 

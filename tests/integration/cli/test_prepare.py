@@ -38,8 +38,8 @@ def made_templates(elasticsearch: Elasticsearch) -> dict[str, int]:
 
 def test_it_makes_every_topic_and_template_once(kafka: Kafka, elasticsearch: Elasticsearch) -> None:
     settings = given(kafka, elasticsearch)
-    told = run_command(settings, "prepare")
-    assert told.stdout == "all topics and index templates exist\n"
+    reported = run_command(settings, "prepare")
+    assert reported.stdout == "all topics and index templates exist\n"
     topics_then, templates_then = made_topics(kafka), made_templates(elasticsearch)
     assert topics_then == {kafka.topic(topic) for topic in (*topics.ALL_TOPICS, topics.PROMETHEUS_METRICS)}
     assert templates_then.keys() == {one.alias(elasticsearch.index_prefix) for one in INDEX_CONTRACTS}
@@ -64,9 +64,9 @@ def test_it_waits_for_an_elasticsearch_that_comes_later(kafka: Kafka, elasticsea
 def test_it_says_who_did_not_come(kafka: Kafka, elasticsearch: Elasticsearch) -> None:
     nobody = given(kafka, elasticsearch) | {"elasticsearch.url": "http://127.0.0.1:1"}
     began = time.monotonic()
-    told = run_command(nobody, "prepare", "--wait", "2", code=1)
-    assert "Elasticsearch at http://127.0.0.1:1 was not ready within 2 s" in told.stderr
+    reported = run_command(nobody, "prepare", "--wait", "2", code=1)
+    assert "Elasticsearch at http://127.0.0.1:1 was not ready within 2 s" in reported.stderr
     no_kafka = given(kafka, elasticsearch) | {"kafka.bootstrap_servers": "127.0.0.1:1"}
-    told = run_command(no_kafka, "prepare", "--wait", "2", code=1)
-    assert "no Kafka answers at 127.0.0.1:1" in told.stderr
+    reported = run_command(no_kafka, "prepare", "--wait", "2", code=1)
+    assert "no Kafka answers at 127.0.0.1:1" in reported.stderr
     assert time.monotonic() - began < 60

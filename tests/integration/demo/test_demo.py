@@ -70,11 +70,11 @@ def left_running(state_dir: Path) -> list[str]:
     found = []
     for process in psutil.process_iter():
         try:
-            told = [*process.cmdline(), process.cwd()]
+            reported = [*process.cmdline(), process.cwd()]
         except psutil.Error:
             continue
-        if process.pid != os.getpid() and any(str(state_dir) in text for text in told):
-            found.append(f"{process.pid} {' '.join(told)[:200]}")
+        if process.pid != os.getpid() and any(str(state_dir) in text for text in reported):
+            found.append(f"{process.pid} {' '.join(reported)[:200]}")
     return found
 
 
@@ -134,28 +134,28 @@ def test_its_output_says_what_it_does_and_what_it_measured(short_demo: Run) -> N
 
 
 def test_one_failed_request_is_looked_up_down_to_its_models_stack_trace(short_demo: Run) -> None:
-    told = short_demo.output.partition("One failed request")[2]
+    reported = short_demo.output.partition("One failed request")[2]
     for text in (
         "commerce/fraud-score, replica 127.0.0.1:",
         "503 (via_upstream)",
         "fraud-score-2",
         "<- its second",
     ):
-        assert text in told
-    assert "fraud_score.pool.StoreUnavailable: features-2:9000 gave no answer within 0.02 s" in told
+        assert text in reported
+    assert "fraud_score.pool.StoreUnavailable: features-2:9000 gave no answer within 0.02 s" in reported
 
 
 def test_every_failed_request_has_one_record_with_its_id(short_demo: Run) -> None:
     lines = map(json.loads, Files(short_demo.folder / "gateway").access_log.read_text().splitlines())
     failed = {line["request_id"] for line in lines if line["response_code"] == 503}
     logs = (short_demo.folder / "replicas" / "logs").rglob("*.log")
-    told = Counter(
+    reported = Counter(
         re.findall(
             r"ERROR .*request_id=(\S+)", "\n".join(log.read_text() for log in logs if "chat" not in log.name)
         )
     )
     assert failed
-    assert told == Counter(failed)
+    assert reported == Counter(failed)
 
 
 def test_the_limit_followed_the_replicas_that_left_and_the_summary_says_how_soon(short_demo: Run) -> None:

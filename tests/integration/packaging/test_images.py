@@ -48,10 +48,10 @@ def test_a_bounded_job_in_its_image_writes_the_oracles_rows(kafka: Kafka) -> Non
     image = containers.image("jobs")
     settings = Settings(kafka=kafka)
     placed = put(kafka, lines(3000))
-    told = containers.run(
+    reported = containers.run(
         image, "run", "service-metrics", "--bounded", environment=containers.environment(kafka)
     )
-    assert "service-metrics has read all there was" in told
+    assert "service-metrics has read its topics to the end" in reported
     found = written(kafka)
     assert sum(found.counts.get(kind, 0) for kind in ("counted", "late", "dead", "skipped")) == len(placed)
     assert found.counts["dead"] == 60
@@ -62,11 +62,11 @@ def test_the_indexer_in_its_image_makes_each_row_a_document(
     kafka: Kafka, elasticsearch: Elasticsearch
 ) -> None:
     image = containers.image("adapters")
-    told = containers.environment(kafka, elasticsearch)
-    told["TIDEGATE_INDEXER__CONSUMER_GROUP"] = f"{kafka.topic_prefix}indexer"
-    assert "are there" in containers.run(image, "prepare", environment=told)
+    reported = containers.environment(kafka, elasticsearch)
+    reported["TIDEGATE_INDEXER__CONSUMER_GROUP"] = f"{kafka.topic_prefix}indexer"
+    assert "are there" in containers.run(image, "prepare", environment=reported)
     produce(kafka, ROWS_TOPIC, [row(number) for number in range(500)])
-    containers.run(image, "index", ROWS_TOPIC, "--bounded", environment=told)
+    containers.run(image, "index", ROWS_TOPIC, "--bounded", environment=reported)
     assert documents(elasticsearch, ROWS_TOPIC).keys() == {row(number)["id"] for number in range(500)}
 
 
@@ -101,8 +101,8 @@ def test_nobody_runs_it_and_nothing_of_it_can_be_changed(name: str) -> None:
         "for place in / /etc /opt/tidegate /opt/tidegate/m2 /var /var/lib/tidegate; do "
         'touch "$place/new" 2>/dev/null && echo "can write in $place"; done; touch /tmp/new && echo "tmp is there"'
     )
-    told = containers.run(image, "-c", script, flags=("--entrypoint", "sh"))
-    assert told.splitlines() == ["user 10001:10001", "tmp is there"]
+    reported = containers.run(image, "-c", script, flags=("--entrypoint", "sh"))
+    assert reported.splitlines() == ["user 10001:10001", "tmp is there"]
     open_files = containers.docker(
         *("run", "--rm", "--entrypoint", "find", image, "/", "-xdev"),
         *("(", "-perm", "-4000", "-o", "-perm", "-2000", ")", "-user", "10001"),

@@ -87,16 +87,16 @@ def percentile(rows: list[dict[str, Any]], percent: int) -> float | None:
 def test_now_is_the_ten_whole_seconds_before_the_newest_added_up(ui: UiServer, hour: Hour) -> None:
     newest = hour.end_ms // 1000
     for level in ("department", "task"):
-        told = ui.get(f"now/{level}")
-        assert told["newest"] == newest
+        reported = ui.get(f"now/{level}")
+        assert reported["newest"] == newest
         seconds = [
             row
             for row in rows_of(hour, "tidegate.service-metrics.1s", level=level)
             if newest - 1 - NOW_SECONDS <= started(row) < newest - 1
         ]
         wanted = {(row["department"], row["task"]) for row in seconds}
-        assert {(row["department"], row["task"]) for row in told["rows"]} == wanted
-        for row in told["rows"]:
+        assert {(row["department"], row["task"]) for row in reported["rows"]} == wanted
+        for row in reported["rows"]:
             its = [
                 one for one in seconds if (one["department"], one["task"]) == (row["department"], row["task"])
             ]
@@ -135,21 +135,21 @@ def test_a_charts_columns_are_the_rows_of_its_own_level(
     ui: UiServer, hour: Hour, scope: dict[str, str], level: str, span: str, seconds: int
 ) -> None:
     until_ms = hour.end_ms
-    told = ui.get("series", **scope, since=until_ms - seconds * 1000, until=until_ms)
-    rows = rows_of(hour, f"tidegate.service-metrics.{span}", level=level, **scope)[-len(told["times"]) :]
-    assert told["span_seconds"] == (1 if span == "1s" else 60)
-    assert len(told["times"]) == seconds // told["span_seconds"]
-    assert told["times"] == [started(row) for row in rows]
-    columns = told["columns"]
+    reported = ui.get("series", **scope, since=until_ms - seconds * 1000, until=until_ms)
+    rows = rows_of(hour, f"tidegate.service-metrics.{span}", level=level, **scope)[-len(reported["times"]) :]
+    assert reported["span_seconds"] == (1 if span == "1s" else 60)
+    assert len(reported["times"]) == seconds // reported["span_seconds"]
+    assert reported["times"] == [started(row) for row in rows]
+    columns = reported["columns"]
     assert columns["qps"] == [pytest.approx(row["qps"]) for row in rows]
     assert columns["p99_ms"] == [row["latency_p99_ms"] for row in rows]
     assert columns["errors_5xx_qps"] == [
-        pytest.approx(row["errors_5xx"] / told["span_seconds"]) for row in rows
+        pytest.approx(row["errors_5xx"] / reported["span_seconds"]) for row in rows
     ]
 
 
 def test_limit_and_replicas_hold_until_the_next(ui: UiServer, hour: Hour) -> None:
-    told = ui.get("series", **CHAT, since=hour.start_ms, until=hour.end_ms)
+    reported = ui.get("series", **CHAT, since=hour.start_ms, until=hour.end_ms)
     limits = sorted(
         (datetime.fromisoformat(row["applied_at"]).timestamp(), row["limit_qps"])
         for row in rows_of(hour, "tidegate.rate-limits", state="applied", **CHAT)
@@ -159,16 +159,19 @@ def test_limit_and_replicas_hold_until_the_next(ui: UiServer, hour: Hour) -> Non
         for row in rows_of(hour, "tidegate.replica-changes", **CHAT)
     )
     for at, limit, replicas in zip(
-        told["times"], told["columns"]["limit_qps"], told["columns"]["replicas_ready"], strict=True
+        reported["times"],
+        reported["columns"]["limit_qps"],
+        reported["columns"]["replicas_ready"],
+        strict=True,
     ):
         assert limit == next((value for when, value in reversed(limits) if int(when) <= at), None)
         assert replicas == next((value for when, value in reversed(settled) if int(when) <= at), 3)
 
 
 def test_every_event_is_told_at_its_moment(ui: UiServer, hour: Hour) -> None:
-    told = ui.get("events", **CHAT, since=hour.start_ms, until=hour.end_ms)
-    assert [one["at"] for one in told] == sorted(one["at"] for one in told)
-    assert Counter(one["kind"] for one in told) == {
+    reported = ui.get("events", **CHAT, since=hour.start_ms, until=hour.end_ms)
+    assert [one["at"] for one in reported] == sorted(one["at"] for one in reported)
+    assert Counter(one["kind"] for one in reported) == {
         "replicas": 3,
         "limit applied": 3,
         "limit held": 1,
@@ -181,10 +184,10 @@ def test_every_event_is_told_at_its_moment(ui: UiServer, hour: Hour) -> None:
 
 
 def test_a_tasks_versions_and_replicas_are_told_with_their_states(ui: UiServer, hour: Hour) -> None:
-    told = ui.get("parts", **CHAT)
+    reported = ui.get("parts", **CHAT)
     newest = hour.end_ms // 1000
-    assert [row["version"] for row in told["versions"]] == ["v1", "v2"]
-    for row in told["replicas"]:
+    assert [row["version"] for row in reported["versions"]] == ["v1", "v2"]
+    for row in reported["replicas"]:
         its = [
             one
             for one in rows_of(
@@ -193,14 +196,14 @@ def test_a_tasks_versions_and_replicas_are_told_with_their_states(ui: UiServer, 
             if newest - 1 - NOW_SECONDS <= started(one) < newest - 1
         ]
         assert row["qps"] == pytest.approx(sum(one["requests"] for one in its) / NOW_SECONDS)
-    assert told["ready"]["replicas_ready"] == 3
+    assert reported["ready"]["replicas_ready"] == 3
 
 
 def test_what_a_task_uses_is_told_beside(ui: UiServer, hour: Hour) -> None:
-    told = ui.get("series", **CHAT, since=hour.end_ms - 120_000, until=hour.end_ms)["resources"]
+    reported = ui.get("series", **CHAT, since=hour.end_ms - 120_000, until=hour.end_ms)["resources"]
     rows = rows_of(hour, "tidegate.resource-metrics.10s", level="task", **CHAT)
-    assert told["times"] == [started(row) for row in rows]
-    assert told["columns"]["cpu_of_limit_ratio"] == [row["cpu_of_limit_ratio"] for row in rows]
+    assert reported["times"] == [started(row) for row in rows]
+    assert reported["columns"]["cpu_of_limit_ratio"] == [row["cpu_of_limit_ratio"] for row in rows]
 
 
 def test_alerts_that_fire_are_told_once_and_those_that_ended_not(ui: UiServer) -> None:
@@ -211,8 +214,8 @@ def test_alerts_that_fire_are_told_once_and_those_that_ended_not(ui: UiServer) -
 def test_of_a_task_that_nobody_knows_nothing_is_made_up(ui: UiServer, hour: Hour) -> None:
     nobody = {"department": "vision", "task": "nobody"}
     assert ui.get("now/task", **nobody)["rows"] == []
-    told = ui.get("series", **nobody, since=hour.end_ms - 60_000, until=hour.end_ms)
-    assert set(told["columns"]["qps"]) == {None}
+    reported = ui.get("series", **nobody, since=hour.end_ms - 60_000, until=hour.end_ms)
+    assert set(reported["columns"]["qps"]) == {None}
     assert ui.get("events", **nobody, since=hour.start_ms, until=hour.end_ms) == []
     assert ui.get("parts", **nobody)["replicas"] == []
 
@@ -252,16 +255,16 @@ def test_rows_that_come_are_told_and_a_topic_that_comes_later_too(
             row = service_row("1s", second_ms + number * 1000, 1000, 40, number, "vision")
             produce(kafka, topics.SERVICE_METRICS_1S.name, [row])
             newest = second_ms // 1000 + number + 1
-            until(lambda newest=newest: ui.get("now/department")["newest"] == newest, "the row is told")
+            until(lambda newest=newest: ui.get("now/department")["newest"] == newest, "the row is reported")
 
 
 def test_without_any_source_it_says_so_and_does_not_start(kafka: Kafka, elasticsearch: Elasticsearch) -> None:
     nowhere = elasticsearch.model_copy(update={"url": "http://127.0.0.1:9"})
     gone = kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:9"})
-    with pytest.raises(AssertionError) as told, ui_serving(gone, nowhere):
+    with pytest.raises(AssertionError) as reported, ui_serving(gone, nowhere):
         pass
-    assert "there is nothing to show" in str(told.value)
-    assert "Elasticsearch at http://127.0.0.1:9 doesn't answer" in " ".join(str(told.value).split())
+    assert "there is nothing to show" in str(reported.value)
+    assert "Elasticsearch at http://127.0.0.1:9 doesn't answer" in " ".join(str(reported.value).split())
 
 
 def test_it_chooses_kafka_where_elasticsearch_has_no_rows(kafka: Kafka, elasticsearch: Elasticsearch) -> None:
@@ -275,4 +278,4 @@ def test_an_elasticsearch_that_is_away_is_told(kafka: Kafka, elasticsearch: Elas
     with ui_serving(kafka, nowhere, "--source", "elasticsearch") as ui:
         for path in ("now/department", "alerts", "logs", "trace/abc"):
             assert "Elasticsearch at http://127.0.0.1:9" in ui.get(path, 503)["detail"]
-    assert json.dumps(ui.told).count("Traceback") == 0
+    assert json.dumps(ui.reported).count("Traceback") == 0

@@ -110,10 +110,10 @@ def test_what_happened_stands_on_the_charts_and_below_them(ui: UiServer) -> None
     with browser_at(ui.url) as browser:
         browser.open("/d/vision/t/chat?last=1h")
         browser.wait("table[aria-label='what happened']", "2 → 3 replicas (scale up)")
-        told = browser.texts("table[aria-label='what happened'] .tag")
-        assert told.count("limit applied") == 3
-        assert told.count("replicas") == 3
-        events = f"{len(told)} events."
+        reported = browser.texts("table[aria-label='what happened'] .tag")
+        assert reported.count("limit applied") == 3
+        assert reported.count("replicas") == 3
+        events = f"{len(reported)} events."
         until(lambda: count_labels(browser, events) == 6, "each chart has all events")
         # A stretch that is dragged over becomes the time of the whole page.
         plot = browser.all(".u-over")[0]

@@ -277,15 +277,15 @@ def _names_in(kind: str, options: Json) -> list[str]:
     readers: dict[str, Callable[[Json], list[str]]] = {
         "merge": lambda _: [],
         "limit": lambda _: [],
-        "calculateField": lambda told: (
-            told["reduce"]["include"]
-            if "reduce" in told
-            else [told["binary"]["left"], told["binary"]["right"]]
+        "calculateField": lambda reported: (
+            reported["reduce"]["include"]
+            if "reduce" in reported
+            else [reported["binary"]["left"], reported["binary"]["right"]]
         ),
-        "filterFieldsByName": lambda told: told["include"]["names"],
-        "organize": lambda told: list(told["indexByName"]),
-        "sortBy": lambda told: [one["field"] for one in told["sort"]],
-        "filterByValue": lambda told: [one["fieldName"] for one in told["filters"]],
+        "filterFieldsByName": lambda reported: reported["include"]["names"],
+        "organize": lambda reported: list(reported["indexByName"]),
+        "sortBy": lambda reported: [one["field"] for one in reported["sort"]],
+        "filterByValue": lambda reported: [one["fieldName"] for one in reported["filters"]],
     }
     return readers[kind](options)
 

@@ -97,9 +97,9 @@ def _joined(left: Operand, right: Operand, apply: Callable[[float, float], float
 def _padded(points: Points, view: View) -> Points:
     found: Points = {}
     last: float | None = None
-    told = sorted(points.items())
+    reported = sorted(points.items())
     for time in range(view.from_ms, view.to_ms + 1, view.interval_ms):
-        while told and told[0][0] <= time:
-            last = told.pop(0)[1]
+        while reported and reported[0][0] <= time:
+            last = reported.pop(0)[1]
         found[time] = last
     return found

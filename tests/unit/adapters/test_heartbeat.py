@@ -1,4 +1,4 @@
-"""How a container's health is told: by an address that answers, or by a file that a role touches while it works."""
+"""How a container's health is reported: by an address that answers, or by a file that a role touches while it works."""
 
 from __future__ import annotations
 

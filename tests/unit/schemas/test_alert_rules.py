@@ -73,9 +73,13 @@ def test_an_expectation_that_is_wrong_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "reported"),
     [
-        ("latency_p99_ms", "p99", "rules.0.when.field: 'p99' is no number of service-metrics.1m; there are"),
+        (
+            "latency_p99_ms",
+            "p99",
+            "rules.0.when.field: 'p99' is not a number of service-metrics.1m; there are",
+        ),
         ("latency_p99_ms", "response_flags", "'response_flags' is no number"),
         ("{task}", "{taks}", "rules.0.message: {taks} is unknown; there are"),
         ("{task}", "{task", "rules.0.message:"),
@@ -97,10 +101,10 @@ def test_an_expectation_that_is_wrong_is_told() -> None:
         ("level: interface", "level: interface\n    for: 5m", "rules.0.for: Extra inputs"),
     ],
 )
-def test_a_rule_that_is_wrong_is_refused_with_its_place(old: str, new: str, told: str) -> None:
+def test_a_rule_that_is_wrong_is_refused_with_its_place(old: str, new: str, reported: str) -> None:
     with pytest.raises(RulesError, match=r"(?s)^rules\.yaml: ") as refused:
         parse(RULE.replace(old, new), "rules.yaml")
-    assert told in str(refused.value)
+    assert reported in str(refused.value)
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
@@ -183,7 +187,7 @@ def test_a_series_that_flips_every_ten_seconds_is_one_alert_with_hysteresis() ->
     without = lives(flips, Durations(5000))
     held = lives(flips, Durations(5000, 30_000))
     assert len([one for one in without if one[1] == "firing"]) == 30
-    assert [told for _, told in held if told != "firing"] == ["pending"]
+    assert [reported for _, reported in held if reported != "firing"] == ["pending"]
     assert len([one for one in held if one[1] == "firing"]) <= 10  # the first, and again each minute
 
 
@@ -193,10 +197,10 @@ def test_firing_follows_pending_and_resolved_follows_either(
 ) -> None:
     said = lives(list(enumerate(verdicts)), Durations(for_seconds * 1000, keep_seconds * 1000))
     there = False
-    for _, told in said:
-        if told == "resolved":
+    for _, reported in said:
+        if reported == "resolved":
             assert there
-        there = told != "resolved"
+        there = reported != "resolved"
 
 
 @given(st.lists(st.booleans(), max_size=100))

@@ -65,7 +65,7 @@ def task(fields: str) -> str:
         (task("qps_per_replica: 1, headroom: 3"), "departments.d.tasks.t.headroom"),
         (task("qps_per_replica: 1, floor_qps: 5, ceiling_qps: 4"), "ceiling_qps: 4 is below floor_qps, 5"),
         (task("qps_per_replica: 1, burst_seconds: 0.01"), "departments.d.tasks.t.burst_seconds"),
-        (task("qps_per_replica: 1, gateway: h"), "gateway: 'h' is none of gateways (g)"),
+        (task("qps_per_replica: 1, gateway: h"), "gateway: 'h' is not one of gateways (g)"),
         (task("qps_per_replica: 1, slo: {error_rate: 1}"), "departments.d.tasks.t.slo.error_rate"),
         (task("qps_per_replica: 1, qps: 3"), "departments.d.tasks.t.qps"),
         ("departments: {d: {tasks: {t: {qps_per_replica: 1}}}}", "t.gateway: missing"),
@@ -83,7 +83,7 @@ def task(fields: str) -> str:
         (task("qps_per_replica: 1, route: '  '"), "departments.d.tasks.t.route"),
         (task("qps_per_replica: 1, owner: ''"), "departments.d.tasks.t.owner"),
         (task(f"qps_per_replica: 1, owner: 0x{'f' * 4000}"), "departments.d.tasks.t.owner"),
-        ("departments: {v: {gateway: nope}}", "departments.v.gateway: 'nope' is none of gateways"),
+        ("departments: {v: {gateway: nope}}", "departments.v.gateway: 'nope' is not one of gateways"),
         (
             "gateways: {g: {}}\ndefaults: {qps_per_replica: 1}\ndepartments:\n"
             "  a: {gateway: g, tasks: {chat: {}}}\n  b: {gateway: g, tasks: {chat: {}}}",

@@ -137,8 +137,8 @@ def test_keda_and_prometheus_get_what_was_said_last_and_nothing_that_does_not_ho
         assert "vision/nobody has no autoscaling signals" in nobody["metrics"]["text"]
         assert nobody["stream"] == {"error": "NOT_FOUND"}
         for task in ("old", "unknown"):
-            told = ask(address, "vision", task)
-            assert told["metrics"]["error"] == told["active"]["error"] == "UNAVAILABLE", task
+            reported = ask(address, "vision", task)
+            assert reported["metrics"]["error"] == reported["active"]["error"] == "UNAVAILABLE", task
         unnamed = ask(address, "", "")
         assert unnamed["spec"]["error"] == "INVALID_ARGUMENT"
         assert "needs department and task" in unnamed["spec"]["text"]

@@ -68,8 +68,8 @@ def indices(elasticsearch: Elasticsearch) -> dict[str, set[str]]:
     with client_of(elasticsearch) as client:
         found = client.indices.get_alias(index=f"{prefix}*").body
     return {
-        name.removeprefix(prefix): {alias.removeprefix(prefix) for alias in told["aliases"]}
-        for name, told in found.items()
+        name.removeprefix(prefix): {alias.removeprefix(prefix) for alias in reported["aliases"]}
+        for name, reported in found.items()
     }
 
 
@@ -334,9 +334,9 @@ def test_a_server_with_ilm_counts_an_indexs_age_from_its_day(filled: Settings) -
         proxy.lifecycle = {}
         behind = filled.elasticsearch.model_copy(update={"url": proxy.url})
         with client_of(behind) as client:
-            told = BuildingPlace(client, ROWS, behind)
+            reported = BuildingPlace(client, ROWS, behind)
             index = family(client, ROWS, behind.index_prefix)[0]
-            assert told.ready_settings(index)["lifecycle.origination_date"] == DAY_MS - 10 * 3_600_000
+            assert reported.ready_settings(index)["lifecycle.origination_date"] == DAY_MS - 10 * 3_600_000
 
 
 def test_a_newer_tidegates_indices_are_its_own_to_rebuild(filled: Settings) -> None:

@@ -1,4 +1,4 @@
-"""Old days leave Elasticsearch, what others made stays, and what each topic takes is told."""
+"""Old days leave Elasticsearch, what others made stays, and what each topic takes is reported."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def test_days_that_are_older_than_they_are_kept_are_deleted_and_nothing_else(
 def test_what_a_topic_takes_is_told_for_a_million_requests(elasticsearch: Elasticsearch) -> None:
     with connect(elasticsearch, 30) as client:
         filled(client, elasticsearch)
-    told = run(elasticsearch, "retention", "--sizes").stdout.splitlines()
-    row = next(line.split() for line in told if line.startswith(MINUTES.topic.name))
+    reported = run(elasticsearch, "retention", "--sizes").stdout.splitlines()
+    row = next(line.split() for line in reported if line.startswith(MINUTES.topic.name))
     assert row[1:3] == ["6", "6"]
     # Six department rows of 1,000 requests: a million would take some 167 times as much.
     size, million = float(row[3]), float(row[7])
@@ -82,7 +82,7 @@ def test_what_a_topic_takes_is_told_for_a_million_requests(elasticsearch: Elasti
     assert row[9] == "90"
     assert unit == "MiB"
     assert 0.9 < kept / (million * 1.44 * 91) < 1.1
-    assert "at 1,440,000 requests a day (the minutes in Elasticsearch)" in told[-1]
+    assert "at 1,440,000 requests a day (the minutes in Elasticsearch)" in reported[-1]
 
 
 def test_the_disk_for_another_number_of_requests_is_told_and_nothing_where_none_is_known(
@@ -92,8 +92,8 @@ def test_the_disk_for_another_number_of_requests_is_told_and_nothing_where_none_
     assert "the size per request is unknown" in empty.stderr
     with connect(elasticsearch, 30) as client:
         filled(client, elasticsearch)
-    told = run(elasticsearch, "retention", "--sizes", "--requests-per-day", "0").stdout.splitlines()
-    assert told[-1].startswith(
+    reported = run(elasticsearch, "retention", "--sizes", "--requests-per-day", "0").stdout.splitlines()
+    assert reported[-1].startswith(
         "expected: 0 B, today's indices included, at 0 requests a day (--requests-per-day)"
     )
 

@@ -40,7 +40,7 @@ def world(kafka: Kafka, tmp_path: Path) -> Iterator[World]:
 
 
 def ready(world: World, replicas: int = 4) -> None:
-    world.alive(replicas=replicas)
+    world.publish_counts(replicas=replicas)
     world.change(replicas)
 
 
@@ -50,7 +50,12 @@ def test_a_limit_is_decided_applied_and_told(world: World) -> None:
     world.until_applied(40)
     world.change(2)
     world.until_applied(20)
-    assert world.told() == [("decided", 1, 40), ("applied", 1, 40), ("decided", 2, 20), ("applied", 2, 20)]
+    assert world.reported() == [
+        ("decided", 1, 40),
+        ("applied", 1, 40),
+        ("decided", 2, 20),
+        ("applied", 2, 20),
+    ]
     assert world.qps_in_file() == 20
     assert controller.end() == 0
 
@@ -64,9 +69,9 @@ def test_a_controller_that_starts_in_silence_holds_and_says_so(kafka: Kafka, tmp
         world.put_raw(topics.GATEWAYS, GATEWAY, gateway_row(long_ago, 1).model_dump_json(), long_ago)
         world.change(4)
         controller = world.controller()
-        until(lambda: [row.state for row in world.rows()] == ["held"], "the silence is told")
+        until(lambda: [row.state for row in world.rows()] == ["held"], "the silence is reported")
         assert "has sent no heartbeat yet" in world.rows()[0].reason
-        world.alive()
+        world.publish_counts()
         world.until_applied(40)
         assert controller.end() == 0
     finally:
@@ -130,7 +135,7 @@ def test_a_leader_that_was_frozen_does_no_harm_when_it_wakes(world: World) -> No
     world.until_applied(10)
     with Watch(world) as watch:
         first.send(signal.SIGCONT)
-        # What it heard meanwhile comes to it all at once, while it may still think that it leads.
+        # What was published in the meantime comes to it all at once, while it may still think that it leads.
         world.change(2)
         world.until_applied(20)
         time.sleep(8)
@@ -149,7 +154,7 @@ def test_a_crash_between_deciding_and_applying_is_applied_once_after_the_restart
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         world.change(2)
-        until(lambda: world.told()[-1][:2] == ("decided", 2), "it is decided")
+        until(lambda: world.reported()[-1][:2] == ("decided", 2), "it is decided")
         assert world.qps_in_file() == 40
         first.kill()
     with Watch(world) as watch:
@@ -157,7 +162,7 @@ def test_a_crash_between_deciding_and_applying_is_applied_once_after_the_restart
         world.until_applied(20)
         time.sleep(2)
     assert [limit.revision for limit in watch.seen] in ([1, 2], [2])
-    assert world.told()[2:] == [("decided", 2, 20), ("applied", 2, 20)]
+    assert world.reported()[2:] == [("decided", 2, 20), ("applied", 2, 20)]
 
 
 def test_a_file_that_another_process_holds_is_told_as_failed_and_written_when_it_lets_go(
@@ -170,10 +175,10 @@ def test_a_file_that_another_process_holds_is_told_as_failed_and_written_when_it
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         world.change(2)
-        until(lambda: world.told()[-1][0] == "failed", "it is told")
+        until(lambda: world.reported()[-1][0] == "failed", "it is reported")
         assert "another process has held the lock" in world.rows()[-1].reason
         world.change(1)
-        until(lambda: world.told()[-1][:2] == ("failed", 3), "the newer cut is told too")
+        until(lambda: world.reported()[-1][:2] == ("failed", 3), "the newer cut is reported too")
     world.until_applied(10, timeout_seconds=20)
     states = [row.state for row in world.rows()]
     assert states == ["decided", "applied", "decided", "failed", "decided", "failed", "applied"]
@@ -257,7 +262,7 @@ def test_pause_and_override_of_operators_count_at_once_and_can_be_taken_back(wor
     world.controller()
     world.until_applied(40)
     world.control(paused=True)
-    until(lambda: world.told()[-1][0] == "held", "the pause is told")
+    until(lambda: world.reported()[-1][0] == "held", "the pause is reported")
     world.change(1)
     time.sleep(1)
     assert world.qps_in_file() == 40

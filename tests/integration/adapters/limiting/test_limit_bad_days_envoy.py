@@ -64,7 +64,7 @@ def test_two_envoys_share_the_limit_and_a_hung_one_holds_up_nothing(kafka: Kafka
         try:
             started(world)
             assert in_force(running) == 40
-            world.alive(gateways=2)
+            world.publish_counts(gateways=2)
             until(lambda: in_force(running) == 20, "each has its half")
             with Load(running.ports(), qps=80) as load:
                 time.sleep(8)
@@ -83,7 +83,7 @@ def test_two_envoys_share_the_limit_and_a_hung_one_holds_up_nothing(kafka: Kafka
             assert [row.limit_qps_per_gateway for row in pushes] == [40, 20, 10]
 
             running.stack.kill("envoy-b")
-            world.alive(gateways=1)
+            world.publish_counts(gateways=1)
             world.until_applied(20)
             until(lambda: in_force(running, "envoy-a") == 20, "the other one has it all")
         finally:
@@ -127,7 +127,7 @@ def test_a_task_whose_route_changes_has_its_limit_on_the_new_one(gateway: tuple[
         time.sleep(0.5)
         name = "chat-2" if order == 1 else "chat"
         world.write_catalog({"chat": f"qps_per_replica: 10, route: {name}", "ocr": "qps_per_replica: 10"})
-        until(lambda name=name: world.rows()[-1].reason == f"route is now '{name}'", "it is told")  # type: ignore[misc]
+        until(lambda name=name: world.rows()[-1].reason == f"route is now '{name}'", "it is reported")  # type: ignore[misc]
         until(lambda: world.rows()[-1].state == "applied", "it is in force")
         limit = world.in_file()
         assert limit is not None

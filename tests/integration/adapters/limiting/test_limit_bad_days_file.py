@@ -33,7 +33,7 @@ def test_a_file_that_is_not_there_is_told_once_and_gets_its_limit_when_it_comes(
     world.routes.unlink()
     ready(world)
     world.controller()
-    until(lambda: states(world) == [("failed", 0)], "it is told")
+    until(lambda: states(world) == [("failed", 0)], "it is reported")
     (failed,) = world.rows()
     assert f"{world.routes}: can't be read" in failed.reason
     assert failed.limit_qps is None
@@ -45,7 +45,7 @@ def test_a_file_that_is_not_there_is_told_once_and_gets_its_limit_when_it_comes(
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reported"),
     [
         (None, "can't be read"),
         (
@@ -55,7 +55,7 @@ def test_a_file_that_is_not_there_is_told_once_and_gets_its_limit_when_it_comes(
     ],
 )
 def test_a_file_that_is_gone_or_broken_is_left_as_it_is_and_told_once(
-    world: World, content: str | None, told: str
+    world: World, content: str | None, reported: str
 ) -> None:
     started(world)
     good = routes(world)
@@ -66,8 +66,8 @@ def test_a_file_that_is_gone_or_broken_is_left_as_it_is_and_told_once(
         draft.write_text(content)
         draft.replace(world.routes)
     world.change(2)
-    until(lambda: states(world)[-1] == ("failed", 2), "it is told")
-    assert told in world.rows()[-1].reason
+    until(lambda: states(world)[-1] == ("failed", 2), "it is reported")
+    assert reported in world.rows()[-1].reason
     time.sleep(3)
     assert states(world).count(("failed", 2)) == 1
     assert (world.routes.read_text() if world.routes.exists() else None) == content
@@ -83,7 +83,7 @@ def test_a_route_that_is_not_there_is_told_and_the_others_get_their_limits(
     try:
         replace(world.routes, routes_of(["chat"]))
         started(world)
-        until(lambda: bool(world.rows("ocr")) and world.rows("ocr")[-1].state == "failed", "ocr is told")
+        until(lambda: bool(world.rows("ocr")) and world.rows("ocr")[-1].state == "failed", "ocr is reported")
         assert "the file has no route named 'ocr'" in world.rows("ocr")[-1].reason
         with_ocr = routes(world)
         with_ocr["resources"][0]["virtual_hosts"][0]["routes"] += routes_of(["ocr"])["resources"][0][
@@ -102,7 +102,7 @@ def test_a_push_to_a_route_that_is_not_there_goes_to_the_right_one_when_the_cata
     world.write_catalog({"chat": "qps_per_replica: 10, route: wrong"})
     ready(world)
     world.controller()
-    until(lambda: bool(world.rows()) and world.rows()[-1].state == "failed", "it is told")
+    until(lambda: bool(world.rows()) and world.rows()[-1].state == "failed", "it is reported")
     world.write_catalog({"chat": "qps_per_replica: 10"})
     world.until_applied(40)
     limit = world.in_file()
@@ -169,7 +169,7 @@ def test_a_silent_source_holds_the_limit_and_when_it_speaks_again_it_goes_on(
     world = World(kafka, tmp_path, limits="silent_seconds = 3\nraise_every_seconds = 1")
     try:
         controller = started(world)
-        until(lambda: states(world)[-1] == ("held", 1), "the silence is told")
+        until(lambda: states(world)[-1] == ("held", 1), "the silence is reported")
         held = world.rows()[-1]
         assert held.limit_qps == 40
         assert "has been silent since" in held.reason
@@ -184,9 +184,9 @@ def test_a_silent_source_holds_the_limit_and_when_it_speaks_again_it_goes_on(
         current = world.current()
         assert current is not None
         assert current.state == "held"
-        world.alive(replicas=8)
+        world.publish_counts(replicas=8)
         world.until_applied(80)
-        assert {limit for _, _, limit in world.told()} == {40, 80}, "never lower, never zero"
+        assert {limit for _, _, limit in world.reported()} == {40, 80}, "never lower, never zero"
     finally:
         world.end()
 
@@ -195,10 +195,10 @@ def test_the_newest_row_is_not_held_any_longer_when_the_silence_is_over(kafka: K
     world = World(kafka, tmp_path, limits="silent_seconds = 4")
     try:
         started(world)
-        until(lambda: states(world)[-1] == ("held", 1), "the silence is told")
+        until(lambda: states(world)[-1] == ("held", 1), "the silence is reported")
         before = world.rows()[1]
-        world.alive()
-        until(lambda: states(world)[-1] == ("applied", 1), "the end of it is told")
+        world.publish_counts()
+        until(lambda: states(world)[-1] == ("applied", 1), "the end of it is reported")
         assert world.rows()[-1] == before, "the same row again, so that its document stays one"
         newest = before.model_copy(update={"id": "vision/chat"})
         # It goes on speaking, or it would soon be silent again.

@@ -38,10 +38,10 @@ def test_kafka_away_leaves_the_limits_alone_and_loses_nothing(
         assert used < 5, "it goes round and round"
         limit = world.in_file()
         assert limit is not None
-        assert (limit.revision, limit.bucket.max_tokens) == (1, 999), "what can't be told isn't made"
+        assert (limit.revision, limit.bucket.max_tokens) == (1, 999), "what can't be published isn't made"
         own_stack.up(["kafka"])
         until(lambda: world.in_file() != limit, "the edit is put right")
-        world.alive()
+        world.publish_counts()
         world.change(2)
         world.until_applied(20)
         assert states(world) == [

@@ -74,7 +74,7 @@ def istio(
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "reported"),
     [
         ("500", "500"),
         pytest.param("429", "429", marks=pytest.mark.slow),
@@ -83,7 +83,7 @@ def istio(
     ],
 )
 def test_an_api_server_in_trouble_keeps_the_last_limit_and_gets_the_newest_cut_afterwards(
-    istio: InKubernetes, proxy: KubernetesProxy, fault: Fault, told: str
+    istio: InKubernetes, proxy: KubernetesProxy, fault: Fault, reported: str
 ) -> None:
     world = istio.world
     started(world)
@@ -91,11 +91,11 @@ def test_an_api_server_in_trouble_keeps_the_last_limit_and_gets_the_newest_cut_a
     writes = len(proxy.writes)
     proxy.fault = fault
     world.change(3)
-    until(lambda: states(world)[-1] == ("failed", 2), "it is told")
-    assert told in world.rows()[-1].reason
+    until(lambda: states(world)[-1] == ("failed", 2), "it is reported")
+    assert reported in world.rows()[-1].reason
     time.sleep(4)
     world.change(1)
-    until(lambda: states(world)[-1] == ("failed", 3), "the newer one is told too")
+    until(lambda: states(world)[-1] == ("failed", 3), "the newer one is reported too")
     time.sleep(4)
     tries = len(proxy.writes) - writes
     assert tries <= 10, "a storm"
@@ -179,7 +179,7 @@ def test_no_right_to_the_object_is_told_once_and_the_limit_comes_with_the_right(
     try:
         ready(world)
         world.controller()
-        until(lambda: states(world) == [("failed", 0)], "it is told")
+        until(lambda: states(world) == [("failed", 0)], "it is reported")
         assert "403" in world.rows()[0].reason
         time.sleep(4)
         assert states(world) == [("failed", 0)]
@@ -220,7 +220,7 @@ def test_an_envoyfilter_that_is_not_ours_is_told_once_and_not_touched(istio: InK
     ]
     ready(world)
     world.controller()
-    until(lambda: states(world) == [("failed", 0)], "it is told")
+    until(lambda: states(world) == [("failed", 0)], "it is reported")
     assert "isn't tidegate's" in world.rows()[0].reason
     time.sleep(4)
     assert states(world) == [("failed", 0)]

@@ -285,7 +285,7 @@ def test_a_dry_run_is_checked_by_the_server_and_keeps_nothing(world: World, prox
 
 
 @pytest.mark.parametrize(
-    ("fault", "told", "retry_after"),
+    ("fault", "reported", "retry_after"),
     [
         ("429", "429: injected", 7),
         ("500", "500: injected", None),
@@ -297,13 +297,13 @@ def test_a_dry_run_is_checked_by_the_server_and_keeps_nothing(world: World, prox
     ],
 )
 def test_a_server_in_trouble_is_a_failure_with_its_reason_and_the_last_limit_stays(
-    world: World, proxy: KubernetesProxy, fault: Fault, told: str, retry_after: float | None
+    world: World, proxy: KubernetesProxy, fault: Fault, reported: str, retry_after: float | None
 ) -> None:
     world.target.write(GATEWAY, [limit("chat", 1)])
     uid = world.live()["metadata"]["uid"]
     through_the_proxy = world.through(proxy.settings)
     proxy.fault = fault
-    with pytest.raises(TargetFailed, match=told) as failed:
+    with pytest.raises(TargetFailed, match=reported) as failed:
         through_the_proxy.write(GATEWAY, [limit("chat", 2)])
     assert failed.value.retry_after_seconds == retry_after
     assert len(proxy.writes) <= 1, "nothing is tried again here"

@@ -89,7 +89,7 @@ def test_without_kafka_nothing_is_changed_and_no_audit_is_lost(
         managed = stack.enter_context(manager(tmp_path, own_kafka, kubernetes_api, proxy.settings)).managed()
         assert managed.put(managed.limit_path, LIMIT, "controller").status_code == 200
 
-        # Kafka dies while a change is on its way to the API server: made, and not yet told.
+        # Kafka dies while a change is on its way to the API server: made, and not yet published.
         proxy.fault = "held"
         with ThreadPoolExecutor(1) as threads:
             on_its_way = threads.submit(
@@ -116,6 +116,6 @@ def test_without_kafka_nothing_is_changed_and_no_audit_is_lost(
         until(lambda: managed.ask("GET", "/readyz", who=None).status_code == 200)
         again = managed.put(managed.limit_path, LIMIT | {"revision": 3}, "controller")
         assert (again.status_code, again.json()["outcome"]) == (200, "applied")
-        told = [(row.revision, row.outcome) for row in managed.outcomes().values()]
-        assert told == [(1, "applied"), (2, "applied"), (3, "failed"), (3, "applied")]
+        reported = [(row.revision, row.outcome) for row in managed.outcomes().values()]
+        assert reported == [(1, "applied"), (2, "applied"), (3, "failed"), (3, "applied")]
         assert [row.revision for row in managed.audit() if row.reason.startswith("begun")] == [1, 2, 3, 3]

@@ -48,7 +48,7 @@ def gateway(ready: int) -> GatewayRow:
     )
 
 
-def told(kafka: Kafka, topic: Topic) -> list[tuple[str, int]]:
+def reported(kafka: Kafka, topic: Topic) -> list[tuple[str, int]]:
     """Key and count of each message, in each key's order."""
     found = []
     for message in messages(kafka, topic):
@@ -104,10 +104,10 @@ def test_each_row_goes_to_its_topic_with_its_key_in_order(kafka: Kafka) -> None:
             source.queue.put(row(ready))
         source.queue.put(gateway(2))
         until(source.queue.empty)
-    rows = told(kafka, REPLICAS)
+    rows = reported(kafka, REPLICAS)
     assert rows[-1] == ("vision/chat", 5)  # of rows that came while one was under way the newest is enough
     assert [ready for _, ready in rows] == [ready for ready in (4, 3, 5) if ("vision/chat", ready) in rows]
-    assert told(kafka, GATEWAYS) == [("edge", 2)]
+    assert reported(kafka, GATEWAYS) == [("edge", 2)]
 
 
 def test_while_kafka_is_away_the_newest_row_of_each_task_is_kept(
@@ -117,16 +117,16 @@ def test_while_kafka_is_away_the_newest_row_of_each_task_is_kept(
         source.queue.put(row(4))
         source.queue.put(row(4, "embed"))
         until(source.queue.empty)
-        until(lambda: len(told(own_kafka, REPLICAS)) == 2)
+        until(lambda: len(reported(own_kafka, REPLICAS)) == 2)
         own_stack.down(["kafka"])
         for ready in range(100):
             source.queue.put(row(ready))
         source.queue.put(row(7, "embed"))
         until(source.queue.empty)
         own_stack.up(["kafka"])
-        until(lambda: ("vision/embed", 7) in told(own_kafka, REPLICAS))
-        until(lambda: ("vision/chat", 99) in told(own_kafka, REPLICAS))
-    rows = told(own_kafka, REPLICAS)
+        until(lambda: ("vision/embed", 7) in reported(own_kafka, REPLICAS))
+        until(lambda: ("vision/chat", 99) in reported(own_kafka, REPLICAS))
+    rows = reported(own_kafka, REPLICAS)
     assert [ready for key, ready in rows if key == "vision/chat"][-1] == 99
     assert [ready for key, ready in rows if key == "vision/embed"] == [4, 7]
     assert len(rows) < 10
@@ -136,12 +136,12 @@ def test_while_kafka_is_away_the_newest_row_of_each_task_is_kept(
 def test_a_topic_that_was_removed_is_made_again(kafka: Kafka) -> None:
     with Running(kafka) as source:
         source.queue.put(row(4))
-        until(lambda: source.queue.empty() and told(kafka, REPLICAS) != [])
+        until(lambda: source.queue.empty() and reported(kafka, REPLICAS) != [])
         admin = AdminClient({**kafka.client_config()})
         admin.delete_topics([kafka.topic(REPLICAS)])[kafka.topic(REPLICAS)].result(30)
         source.queue.put(row(3))
         until(lambda: kafka.topic(REPLICAS) in admin.list_topics(timeout=10).topics)
-        until(lambda: told(kafka, REPLICAS) == [("vision/chat", 3)])
+        until(lambda: reported(kafka, REPLICAS) == [("vision/chat", 3)])
 
 
 def test_a_client_that_gives_up_is_replaced_and_its_rows_come(
@@ -158,7 +158,7 @@ def test_a_client_that_gives_up_is_replaced_and_its_rows_come(
     publisher.serve()
     own_stack.up(["kafka"])
     assert publisher.flush(30) == 0
-    assert sorted(told(own_kafka, REPLICAS)) == [("vision/chat", 5), ("vision/embed", 3)]
+    assert sorted(reported(own_kafka, REPLICAS)) == [("vision/chat", 5), ("vision/embed", 3)]
 
 
 def test_a_row_that_kafka_never_takes_holds_no_other_up(kafka: Kafka) -> None:
@@ -168,4 +168,4 @@ def test_a_row_that_kafka_never_takes_holds_no_other_up(kafka: Kafka) -> None:
     publisher.publish(row(8_000).model_copy(update={"replicas": many}))
     publisher.publish(row(3, "embed"))
     assert publisher.flush(30) == 0
-    assert told(kafka, REPLICAS) == [("vision/embed", 3)]
+    assert reported(kafka, REPLICAS) == [("vision/embed", 3)]

@@ -41,7 +41,7 @@ Counts = tuple[int, int, int]
 
 
 class Following:
-    """A source, and the rows that it has told."""
+    """A source, and the rows that it has published."""
 
     def __init__(self, source: KubernetesSource) -> None:
         self.source = source
@@ -180,8 +180,8 @@ def test_rows_come_again_while_the_api_proves_that_they_are_so(
     slices.put("service-chat", {"a": "ready"})
     with following(kubernetes_api.settings) as watched:
         watched.until(lambda: len(watched.task(slices.namespace)) >= 4)
-    told = [row.observed_at for row in watched.task(slices.namespace)]
-    assert told == sorted(set(told))
+    reported = [row.observed_at for row in watched.task(slices.namespace)]
+    assert reported == sorted(set(reported))
     assert watched.counts(slices.namespace) == [(1, 0, 0)]
 
 
@@ -272,8 +272,8 @@ def test_an_api_that_hangs_or_has_lost_its_store_is_silence_too(
             assert watched.listen(6) == []
         finally:
             os.kill(pid, signal.SIGCONT)
-        told = len(watched.task(slices.namespace))
-        watched.until(lambda: len(watched.task(slices.namespace)) > told)
+        reported = len(watched.task(slices.namespace))
+        watched.until(lambda: len(watched.task(slices.namespace)) > reported)
         slices.put("service-chat", {"a": "starting"})
         watched.until(lambda: watched.counts(slices.namespace)[-1] == (0, 1, 0))
     assert watched.counts(slices.namespace) == [(1, 0, 0), (0, 1, 0)]
@@ -351,7 +351,7 @@ def test_gateways_are_their_ready_pods_under_the_catalogs_names(
         watched.rows.clear()
         watched.until(
             lambda: watched.gateways("inner") == [("inner-1",)]
-        )  # told again, of the last good catalog
+        )  # published again, of the last good catalog
 
 
 def test_a_wrong_catalog_or_selector_is_a_clear_failure(

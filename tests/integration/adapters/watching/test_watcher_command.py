@@ -86,9 +86,9 @@ def test_replicas_and_gateways_of_the_api_are_rows_until_it_is_told_to_end(
         until(lambda: counts(kafka, slices.namespace) == [1, 2])
         until(lambda: rows(kafka, GATEWAYS) != [])
         process.send_signal(signal.SIGTERM)
-        told, _ = process.communicate(timeout=LIMIT_SECONDS)
-    assert process.returncode == 0, told
-    assert "EndpointSlices of all namespaces; gateways: edge" in told
+        reported, _ = process.communicate(timeout=LIMIT_SECONDS)
+    assert process.returncode == 0, reported
+    assert "EndpointSlices of all namespaces; gateways: edge" in reported
     for message in messages(kafka, REPLICAS):
         row = ReplicasRow.model_validate_json(message.value() or b"")
         assert message.key() == f"{row.department}/{row.task}".encode()
@@ -133,9 +133,9 @@ def test_gateways_of_a_catalog_that_is_in_its_topic_only_are_followed_through_it
         publish("edge", "inner")
         until(lambda: ready() == {("edge", ("edge-1",)), ("inner", ("inner-1",))})
         process.send_signal(signal.SIGTERM)
-        told, _ = process.communicate(timeout=LIMIT_SECONDS)
-    assert process.returncode == 0, told
-    assert "gateways: edge" in told
+        reported, _ = process.communicate(timeout=LIMIT_SECONDS)
+    assert process.returncode == 0, reported
+    assert "gateways: edge" in reported
 
 
 def test_an_interrupt_is_130_and_a_wrong_catalog_is_a_failure(
@@ -152,17 +152,17 @@ def test_an_interrupt_is_130_and_a_wrong_catalog_is_a_failure(
     assert process.returncode == 130
     (tmp_path / "tasks.yaml").write_text("gateways: nonsense\n")
     with watching(kafka, tmp_path, **reach, **{"catalog.file": "tasks.yaml"}) as process:
-        told, _ = process.communicate(timeout=LIMIT_SECONDS)
+        reported, _ = process.communicate(timeout=LIMIT_SECONDS)
     assert process.returncode == 1
-    assert "tasks.yaml: gateways" in told
+    assert "tasks.yaml: gateways" in reported
 
 
 def test_a_source_without_labels_refuses_selectors(kafka: Kafka, tmp_path: Path) -> None:
     wrong = {"watcher.source": "prometheus", "watcher.namespace_selector": "team=vision"}
     with watching(kafka, tmp_path, **wrong) as process:
-        told, _ = process.communicate(timeout=LIMIT_SECONDS)
+        reported, _ = process.communicate(timeout=LIMIT_SECONDS)
     assert process.returncode == 2
-    assert "source prometheus doesn't support label selectors" in told
+    assert "source prometheus doesn't support label selectors" in reported
 
 
 def test_samples_of_kube_state_metrics_are_rows_with_their_own_time(kafka: Kafka, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_samples_of_kube_state_metrics_are_rows_with_their_own_time(kafka: Kafka
     with watching(kafka, tmp_path, **reach) as process:
         second = 0
 
-        def told() -> bool:
+        def reported() -> bool:
             """The watcher reads what comes after it has joined: so one more scrape, until one is seen."""
             nonlocal second
             second += 1
@@ -194,7 +194,7 @@ def test_samples_of_kube_state_metrics_are_rows_with_their_own_time(kafka: Kafka
             )
             return counts(kafka, "vision") == [1]
 
-        until(told)
+        until(reported)
         later = start + timedelta(seconds=second + 100)
         send(
             b"kube_pod_status_ready, but no JSON",

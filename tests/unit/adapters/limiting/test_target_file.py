@@ -166,7 +166,7 @@ def test_in_force_is_what_all_envoys_say() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         (None, "can't be read"),
         ("", "can't be read"),
@@ -182,14 +182,14 @@ def test_in_force_is_what_all_envoys_say() -> None:
     ],
 )
 def test_a_file_that_cant_be_used_is_told_with_its_place_and_left_alone(
-    path: Path, text: str | None, told: str
+    path: Path, text: str | None, reported: str
 ) -> None:
     if text is None:
         path.unlink()
     else:
         path.write_text(text)
     for call in (target(path).read, lambda gateway: target(path).write(gateway, [limit()])):
-        with pytest.raises(TargetFailed, match=told) as failed:
+        with pytest.raises(TargetFailed, match=reported) as failed:
             call(GATEWAY)
         assert str(path) in str(failed.value)
     assert (path.read_text() if path.exists() else None) == text

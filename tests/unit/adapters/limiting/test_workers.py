@@ -94,7 +94,7 @@ class Stage:
         self.worker = GatewayWorker(target, GATEWAY, timing, self.results, lambda: 7)
         self.worker.start()
 
-    def heard(self) -> list[Result]:
+    def results(self) -> list[Result]:
         while True:
             try:
                 self.said.append(self.results.get_nowait())
@@ -102,11 +102,11 @@ class Stage:
                 return self.said
 
     def failures(self) -> list[str]:
-        return [one.reason for one in self.heard() if isinstance(one, GatewayFailed)]
+        return [one.reason for one in self.results() if isinstance(one, GatewayFailed)]
 
     def found(self, wanted: Limit) -> Callable[[], bool]:
         return lambda: any(
-            isinstance(one, LimitsRead) and one.limits.get(wanted.key) == wanted for one in self.heard()
+            isinstance(one, LimitsRead) and one.limits.get(wanted.key) == wanted for one in self.results()
         )
 
 
@@ -127,7 +127,7 @@ def stage(target: Scripted) -> Iterator[Stage]:
 
 
 def test_it_begins_with_a_look_and_writes_nothing(stage: Stage) -> None:
-    until(lambda: stage.heard() == [LimitsRead(GATEWAY, {}, 7)])
+    until(lambda: stage.results() == [LimitsRead(GATEWAY, {}, 7)])
     assert stage.target.writes == []
 
 
@@ -264,7 +264,7 @@ def test_a_refusal_is_told_the_others_are_in_force_and_it_is_tried_again(target:
     try:
         stage.worker.want([limit(), ocr])
         until(stage.found(limit()))
-        until(lambda: LimitRejected(ocr.key, 1, "no such route", None, 7) in stage.heard())
+        until(lambda: LimitRejected(ocr.key, 1, "no such route", None, 7) in stage.results())
         assert stage.failures() == []
         target.refused = {}
         until(stage.found(ocr))
@@ -280,14 +280,14 @@ def test_a_limit_that_envoy_would_not_take_is_refused_here_and_the_others_go_on(
     stage.worker.want([ocr, client, limit()])
     until(stage.found(limit()))
     assert all(limits == [limit()] for _, limits in stage.target.writes)
-    until(lambda: sum(isinstance(one, LimitRejected) for one in stage.heard()) >= 2)
+    until(lambda: sum(isinstance(one, LimitRejected) for one in stage.results()) >= 2)
     assert "set a ceiling_qps" in next(one for one in stage.said if isinstance(one, LimitRejected)).reason
 
 
 def test_a_newer_revision_at_the_target_is_told_with_it(stage: Stage) -> None:
     stage.target.refused = {CHAT: Refused("it has 9", 9)}
     stage.worker.want([limit(4)])
-    until(lambda: LimitRejected(CHAT, 4, "it has 9", 9, 7) in stage.heard())
+    until(lambda: LimitRejected(CHAT, 4, "it has 9", 9, 7) in stage.results())
 
 
 def test_it_looks_by_itself_now_and_then_and_when_asked_to(target: Scripted) -> None:
@@ -300,9 +300,9 @@ def test_it_looks_by_itself_now_and_then_and_when_asked_to(target: Scripted) -> 
     assert target.writes == []
     asked = Stage(target)
     try:
-        until(lambda: len(asked.heard()) == 1)
+        until(lambda: len(asked.results()) == 1)
         asked.worker.look()
-        until(lambda: len(asked.heard()) == 2)
+        until(lambda: len(asked.results()) == 2)
     finally:
         asked.worker.stop()
         asked.worker.join(10)

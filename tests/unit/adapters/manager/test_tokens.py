@@ -1,4 +1,4 @@
-"""The manager's tokens: who is let in, a file that changes, and that nothing secret is told."""
+"""The manager's tokens: who is let in, a file that changes, and that nothing secret is shown."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_changed_file_is_read_anew_and_a_wrong_one_changes_nothing(
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("", "valid list"),
         ("[]", "empty"),
@@ -69,13 +69,13 @@ def test_a_changed_file_is_read_anew_and_a_wrong_one_changes_nothing(
     ],
 )
 def test_a_file_that_lets_nobody_in_is_an_error_that_tells_nothing_secret(
-    tmp_path: Path, text: str, told: str
+    tmp_path: Path, text: str, reported: str
 ) -> None:
     path = tmp_path / "tokens.yaml"
     path.write_text(text)
     with pytest.raises(SettingsError) as error:
         Tokens(path)
-    assert told in str(error.value)
+    assert reported in str(error.value)
     assert str(path) in str(error.value)
     assert "hunter2" not in str(error.value)
     assert digest("hunter2") not in str(error.value)

@@ -1,4 +1,4 @@
-"""Which series are taken, how a sample is written, and which of several Prometheus is heard."""
+"""Which series are taken, how a sample is written, and which of several Prometheus is elected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The manager's bodies: a limit goes there and back, and what is wrong is told by its field."""
+"""The manager's bodies: a limit goes there and back, and what is wrong is named by its field."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_tasks_namespace_is_the_one_that_the_log_reads_as_its_department(
 
 
 @pytest.mark.parametrize(
-    ("department", "namespace", "told"),
+    ("department", "namespace", "reported"),
     [
         ("many", None, "has the namespaces a, b"),
         ("many", "c", "namespace c does not belong to department many"),
@@ -110,7 +110,7 @@ def test_a_tasks_namespace_is_the_one_that_the_log_reads_as_its_department(
     ],
 )
 def test_a_namespace_of_another_department_is_refused(
-    department: str, namespace: str | None, told: str
+    department: str, namespace: str | None, reported: str
 ) -> None:
-    with pytest.raises(IncompatibleSettings, match=told):
+    with pytest.raises(IncompatibleSettings, match=reported):
         place_of(department, "chat", namespace, MAPPED, "cluster.local")

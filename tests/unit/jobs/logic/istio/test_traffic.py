@@ -184,7 +184,7 @@ def test_a_try_longer_than_the_whole_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("aspect", "body", "told"),
+    ("aspect", "body", "reported"),
     [
         ("timeout", {"timeout_ms": 0}, "greater than or equal to 1"),
         ("timeout", {"timeout_ms": -5}, "greater than or equal to 1"),
@@ -224,9 +224,9 @@ def test_a_try_longer_than_the_whole_is_refused() -> None:
     ],
 )
 def test_a_setting_that_can_not_be_is_refused_with_its_reason(
-    aspect: str, body: dict[str, Any], told: str
+    aspect: str, body: dict[str, Any], reported: str
 ) -> None:
-    with pytest.raises(ValidationError, match=told):
+    with pytest.raises(ValidationError, match=reported):
         ASPECTS[aspect].model_validate(body)
 
 

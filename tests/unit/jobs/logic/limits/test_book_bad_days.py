@@ -41,7 +41,7 @@ def test_a_change_that_came_while_no_controller_was_there_counts_in_whatever_ord
     play.book.apply_change(change(1, revision=2))
     if not row_first:
         play.book.restore(row)
-    play.hear(1000)
+    play.observe_counts(1000)
     play.book.observe_gateway(GATEWAY, 1, START_MS + 1000)
     play.step(1000)
     assert play.limits() == [10]
@@ -78,7 +78,7 @@ def test_a_start_at_a_gateway_that_is_away_forgets_nothing_of_the_last_limit() -
     failed = play.rows[-1]
     assert (failed.state, failed.revision, failed.limit_qps, failed.burst) == ("failed", 1, 40, 40)
     restarted(play, 2000, failed)
-    play.hear(2000)
+    play.observe_counts(2000)
     play.book.observe_gateway(GATEWAY, 1, START_MS + 2000)
     writes = play.writes
     play.step(2000)
@@ -90,7 +90,7 @@ def test_a_start_at_a_gateway_that_is_away_forgets_nothing_of_the_last_limit() -
 def test_a_gateway_that_cant_be_read_for_long_is_told_though_nothing_is_under_way() -> None:
     play = Play(timing=TIMING).ready()
     for at_ms in range(1_000, 200_000, 1_000):
-        play.hear(at_ms)
+        play.observe_counts(at_ms)
         play.rows += play.book.observe_failure(GATEWAY, "503", START_MS + at_ms)
         play.rows += play.book.decide(START_MS + at_ms)
     held = [row for row in play.rows if row.state == "held"]
@@ -104,7 +104,7 @@ def test_a_gateway_that_cant_be_read_for_long_is_told_though_nothing_is_under_wa
 def test_a_gateway_that_is_away_for_a_moment_is_not_worth_a_row_for_each_task() -> None:
     play = Play(timing=TIMING).ready()
     play.rows += play.book.observe_failure(GATEWAY, "503", START_MS + 1000)
-    play.hear(2000)
+    play.observe_counts(2000)
     play.step(2000)
     assert play.states() == ["decided", "applied"]
 
@@ -115,7 +115,7 @@ def test_the_end_of_a_hold_is_told_by_the_row_of_what_is_in_force() -> None:
     play.step(100_000)
     assert play.states()[-1] == "held"
     assert play.book.ended_holds(START_MS + 100_000) == []
-    play.hear(101_000)
+    play.observe_counts(101_000)
     play.step(101_000)
     assert play.book.ended_holds(START_MS + 101_000) == [applied]
     assert play.book.ended_holds(START_MS + 101_000) == []
@@ -131,8 +131,8 @@ def test_a_hold_that_ends_after_a_restart_is_told_too_and_told_again_only_when_d
     play.book.apply_change(change(4))
     play.book.observe_gateway(GATEWAY, 1, START_MS + 110_000)
     play.step(110_000)
-    assert play.states() == [], "the same silence was told 10 s ago"
-    play.hear(120_000)
+    assert play.states() == [], "the same silence was published 10 s ago"
+    play.observe_counts(120_000)
     play.step(120_000)
     (row,) = play.book.ended_holds(START_MS + 120_000)
     assert (row.state, row.revision, row.limit_qps) == ("applied", 1, 40)

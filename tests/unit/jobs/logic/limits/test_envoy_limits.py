@@ -114,13 +114,13 @@ def test_a_route_of_others_has_no_limit_of_ours(before: dict[str, Any]) -> None:
 def test_as_envoy_tells_it_the_limit_is_the_same() -> None:
     """Its config_dump leaves out defaults, and writes durations in its own way."""
     one = limit(bucket=TokenBucket(20, 1, 1000))
-    told = json.loads(
+    reported = json.loads(
         json.dumps(route(one)).replace('"1.000s"', '"1s"').replace('"denominator": "HUNDRED"', '"x": 0')
     )
     for part in ("filter_enabled", "filter_enforced"):
-        del told["typed_per_filter_config"][FILTER][part]["default_value"]["x"]
-    del told["typed_per_filter_config"][FILTER]["token_bucket"]["tokens_per_fill"]
-    assert read_route(told) == one
+        del reported["typed_per_filter_config"][FILTER][part]["default_value"]["x"]
+    del reported["typed_per_filter_config"][FILTER]["token_bucket"]["tokens_per_fill"]
+    assert read_route(reported) == one
 
 
 @pytest.mark.parametrize(

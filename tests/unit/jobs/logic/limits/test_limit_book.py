@@ -59,7 +59,7 @@ def test_a_cut_goes_out_at_once_and_a_raise_in_steps() -> None:
     play.step(100)
     play.book.apply_change(change(8, revision=3))
     for at_ms in range(200, 60_000, 100):
-        play.hear(at_ms)
+        play.observe_counts(at_ms)
         play.step(at_ms)
     assert play.limits() == [40, 10, 20, 40, 80]
     applied = [row.decided_at.timestamp() for row in play.rows if row.state == "applied"]
@@ -275,7 +275,7 @@ def test_the_raises_of_a_gateway_go_together_and_cuts_dont_wait_for_them() -> No
     play = Play(*tasks, timing=Timing(raises_together_ms=5_000)).ready(replicas=4)
     before = play.writes
     for index, key in enumerate(keys[:5]):
-        play.hear(20_000 + index * 500)
+        play.observe_counts(20_000 + index * 500)
         play.book.apply_change(change(8, revision=2, key=key))
         play.step(20_000 + index * 500)
     assert play.writes == before + 1
@@ -423,7 +423,7 @@ def test_the_laws_of_limits_hold_whatever_happens(events: list[tuple[str, int, i
         at_ms += wait_ms
         before = play.in_force()
         if speaks:
-            play.hear(at_ms)
+            play.observe_counts(at_ms)
         if kind == "replicas":
             revision += 1
             replicas = number
@@ -455,7 +455,7 @@ def test_the_laws_of_limits_hold_whatever_happens(events: list[tuple[str, int, i
     play.book.apply_control(control(paused=False))
     for _ in range(40):
         at_ms += 11_000
-        play.hear(at_ms)
+        play.observe_counts(at_ms)
         play.step(at_ms)
     limit = play.in_force()
     assert limit is not None

@@ -1,4 +1,4 @@
-"""Recorded events to limits: timelines, laws, and what a wrong line is told."""
+"""Recorded events to limits: timelines, laws, and how a wrong line is refused."""
 
 from __future__ import annotations
 
@@ -233,9 +233,9 @@ def test_the_summary_counts_pushes_cuts_raises_and_the_busiest_ten_seconds() -> 
     ],
 )
 def test_a_wrong_line_is_told_by_its_field(line: bytes, wrong: str) -> None:
-    with pytest.raises(BadEvent) as told:
+    with pytest.raises(BadEvent) as reported:
         read_event(line)
-    assert str(told.value).startswith(wrong)
+    assert str(reported.value).startswith(wrong)
 
 
 @pytest.mark.parametrize(

@@ -131,8 +131,8 @@ def test_what_a_record_says(text: str, wanted: LogFields) -> None:
 
 def test_a_time_without_a_year_is_never_far_ahead() -> None:
     new_year = datetime(2027, 1, 1, 0, 0, 5, tzinfo=UTC)
-    told = fields_of("I1231 23:59:59.500000 7 a.cc:1] x", new_year)
-    assert told.time == datetime(2026, 12, 31, 23, 59, 59, 500000, tzinfo=UTC)
+    reported = fields_of("I1231 23:59:59.500000 7 a.cc:1] x", new_year)
+    assert reported.time == datetime(2026, 12, 31, 23, 59, 59, 500000, tzinfo=UTC)
 
 
 @given(st.text(max_size=300))

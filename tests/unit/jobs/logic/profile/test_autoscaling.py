@@ -204,7 +204,7 @@ def test_more_requests_never_ask_for_fewer_replicas(ready: int, one: float, othe
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "reported"),
     [
         ({"max_replicas": 0}, "max_replicas"),
         ({"max_replicas": 2, "min_replicas": 3}, "max_replicas: 2 is below min_replicas"),
@@ -218,8 +218,8 @@ def test_more_requests_never_ask_for_fewer_replicas(ready: int, one: float, othe
         ),
     ],
 )
-def test_a_policy_that_can_not_be_meant_is_refused(wrong: dict[str, Any], told: str) -> None:
+def test_a_policy_that_can_not_be_meant_is_refused(wrong: dict[str, Any], reported: str) -> None:
     good: dict[str, Any] = {"max_replicas": 10, "targets": {"qps_per_replica": 5}}
     assert AutoscalingPolicy.model_validate(good)
-    with pytest.raises(ValidationError, match=told):
+    with pytest.raises(ValidationError, match=reported):
         AutoscalingPolicy.model_validate(good | wrong)

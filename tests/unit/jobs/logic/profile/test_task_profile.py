@@ -61,10 +61,10 @@ def learned(*minutes: Minute, promise: Promise | None = PROMISE) -> Learned:
     return known
 
 
-def profile(known: TaskState, second: int, heard: int | None = None) -> TaskProfile:
-    """At a second of both clocks; heard: when the newest second of any task came."""
+def profile(known: TaskState, second: int, observed: int | None = None) -> TaskProfile:
+    """At a second of both clocks; observed: when the newest second of any task came."""
     now_ms = START_MS + 1000 * second
-    at_ms = now_ms if heard is None else START_MS + 1000 * heard
+    at_ms = now_ms if observed is None else START_MS + 1000 * observed
     seconds = SecondsObserved(settle_ms=0)
     seconds.observe(at_ms, at_ms)
     return known.profile(now_ms, seconds, SETTINGS)
@@ -169,7 +169,7 @@ def test_a_quiet_task_has_no_traffic_and_a_silent_pipeline_has_none_that_is_know
     assert profile(known, 1).qps == 60.0 / 60 * 60 / profile(known, 1).traffic_window_seconds
     quiet = profile(known, 100)
     assert (quiet.requests, quiet.qps, quiet.latency_p99_ms, quiet.error_rate) == (0, 0.0, None, None)
-    silent = profile(known, 117, heard=101)
+    silent = profile(known, 117, observed=101)
     assert silent.qps is None
     assert "traffic" in silent.stale_inputs
 
@@ -231,15 +231,15 @@ def after_a_restart(known: TaskState) -> TaskState:
 
 @given(st.integers(0, 130), st.integers(1, 120))
 def test_after_a_restart_the_traffic_is_that_of_the_seconds_heard_since(before: int, after: int) -> None:
-    known, heard = TaskState("vision", "chat"), SecondsObserved(settle_ms=0)
+    known, observed = TaskState("vision", "chat"), SecondsObserved(settle_ms=0)
     for second in range(before):
         known.observe_second(row(START_MS + 1000 * second, [10.0] * (second % 7)), START_MS, SETTINGS)
     known = after_a_restart(known)
     end = before + after
     for second in range(before, end):
         one = row(START_MS + 1000 * second, [10.0] * (second % 7))
-        heard.observe(known.observe_second(one, START_MS, SETTINGS), START_MS + 1000 * end)
-    said = known.profile(START_MS + 1000 * end, heard, SETTINGS)
+        observed.observe(known.observe_second(one, START_MS, SETTINGS), START_MS + 1000 * end)
+    said = known.profile(START_MS + 1000 * end, observed, SETTINGS)
     # Of the first second of all, another task's row may have come before the restart; slots have five seconds.
     first = max(-(-(before + 1) // 5) * 5, -(-(end - 60) // 5) * 5)
     if end - first < 15:
@@ -282,15 +282,15 @@ def test_a_second_counts_once_in_any_order_however_often_its_row_comes(
 
 
 def test_a_second_is_whole_a_second_after_its_first_row_or_when_much_later_ones_have_come() -> None:
-    heard = SecondsObserved()
-    assert heard.whole_ms(START_MS) is None
-    heard.observe(1000, START_MS)
-    assert heard.whole_ms(START_MS + 999) is None
-    assert heard.whole_ms(START_MS + 1000) == 1000
-    heard.observe(2000, START_MS + 1000)
-    heard.observe(2000, START_MS + 1900)
-    assert heard.whole_ms(START_MS + 1999) == 1000
-    assert heard.whole_ms(START_MS + 2000) == 2000
+    observed = SecondsObserved()
+    assert observed.whole_ms(START_MS) is None
+    observed.observe(1000, START_MS)
+    assert observed.whole_ms(START_MS + 999) is None
+    assert observed.whole_ms(START_MS + 1000) == 1000
+    observed.observe(2000, START_MS + 1000)
+    observed.observe(2000, START_MS + 1900)
+    assert observed.whole_ms(START_MS + 1999) == 1000
+    assert observed.whole_ms(START_MS + 2000) == 2000
     for second in range(3, 60):
-        heard.observe(1000 * second, START_MS + 2001)
-    assert heard.whole_ms(START_MS + 2002) == 56_000
+        observed.observe(1000 * second, START_MS + 2001)
+    assert observed.whole_ms(START_MS + 2002) == 56_000

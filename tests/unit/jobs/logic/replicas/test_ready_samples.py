@@ -31,7 +31,7 @@ def book() -> ReadySamples:
 
 
 def put(samples: ReadySamples, *raws: dict[str, Any]) -> list[bool]:
-    """For each, whether it told something new."""
+    """For each, whether it held something new."""
     read = [sample_of(raw) for raw in raws]
     return [one is not None and samples.put(one) is not None for one in read]
 

@@ -236,7 +236,7 @@ def test_a_tasks_window_is_said_when_all_pods_have_told_and_again_for_a_late_one
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reported"),
     [
         ({"labels": None}, "labels"),
         ({"value": "x"}, "value"),
@@ -245,10 +245,10 @@ def test_a_tasks_window_is_said_when_all_pods_have_told_and_again_for_a_late_one
         ({"labels": {"container": "model"}}, "without namespace and pod"),
     ],
 )
-def test_a_sample_that_is_none_is_refused(change: dict[str, Any], told: str) -> None:
+def test_a_sample_that_is_none_is_refused(change: dict[str, Any], reported: str) -> None:
     good = cpu_sample("model")
     assert sample_of(good) is not None
-    with pytest.raises(BadSample, match=told):
+    with pytest.raises(BadSample, match=reported):
         sample_of(good | change)
 
 

@@ -45,7 +45,7 @@ def test_rescaling_from_one_to_two_and_back_changes_no_row(
         )
         with replica_changes_submitted(settings, flink_cluster, savepoint) as job:
             put(kafka, [row for row in rows if _part(row) == part])
-            until(lambda: _told(kafka) == _expected(by_task, part), f"the changes of part {part}")  # noqa: B023
+            until(lambda: _published(kafka) == _expected(by_task, part), f"the changes of part {part}")  # noqa: B023
             if part < 2:
                 savepoint = job.stop_with_savepoint(tmp_path / "savepoints")
 
@@ -65,7 +65,7 @@ def _part(row: ReplicasRow) -> int:
     return _second(row) // PART_SECONDS
 
 
-def _told(kafka: Kafka) -> dict[str, list[tuple[int, int, int]]]:
+def _published(kafka: Kafka) -> dict[str, list[tuple[int, int, int]]]:
     """Second, count before and count after of each change but the first, each once."""
     found = {}
     for task, some in changes(kafka).items():

@@ -34,7 +34,7 @@ class Measured:
 
     before: int
     after: int
-    told_at: float
+    changed_at: float
     first_seen_at: float
     settled_at: float
     decided_at: float
@@ -73,7 +73,7 @@ def _play(loop: Loop, changes: int) -> list[Measured]:
         time.sleep(2)
         for number in range(changes):
             after = dice.choice([count for count in range(_FEWEST, _MOST + 1) if count != ready])
-            told_at = time.time()
+            changed_at = time.time()
             loop.director.set_ready(*REPLICAS[:after])
             limit_qps = after * QPS_PER_REPLICA
             until(_holds(loop, limit_qps), f"change {number + 1}: {limit_qps:g} qps", 90)
@@ -81,7 +81,7 @@ def _play(loop: Loop, changes: int) -> list[Measured]:
             # A new bucket begins full, with a second's worth; then the rate shows.
             time.sleep(4)
             admitted_qps = load.admitted_qps(applied + 1.5, applied + 4)
-            measured.append(_measured(loop, ready, after, told_at, admitted_qps))
+            measured.append(_measured(loop, ready, after, changed_at, admitted_qps))
             print(_line(number + 1, measured[-1]), flush=True)
             ready = after
     return measured
@@ -115,7 +115,7 @@ def _holds(loop: Loop, limit_qps: float) -> Callable[[], bool]:
     return holds
 
 
-def _measured(loop: Loop, before: int, after: int, told_at: float, admitted_qps: float) -> Measured:
+def _measured(loop: Loop, before: int, after: int, changed_at: float, admitted_qps: float) -> Measured:
     change = loop.changes()[-1]
     row = next(row for row in reversed(loop.limits()) if row.state == "applied")
     if row.applied_at is None or row.limit_qps is None or row.replicas != after:
@@ -123,7 +123,7 @@ def _measured(loop: Loop, before: int, after: int, told_at: float, admitted_qps:
     return Measured(
         before=before,
         after=after,
-        told_at=told_at,
+        changed_at=changed_at,
         first_seen_at=_seconds(change.first_seen_at),
         settled_at=_seconds(change.settled_at),
         decided_at=_seconds(row.decided_at),
@@ -159,7 +159,7 @@ def _report(measured: Sequence[Measured], pushes: int) -> None:
         _figures(f"{what}s: readiness to applied", [one.applied_at - one.first_seen_at for one in some])
         _figures(f"{what}s: settled to decided", [one.decided_at - one.settled_at for one in some])
         _figures(f"{what}s: decided to applied", [one.applied_at - one.decided_at for one in some])
-        _figures(f"{what}s: replica's own change to applied", [one.applied_at - one.told_at for one in some])
+        _figures(f"{what}s: replica's own change to applied", [one.applied_at - one.changed_at for one in some])
     ratios = [one.admitted_qps / one.limit_qps for one in measured]
     print(
         f"admitted / limit, 1.5 s to 4 s after: median {statistics.median(ratios):.3f}, "

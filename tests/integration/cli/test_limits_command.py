@@ -412,7 +412,7 @@ def test_without_a_catalog_a_word_is_taken_for_a_whole_name(kafka: Kafka, tmp_pa
     assert limit_controls.newest(kafka)["vision/chat"].paused
 
 
-def test_kafka_away_is_told_and_is_no_success(tmp_path: Path) -> None:
+def test_kafka_away_is_reported_and_is_no_success(tmp_path: Path) -> None:
     away = Kafka(bootstrap_servers="127.0.0.1:1")
     done = run(away, tmp_path, "limits", "pause", "--all", "--reason", "x", code=1)
     assert "127.0.0.1:1" in done.stderr
@@ -557,7 +557,7 @@ def test_a_recording_takes_the_catalogs_file_and_goes_on_until_it_is_ended(
     assert not (tmp_path / "events.jsonl.part").exists()
 
 
-def test_a_wrong_line_is_told_with_file_line_and_field(kafka: Kafka, tmp_path: Path) -> None:
+def test_a_wrong_line_is_reported_with_file_line_and_field(kafka: Kafka, tmp_path: Path) -> None:
     good = replicas_row(1_795_514_400_000, 4).model_dump_json()
     lines = [
         f'{{"topic":"kubernetes.replicas","value":{good}}}',

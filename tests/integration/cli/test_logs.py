@@ -183,7 +183,7 @@ def test_a_story_for_people(logged: Settings) -> None:
     assert "is not found" in run(logged, "trace", "00000000-unknown", code=1)
 
 
-def test_an_elasticsearch_that_is_away_is_told(logged: Settings) -> None:
+def test_an_elasticsearch_that_is_away_is_reported(logged: Settings) -> None:
     away = logged.model_copy(update={"elasticsearch": Elasticsearch(url="http://127.0.0.1:9")})
     assert "doesn't answer" in run(away, "logs", code=1)
     assert "doesn't answer" in run(away, "trace", REQUEST, code=1)

@@ -105,7 +105,7 @@ def test_following_goes_on_where_the_newest_ended_and_misses_none(kafka: Kafka) 
         reader.close()
 
 
-def test_a_topic_that_is_missing_is_told_by_name(kafka: Kafka) -> None:
+def test_a_topic_that_is_missing_is_reported_by_name(kafka: Kafka) -> None:
     with pytest.raises(KafkaUnavailable, match=r"service-metrics\.1s"):
         read(kafka, RowFilter(), 1)
 

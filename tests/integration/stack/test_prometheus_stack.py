@@ -37,7 +37,7 @@ def get(address: str) -> object:
         return json.load(answer)
 
 
-def test_a_prometheus_scrapes_what_it_is_told_to_and_ends(stack: LocalStack) -> None:
+def test_a_prometheus_scrapes_what_it_is_reported_to_and_ends(stack: LocalStack) -> None:
     # It scrapes itself: the port is known only once it is up.
     stack.add(PrometheusServer(Scraping({})))
     up(stack, PROMETHEUS)
@@ -54,13 +54,13 @@ def test_an_alertmanager_is_ready_and_has_no_alert(stack: LocalStack) -> None:
     assert get(f"{url(stack, ALERTMANAGER)}/api/v2/alerts") == []
 
 
-def test_a_program_that_is_named_and_is_none_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_program_that_is_named_and_is_none_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TIDEGATE_ALERTMANAGER", str(tmp_path / "none"))
     with pytest.raises(PartMissing, match="TIDEGATE_ALERTMANAGER"):
         debian_programs.alertmanager()
 
 
-def test_without_apt_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_apt_it_is_reported_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(PartMissing, match="install the package prometheus-alertmanager"):

@@ -168,7 +168,7 @@ def test_limit_and_replicas_hold_until_the_next(ui: UiServer, hour: Hour) -> Non
         assert replicas == next((value for when, value in reversed(settled) if int(when) <= at), 3)
 
 
-def test_every_event_is_told_at_its_moment(ui: UiServer, hour: Hour) -> None:
+def test_every_event_is_reported_at_its_moment(ui: UiServer, hour: Hour) -> None:
     reported = ui.get("events", **CHAT, since=hour.start_ms, until=hour.end_ms)
     assert [one["at"] for one in reported] == sorted(one["at"] for one in reported)
     assert Counter(one["kind"] for one in reported) == {
@@ -183,7 +183,7 @@ def test_every_event_is_told_at_its_moment(ui: UiServer, hour: Hour) -> None:
     assert {one["task"] for one in others if one["kind"] == "replicas"} == {"asr-large"}
 
 
-def test_a_tasks_versions_and_replicas_are_told_with_their_states(ui: UiServer, hour: Hour) -> None:
+def test_a_tasks_versions_and_replicas_are_reported_with_their_states(ui: UiServer, hour: Hour) -> None:
     reported = ui.get("parts", **CHAT)
     newest = hour.end_ms // 1000
     assert [row["version"] for row in reported["versions"]] == ["v1", "v2"]
@@ -199,14 +199,14 @@ def test_a_tasks_versions_and_replicas_are_told_with_their_states(ui: UiServer, 
     assert reported["ready"]["replicas_ready"] == 3
 
 
-def test_what_a_task_uses_is_told_beside(ui: UiServer, hour: Hour) -> None:
+def test_what_a_task_uses_is_reported_beside(ui: UiServer, hour: Hour) -> None:
     reported = ui.get("series", **CHAT, since=hour.end_ms - 120_000, until=hour.end_ms)["resources"]
     rows = rows_of(hour, "tidegate.resource-metrics.10s", level="task", **CHAT)
     assert reported["times"] == [started(row) for row in rows]
     assert reported["columns"]["cpu_of_limit_ratio"] == [row["cpu_of_limit_ratio"] for row in rows]
 
 
-def test_alerts_that_fire_are_told_once_and_those_that_ended_not(ui: UiServer) -> None:
+def test_alerts_that_fire_are_reported_once_and_those_that_ended_not(ui: UiServer) -> None:
     firing = ui.get("alerts")
     assert [(row["rule"], row["state"]) for row in firing] == [("errors", "firing")]
 
@@ -239,13 +239,13 @@ def test_the_page_loads_nothing_from_elsewhere_and_knows_its_own_name(ui: UiServ
     assert httpx.get(f"{ui.url}/api/about", headers={"host": "elsewhere.example"}).status_code == 400
 
 
-def test_it_ends_when_it_is_told_to(kafka: Kafka, elasticsearch: Elasticsearch) -> None:
+def test_it_ends_when_it_is_reported_to(kafka: Kafka, elasticsearch: Elasticsearch) -> None:
     with ui_serving(kafka, elasticsearch, "--source", "kafka") as ui:
         ui.process.send_signal(signal.SIGINT)
         assert ui.process.wait(30) == 130
 
 
-def test_rows_that_come_are_told_and_a_topic_that_comes_later_too(
+def test_rows_that_come_are_reported_and_a_topic_that_comes_later_too(
     kafka: Kafka, elasticsearch: Elasticsearch
 ) -> None:
     second_ms = time.time_ns() // 1_000_000 // 1000 * 1000 - 60_000
@@ -273,7 +273,7 @@ def test_it_chooses_kafka_where_elasticsearch_has_no_rows(kafka: Kafka, elastics
         assert ui.get("about")["logs"] is True  # logs may be there all the same
 
 
-def test_an_elasticsearch_that_is_away_is_told(kafka: Kafka, elasticsearch: Elasticsearch) -> None:
+def test_an_elasticsearch_that_is_away_is_reported(kafka: Kafka, elasticsearch: Elasticsearch) -> None:
     nowhere = elasticsearch.model_copy(update={"url": "http://127.0.0.1:9"})
     with ui_serving(kafka, nowhere, "--source", "elasticsearch") as ui:
         for path in ("now/department", "alerts", "logs", "trace/abc"):

@@ -156,7 +156,7 @@ def test_filters_of_the_logs_are_in_the_address_and_an_empty_answer_is_said(ui: 
         assert len(browser.all("table[aria-label=lines] tbody tr")) == 1
 
 
-def test_a_server_that_ends_is_told_and_the_rows_stay(ui: UiServer) -> None:
+def test_a_server_that_ends_is_reported_and_the_rows_stay(ui: UiServer) -> None:
     with browser_at(ui.url) as browser:
         browser.open("/")
         browser.wait("table[aria-label=tasks] tbody tr", "chat")

@@ -79,7 +79,7 @@ def test_a_download_that_was_interrupted_is_not_used(cache: Path, monkeypatch: p
     assert not (cache / ".tidegate-downloading").exists()
 
 
-def test_a_failed_download_leaves_nothing_and_is_told_without_an_address(
+def test_a_failed_download_leaves_nothing_and_is_reported_without_an_address(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = put(cache)

@@ -70,7 +70,7 @@ def test_a_day_that_is_looked_at_late_has_all_its_moves_in_order(tmp_path: Path)
     assert played.moves_at(1.0, 4000) == [("became ready", 2)]
 
 
-def test_moves_of_different_moments_are_told_apart(tmp_path: Path) -> None:
+def test_moves_of_different_moments_are_distinguished(tmp_path: Path) -> None:
     moves = (Move(0.1, NAMES[0], joins=False), Move(0.2, NAMES[1], joins=False))
     played = Played(tmp_path, replace(DEMO, moves=moves))
     assert played.moves_at(0.15, 0) == [("left", 1)]

@@ -115,13 +115,13 @@ def test_a_failed_submission_is_reported_with_its_log_and_the_other_one_is_stopp
     ]
 
 
-def test_a_submitted_job_that_ends_at_once_is_told_with_its_causes(tmp_path: Path, flink: FakeFlink) -> None:
+def test_a_submitted_job_that_ends_at_once_is_reported_with_its_causes(tmp_path: Path, flink: FakeFlink) -> None:
     flink.state = "FAILED"
     with pytest.raises(DemoFailed, match="a bad thing"):
         submit(tmp_path, flink, "true")
 
 
-def test_a_job_that_restarts_is_no_problem_and_one_that_failed_is_told_with_its_causes(
+def test_a_job_that_restarts_is_no_problem_and_one_that_failed_is_reported_with_its_causes(
     flink: FakeFlink,
 ) -> None:
     flink.state = "RESTARTING"
@@ -162,7 +162,7 @@ def test_a_job_that_failed_fails_the_demo(tmp_path: Path, flink: FakeFlink) -> N
         staging.check()
 
 
-def test_progress_is_told_as_it_is_even_with_brackets_in_it() -> None:
+def test_progress_is_reported_as_it_is_even_with_brackets_in_it() -> None:
     output = StringIO()
     progress = Progress(Console(file=output, width=100))
     progress.phase_changed(PhaseChange("kafka", Phase.PREPARING))

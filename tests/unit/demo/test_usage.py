@@ -61,7 +61,7 @@ def test_every_replica_has_a_pod_of_its_deployment() -> None:
         assert found["deployment"] in deployments
 
 
-def test_a_replica_that_left_is_not_told_of_and_counts_from_zero_when_it_is_back() -> None:
+def test_a_replica_that_left_is_not_reported_of_and_counts_from_zero_when_it_is_back() -> None:
     world = World()
     pod = pod_name("translate", "translate-3")
     world.usage.of("translate-3").begins(10)

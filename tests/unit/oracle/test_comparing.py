@@ -52,7 +52,7 @@ def test_equal_rows_have_no_difference(expected: Expected) -> None:
     assert compare(copy.deepcopy(list(expected.rows.values())), expected.rows) == []
 
 
-def test_a_missing_and_an_unexpected_row_are_told(expected: Expected) -> None:
+def test_a_missing_and_an_unexpected_row_are_reported(expected: Expected) -> None:
     rows = [row for name, row in expected.rows.items() if name != TASK]
     assert compare(rows, expected.rows) == [f"{TASK}: missing (oracle: 3 requests)"]
     without = {name: row for name, row in expected.rows.items() if name != TASK}
@@ -83,7 +83,7 @@ def test_a_missing_and_an_unexpected_row_are_told(expected: Expected) -> None:
         ("invented", 1),
     ],
 )
-def test_a_changed_field_is_told_with_its_name(expected: Expected, field: str, value: Any) -> None:
+def test_a_changed_field_is_reported_with_its_name(expected: Expected, field: str, value: Any) -> None:
     problems = compare(changed(expected, field, value), expected.rows)
     assert problems, "no difference found"
     assert all(TASK in problem for problem in problems)
@@ -115,7 +115,7 @@ def test_a_percentile_within_its_error_and_a_float_of_other_rounding_agree(
 @pytest.mark.parametrize(
     ("field", "value"), [("latency_p50_ms", 10.12), ("latency_p50_ms", 9.95), ("latency_p99_ms", 20.01)]
 )
-def test_a_percentile_past_its_error_or_outside_of_the_extremes_is_told(
+def test_a_percentile_past_its_error_or_outside_of_the_extremes_is_reported(
     expected: Expected, field: str, value: float
 ) -> None:
     assert compare(changed(expected, field, value), expected.rows) != []
@@ -210,13 +210,13 @@ def test_the_oracles_rows_obey_the_laws(expected: Expected) -> None:
 
 
 @pytest.mark.parametrize("field", ["requests", "aborted", "bytes_sent", "latency_count"])
-def test_a_minute_that_is_not_its_seconds_is_told(expected: Expected, field: str) -> None:
+def test_a_minute_that_is_not_its_seconds_is_reported(expected: Expected, field: str) -> None:
     rows = copy.deepcopy(dict(expected.rows))
     rows[TASK][field] += 1
     assert minutes_that_differ_from_their_seconds(rows) != []
 
 
-def test_a_second_without_its_minute_and_a_minute_without_seconds_are_told(expected: Expected) -> None:
+def test_a_second_without_its_minute_and_a_minute_without_seconds_are_reported(expected: Expected) -> None:
     for span, problem in (("1m", "seconds without a minute"), ("1s", "a minute without seconds")):
         rows = {
             name: row for name, row in expected.rows.items() if (row["span"], row["task"]) != (span, "other")
@@ -237,7 +237,7 @@ def test_a_second_without_its_minute_and_a_minute_without_seconds_are_told(expec
         (f"1s|version|vision|chat|v1||{T0_MS}", "requests", 9),
     ],
 )
-def test_a_group_that_is_not_its_children_is_told(
+def test_a_group_that_is_not_its_children_is_reported(
     expected: Expected, name: str, field: str, value: Any
 ) -> None:
     rows = copy.deepcopy(dict(expected.rows))

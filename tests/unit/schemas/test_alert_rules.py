@@ -52,7 +52,7 @@ def test_every_shipped_rule_has_a_test_in_which_it_fires_and_a_runbook() -> None
         assert entry.runbook_url.partition("#")[2] in headings, entry.name
 
 
-def test_an_expectation_that_is_wrong_is_told() -> None:
+def test_an_expectation_that_is_wrong_is_reported() -> None:
     (test,) = alert_fixture.Fixture.model_validate(
         yaml.safe_load(
             """
@@ -107,7 +107,7 @@ def test_a_rule_that_is_wrong_is_refused_with_its_place(old: str, new: str, repo
     assert reported in str(refused.value)
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
+def test_all_that_is_wrong_is_reported_at_once() -> None:
     twice = RULE + RULE.replace("rules:\n", "").replace("latency_p99_ms", "p99")
     with pytest.raises(RulesError) as refused:
         parse(twice, "rules.yaml")

@@ -99,7 +99,7 @@ def test_a_wrong_catalog_is_refused_with_file_and_field(text: str, place: str) -
     assert place in str(raised.value)
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
+def test_all_that_is_wrong_is_reported_at_once() -> None:
     text = task("qps_per_replica: 0, headroom: 9, floor_qps: -1")
     with pytest.raises(CatalogError) as raised:
         parse(text, "tasks.yaml")

@@ -219,7 +219,7 @@ def test_a_second_up_says_that_it_waits_and_gives_up_in_the_end(stack: Maker) ->
     assert stack.changes[0].phase == Phase.WAITING
 
 
-def test_a_damaged_state_file_is_told_with_its_path(stack: Maker) -> None:
+def test_a_damaged_state_file_is_reported_with_its_path(stack: Maker) -> None:
     stack.folder.mkdir()
     (stack.folder / STACK_FILE).write_text("{")
     with pytest.raises(StackError, match=STACK_FILE):

@@ -85,7 +85,7 @@ def test_a_child_that_a_dead_parent_left_is_found_and_ended(start: Starter) -> N
     assert processes.members(process) == []
 
 
-def test_the_exit_code_is_told_once(start: Starter) -> None:
+def test_the_exit_code_is_reported_once(start: Starter) -> None:
     process = start("import sys; sys.exit(7)", wait_for_port=False)
     codes: list[int] = []
 
@@ -118,7 +118,7 @@ def test_the_log_of_the_start_before_is_kept(start: Starter, tmp_path: Path) -> 
     assert processes.older(tmp_path / "log").read_text() == "one\n"
 
 
-def test_a_program_that_is_not_there_is_told_by_name(tmp_path: Path) -> None:
+def test_a_program_that_is_not_there_is_reported_by_name(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="/no/such/program"):
         processes.start(Launch(("/no/such/program",), tmp_path), tmp_path / "log", "mark")
 

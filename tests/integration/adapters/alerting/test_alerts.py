@@ -196,7 +196,7 @@ def test_an_alert_that_is_refused_holds_up_no_other(receiver: Receiver, alertman
     assert not sender.is_alive()
 
 
-def test_who_does_not_answer_and_who_refuses_are_told_apart(receiver: Receiver) -> None:
+def test_who_does_not_answer_and_who_refuses_are_distinguished(receiver: Receiver) -> None:
     webhook = Webhook(receiver.url + "secret-token")
     for status, lasting in ((503, False), (429, False), (400, True)):
         receiver.answer = status

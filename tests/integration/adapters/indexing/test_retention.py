@@ -66,7 +66,7 @@ def test_days_that_are_older_than_they_are_kept_are_deleted_and_nothing_else(
         assert "'tidegate.what' is not a topic that is indexed by day" in wrong.stderr
 
 
-def test_what_a_topic_takes_is_told_for_a_million_requests(elasticsearch: Elasticsearch) -> None:
+def test_what_a_topic_takes_is_reported_for_a_million_requests(elasticsearch: Elasticsearch) -> None:
     with connect(elasticsearch, 30) as client:
         filled(client, elasticsearch)
     reported = run(elasticsearch, "retention", "--sizes").stdout.splitlines()
@@ -85,7 +85,7 @@ def test_what_a_topic_takes_is_told_for_a_million_requests(elasticsearch: Elasti
     assert "at 1,440,000 requests a day (the minutes in Elasticsearch)" in reported[-1]
 
 
-def test_the_disk_for_another_number_of_requests_is_told_and_nothing_where_none_is_known(
+def test_the_disk_for_another_number_of_requests_is_reported_and_nothing_where_none_is_known(
     elasticsearch: Elasticsearch,
 ) -> None:
     empty = run(elasticsearch, "retention", "--sizes")

@@ -44,7 +44,7 @@ def ready(world: World, replicas: int = 4) -> None:
     world.change(replicas)
 
 
-def test_a_limit_is_decided_applied_and_told(world: World) -> None:
+def test_a_limit_is_decided_applied_and_published(world: World) -> None:
     ready(world)
     controller = world.controller()
     world.until_applied(40)
@@ -165,7 +165,7 @@ def test_a_crash_between_deciding_and_applying_is_applied_once_after_the_restart
     assert world.reported()[2:] == [("decided", 2, 20), ("applied", 2, 20)]
 
 
-def test_a_file_that_another_process_holds_is_told_as_failed_and_written_when_it_lets_go(
+def test_a_file_that_another_process_holds_is_reported_as_failed_and_written_when_it_lets_go(
     world: World,
 ) -> None:
     ready(world)

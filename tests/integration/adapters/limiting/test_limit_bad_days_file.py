@@ -28,7 +28,7 @@ def world(kafka: Kafka, tmp_path: Path) -> Iterator[World]:
         one.end()
 
 
-def test_a_file_that_is_not_there_is_told_once_and_gets_its_limit_when_it_comes(world: World) -> None:
+def test_a_file_that_is_not_there_is_reported_once_and_gets_its_limit_when_it_comes(world: World) -> None:
     content = routes(world)
     world.routes.unlink()
     ready(world)
@@ -54,7 +54,7 @@ def test_a_file_that_is_not_there_is_told_once_and_gets_its_limit_when_it_comes(
         ),  # more contents: tests/unit/adapters/limiting/test_target_file.py
     ],
 )
-def test_a_file_that_is_gone_or_broken_is_left_as_it_is_and_told_once(
+def test_a_file_that_is_gone_or_broken_is_left_as_it_is_and_reported_once(
     world: World, content: str | None, reported: str
 ) -> None:
     started(world)
@@ -76,7 +76,7 @@ def test_a_file_that_is_gone_or_broken_is_left_as_it_is_and_told_once(
     assert world.qps_in_file() == 20
 
 
-def test_a_route_that_is_not_there_is_told_and_the_others_get_their_limits(
+def test_a_route_that_is_not_there_is_reported_and_the_others_get_their_limits(
     kafka: Kafka, tmp_path: Path
 ) -> None:
     world = World(kafka, tmp_path, {"chat": "qps_per_replica: 10", "ocr": "qps_per_replica: 10"})
@@ -128,7 +128,7 @@ def test_what_the_platform_writes_stays_and_our_limit_comes_back(world: World) -
     assert now == theirs
 
 
-def test_a_limit_that_somebody_has_edited_is_put_right_and_told(world: World) -> None:
+def test_a_limit_that_somebody_has_edited_is_put_right_and_reported(world: World) -> None:
     started(world)
     edited = routes(world)
     first_route(edited)["typed_per_filter_config"][FILTER]["token_bucket"]["max_tokens"] = 999

@@ -56,7 +56,7 @@ def test_kafka_away_leaves_the_limits_alone_and_loses_nothing(
 
 
 @pytest.mark.slow
-def test_a_controller_ends_when_told_to_though_kafka_is_away(
+def test_a_controller_ends_when_reported_to_though_kafka_is_away(
     own_kafka: Kafka, own_stack: LocalStack, tmp_path: Path
 ) -> None:
     world = World(own_kafka, tmp_path)

@@ -166,7 +166,7 @@ def test_other_writers_of_the_same_object_lose_nothing_and_hold_up_nothing(istio
     assert len(written) > 5
 
 
-def test_no_right_to_the_object_is_told_once_and_the_limit_comes_with_the_right(
+def test_no_right_to_the_object_is_reported_once_and_the_limit_comes_with_the_right(
     kubernetes_api: KubernetesApi, kafka: Kafka, tmp_path: Path
 ) -> None:
     account_namespace = kubernetes_api.new_namespace()
@@ -207,7 +207,7 @@ def allow(api: KubernetesApi, namespace: str, account_namespace: str) -> None:
     )
 
 
-def test_an_envoyfilter_that_is_not_ours_is_told_once_and_not_touched(istio: InKubernetes) -> None:
+def test_an_envoyfilter_that_is_not_ours_is_reported_once_and_not_touched(istio: InKubernetes) -> None:
     world = istio.world
     theirs = {
         "apiVersion": ENVOY_FILTER.api_version,

@@ -259,7 +259,7 @@ def test_an_envoyfilter_that_is_not_ours_is_not_touched(world: World) -> None:
     assert world.live()["metadata"]["resourceVersion"] == version
 
 
-def test_a_token_that_is_not_known_is_told_as_such(world: World, tmp_path: Path) -> None:
+def test_a_token_that_is_not_known_is_reported_as_such(world: World, tmp_path: Path) -> None:
     config = yaml.safe_load(world.api.admin.read_text())
     config["users"][0]["user"] = {"token": "nobody's"}
     path = tmp_path / "kubeconfig"
@@ -270,7 +270,7 @@ def test_a_token_that_is_not_known_is_told_as_such(world: World, tmp_path: Path)
     assert "nobody's" not in str(failed.value)
 
 
-def test_an_unknown_gateway_is_told_as_such(world: World) -> None:
+def test_an_unknown_gateway_is_reported_as_such(world: World) -> None:
     with pytest.raises(TargetFailed, match="gateway 'elsewhere' is not in the task catalog"):
         world.target.read("elsewhere")
 
@@ -334,7 +334,7 @@ def test_an_api_server_that_dies_is_a_failure_and_its_limits_are_there_afterward
     assert world.live()["metadata"]["uid"] == uid
 
 
-def test_an_admission_policy_that_refuses_is_told_and_the_last_limit_stays(
+def test_an_admission_policy_that_refuses_is_reported_and_the_last_limit_stays(
     kubernetes_api: KubernetesApi,
 ) -> None:
     label = f"policy-{uuid.uuid4().hex[:8]}"
@@ -388,7 +388,7 @@ def test_an_admission_policy_that_refuses_is_told_and_the_last_limit_stays(
         admission.delete_validating_admission_policy(label)
 
 
-def test_without_istio_the_missing_kind_is_told_and_not_taken_for_no_limit(
+def test_without_istio_the_missing_kind_is_reported_and_not_taken_for_no_limit(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = dataclasses.replace(ENVOY_FILTER, group="networking.nowhere.io")

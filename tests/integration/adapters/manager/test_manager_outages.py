@@ -23,7 +23,7 @@ TROUBLE: list[tuple[Fault, int, str | None]] = [
 ]  # fmt: skip
 
 
-def test_an_api_server_in_trouble_is_told_as_what_it_is(
+def test_an_api_server_in_trouble_is_reported_as_what_it_is(
     managed_through_proxy: tuple[Managed, KubernetesProxy],
 ) -> None:
     managed, proxy = managed_through_proxy

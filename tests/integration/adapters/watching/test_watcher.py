@@ -236,7 +236,7 @@ def test_a_list_of_several_pages_is_one_list(
 
 
 @pytest.mark.parametrize("crash", [True, False], ids=["killed", "ended"])
-def test_while_the_api_server_is_down_nothing_is_told_and_nothing_seems_to_leave(
+def test_while_the_api_server_is_down_nothing_is_reported_and_nothing_seems_to_leave(
     kubernetes_api: KubernetesApi, slices: Slices, own_stack: LocalStack, crash: bool
 ) -> None:
     slices.put("service-chat", {"a": "ready", "b": "ready"})

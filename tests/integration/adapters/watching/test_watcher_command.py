@@ -70,7 +70,7 @@ def counts(kafka: Kafka, department: str) -> list[int]:
     return said
 
 
-def test_replicas_and_gateways_of_the_api_are_rows_until_it_is_told_to_end(
+def test_replicas_and_gateways_of_the_api_are_rows_until_it_is_reported_to_end(
     kafka: Kafka, kubernetes_api: KubernetesApi, tmp_path: Path
 ) -> None:
     ensure_topics(kafka, [REPLICAS, GATEWAYS])

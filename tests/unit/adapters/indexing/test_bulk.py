@@ -33,7 +33,7 @@ def test_a_cluster_that_takes_no_more_shards_or_writes_is_no_fault_of_the_docume
     assert judge(400, {"type": kind}) == "retry"
 
 
-def test_an_error_is_told_with_its_innermost_cause_in_one_line() -> None:
+def test_an_error_is_reported_with_its_innermost_cause_in_one_line() -> None:
     error = {
         "type": "document_parsing_exception",
         "reason": "failed to parse field\n[x]",

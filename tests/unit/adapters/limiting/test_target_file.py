@@ -181,7 +181,7 @@ def test_in_force_is_what_all_envoys_say() -> None:
         ('{"resources": "a"}', "not a route configuration"),
     ],
 )
-def test_a_file_that_cant_be_used_is_told_with_its_place_and_left_alone(
+def test_a_file_that_cant_be_used_is_reported_with_its_place_and_left_alone(
     path: Path, text: str | None, reported: str
 ) -> None:
     if text is None:
@@ -195,7 +195,7 @@ def test_a_file_that_cant_be_used_is_told_with_its_place_and_left_alone(
     assert (path.read_text() if path.exists() else None) == text
 
 
-def test_a_gateway_without_a_file_is_told_as_such(path: Path) -> None:
+def test_a_gateway_without_a_file_is_reported_as_such(path: Path) -> None:
     with pytest.raises(TargetFailed, match=r"'other' has no route file; name it in limits\.envoy_files"):
         target(path).read("other")
 
@@ -211,7 +211,7 @@ def test_a_symbolic_link_is_not_replaced(path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else for a moment")
-def test_a_folder_that_may_not_be_written_is_told(path: Path) -> None:
+def test_a_folder_that_may_not_be_written_is_reported(path: Path) -> None:
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     try:
@@ -299,7 +299,7 @@ def test_an_edit_of_the_platform_in_the_middle_of_a_write_is_kept(path: Path) ->
         assert editing.result() > 3
 
 
-def test_a_lock_that_another_one_holds_is_told_and_not_waited_for_for_ever(path: Path) -> None:
+def test_a_lock_that_another_one_holds_is_reported_and_not_waited_for_for_ever(path: Path) -> None:
     before = path.read_bytes()
     with path.with_name(".routes.json.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)

@@ -172,7 +172,7 @@ def test_a_target_that_takes_it_and_never_has_it_is_a_failure(stage: Stage) -> N
     assert "not all of them are in force" in stage.failures()[0]
 
 
-def test_a_failure_is_told_and_tried_again_until_it_works(stage: Stage) -> None:
+def test_a_failure_is_reported_and_tried_again_until_it_works(stage: Stage) -> None:
     stage.target.failure = TargetFailed("503")
     stage.worker.want([limit()])
     until(lambda: len(stage.target.writes) >= 3)
@@ -192,7 +192,7 @@ def test_tries_come_ever_more_seldom(stage: Stage) -> None:
     assert all(gap >= 0.05 * 2**number / 2 for number, gap in enumerate(gaps)), gaps
 
 
-def test_a_defect_of_a_target_is_told_and_doesnt_end_the_worker(stage: Stage) -> None:
+def test_a_defect_of_a_target_is_reported_and_doesnt_end_the_worker(stage: Stage) -> None:
     stage.target.failure = ZeroDivisionError("oh")
     stage.worker.want([limit()])
     until(lambda: bool(stage.failures()))
@@ -257,7 +257,7 @@ def test_what_a_target_asks_for_is_kept(target: Scripted) -> None:
         stage.worker.join(10)
 
 
-def test_a_refusal_is_told_the_others_are_in_force_and_it_is_tried_again(target: Scripted) -> None:
+def test_a_refusal_is_reported_the_others_are_in_force_and_it_is_tried_again(target: Scripted) -> None:
     ocr = limit(task="ocr")
     target.refused = {ocr.key: Refused("no such route")}
     stage = Stage(target, reconcile_seconds=0.1)
@@ -284,7 +284,7 @@ def test_a_limit_that_envoy_would_not_take_is_refused_here_and_the_others_go_on(
     assert "set a ceiling_qps" in next(one for one in stage.said if isinstance(one, LimitRejected)).reason
 
 
-def test_a_newer_revision_at_the_target_is_told_with_it(stage: Stage) -> None:
+def test_a_newer_revision_at_the_target_is_reported_with_it(stage: Stage) -> None:
     stage.target.refused = {CHAT: Refused("it has 9", 9)}
     stage.worker.want([limit(4)])
     until(lambda: LimitRejected(CHAT, 4, "it has 9", 9, 7) in stage.results())

@@ -25,7 +25,7 @@ def replicas(second: float, ready: int, task: str = "chat") -> ReplicasRow:
     )
 
 
-def test_a_row_is_told_on_each_change_and_when_it_was_not_told_for_the_time() -> None:
+def test_a_row_is_reported_on_each_change_and_when_it_was_not_reported_for_the_time() -> None:
     published = PublishedRows(refresh_seconds=30)
     timeline = [(0, 4), (1, 4), (2, 3), (31.9, 3), (32, 3), (33, 3), (34, 4)]
     assert [published.due(replicas(second, ready)) for second, ready in timeline] == [
@@ -41,14 +41,14 @@ def test_each_row_has_its_own_time() -> None:
     assert not published.due(replicas(30, 4, "embed"))
 
 
-def test_what_comes_out_of_order_is_not_told() -> None:
+def test_what_comes_out_of_order_is_not_reported() -> None:
     published = PublishedRows(refresh_seconds=30)
     assert published.due(replicas(10, 4))
     assert not published.due(replicas(9, 3))
     assert published.due(replicas(10, 3))
 
 
-def test_a_forgotten_row_is_told_when_it_comes_anew() -> None:
+def test_a_forgotten_row_is_reported_when_it_comes_anew() -> None:
     published = PublishedRows(refresh_seconds=30)
     row = GatewayRow(
         id="edge|kubernetes",

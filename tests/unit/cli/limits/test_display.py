@@ -88,7 +88,7 @@ def lag(**fields: object) -> Lag:
     return Lag.model_validate(values | fields)
 
 
-def test_a_lag_is_told_step_by_step() -> None:
+def test_a_lag_is_reported_step_by_step() -> None:
     assert entry_line(lag()).endswith(
         "  revision 5, cut 40 -> 20 qps: readiness -> settled +2.00 s, decided +0.10 s, applied +0.50 s, "
         "first refused request +0.40 s; in force 2.60 s after the readiness"

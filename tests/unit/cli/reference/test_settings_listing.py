@@ -169,7 +169,7 @@ def test_what_is_no_secret_stays_readable(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_secret_that_is_not_set_is_told_from_one_that_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_that_is_not_set_is_reported_from_one_that_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEGATE_ELASTICSEARCH__PASSWORD", SECRET)
     found = {
         one["name"]: one

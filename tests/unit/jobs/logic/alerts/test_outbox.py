@@ -34,7 +34,7 @@ def test_what_is_silenced_while_it_fires_is_sent_again_after_the_silence() -> No
     assert reported(outbox, 181) == ["firing"]
 
 
-def test_the_end_of_what_was_told_is_told_even_in_a_silence() -> None:
+def test_the_end_of_what_was_reported_is_reported_even_in_a_silence() -> None:
     outbox = Outbox(60_000)
     outbox.put(alert("firing"))
     assert reported(outbox, 0) == ["firing"]
@@ -44,7 +44,7 @@ def test_the_end_of_what_was_told_is_told_even_in_a_silence() -> None:
     assert reported(outbox, 61 + RESOLVED_FOR_MS // 1000) == []
 
 
-def test_of_what_began_in_a_silence_nothing_is_told() -> None:
+def test_of_what_began_in_a_silence_nothing_is_reported() -> None:
     outbox = Outbox(60_000)
     outbox.put(alert("firing", silenced=True))
     outbox.put(alert("resolved", silenced=True))

@@ -128,7 +128,7 @@ def test_another_limit_of_the_same_revision_is_refused() -> None:
     assert not change.changed
 
 
-def test_an_edited_bucket_is_told_as_it_is_and_a_newer_revision_puts_it_right() -> None:
+def test_an_edited_bucket_is_reported_as_it_is_and_a_newer_revision_puts_it_right() -> None:
     live = live_with(limit(revision=7), limit("embed"))
     _value(live, 1)["typed_per_filter_config"]["envoy.filters.http.local_ratelimit"]["token_bucket"][
         "max_tokens"
@@ -204,7 +204,7 @@ def _empty_the_spec(live: dict[str, Any]) -> None:
         _empty_the_spec,
     ],
 )
-def test_a_limit_that_an_edit_has_put_out_of_force_is_not_told_and_the_same_limit_puts_it_right(
+def test_a_limit_that_an_edit_has_put_out_of_force_is_not_reported_and_the_same_limit_puts_it_right(
     edit: Any,
 ) -> None:
     live = live_with(limit(revision=7))

@@ -48,7 +48,7 @@ def test_a_change_that_came_while_no_controller_was_there_counts_in_whatever_ord
     assert play.rows[-1].change_id == "vision|chat|2"
 
 
-def test_a_gateway_that_was_never_read_is_told_once_and_without_numbers() -> None:
+def test_a_gateway_that_was_never_read_is_reported_once_and_without_numbers() -> None:
     play = Play()
     play.book.apply_change(change(4))
     for at_ms in (0, 500, 1500, 5000):
@@ -60,7 +60,7 @@ def test_a_gateway_that_was_never_read_is_told_once_and_without_numbers() -> Non
     assert play.states() == ["failed", "decided", "applied"]
 
 
-def test_reasons_that_take_turns_are_told_once_each() -> None:
+def test_reasons_that_take_turns_are_reported_once_each() -> None:
     play = Play().ready()
     play.works = False
     play.book.apply_change(change(1, revision=2))
@@ -87,7 +87,7 @@ def test_a_start_at_a_gateway_that_is_away_forgets_nothing_of_the_last_limit() -
     assert play.writes <= writes + 1
 
 
-def test_a_gateway_that_cant_be_read_for_long_is_told_though_nothing_is_under_way() -> None:
+def test_a_gateway_that_cant_be_read_for_long_is_reported_though_nothing_is_under_way() -> None:
     play = Play(timing=TIMING).ready()
     for at_ms in range(1_000, 200_000, 1_000):
         play.observe_counts(at_ms)
@@ -109,7 +109,7 @@ def test_a_gateway_that_is_away_for_a_moment_is_not_worth_a_row_for_each_task() 
     assert play.states() == ["decided", "applied"]
 
 
-def test_the_end_of_a_hold_is_told_by_the_row_of_what_is_in_force() -> None:
+def test_the_end_of_a_hold_is_reported_by_the_row_of_what_is_in_force() -> None:
     play = Play(timing=TIMING).ready()
     applied = play.rows[-1]
     play.step(100_000)
@@ -121,7 +121,7 @@ def test_the_end_of_a_hold_is_told_by_the_row_of_what_is_in_force() -> None:
     assert play.book.ended_holds(START_MS + 101_000) == []
 
 
-def test_a_hold_that_ends_after_a_restart_is_told_too_and_told_again_only_when_due() -> None:
+def test_a_hold_that_ends_after_a_restart_is_reported_too_and_reported_again_only_when_due() -> None:
     play = Play(timing=TIMING).ready()
     play.step(100_000)
     held = current(play)

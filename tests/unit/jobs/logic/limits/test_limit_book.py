@@ -90,7 +90,7 @@ def test_more_gateways_cut_each_ones_share_at_once() -> None:
     assert play.limits() == [40, 20]
 
 
-def test_no_ready_gateway_holds_and_is_told() -> None:
+def test_no_ready_gateway_holds_and_is_reported() -> None:
     play = Play().ready()
     play.book.observe_gateway(GATEWAY, 0, START_MS + 10)
     play.book.apply_change(change(1, revision=2))
@@ -113,7 +113,7 @@ def test_a_silent_source_holds_and_the_alarm_comes_again() -> None:
     assert "has been silent since" in held[0].reason
 
 
-def test_a_source_that_never_spoke_is_told_too() -> None:
+def test_a_source_that_never_spoke_is_reported_too() -> None:
     play = Play()
     for at_ms in range(0, 100_000, 1_000):
         play.step(at_ms)
@@ -210,7 +210,7 @@ def test_a_changed_route_or_client_limit_is_pushed_with_the_same_limit() -> None
     assert play.limits() == [40, 40, 40]
 
 
-def test_somebody_elses_change_is_put_right_and_told() -> None:
+def test_somebody_elses_change_is_put_right_and_reported() -> None:
     play = Play().ready()
     limit = play.in_force()
     assert limit is not None
@@ -228,7 +228,7 @@ def test_somebody_elses_change_is_put_right_and_told() -> None:
     assert play.writes == 3
 
 
-def test_what_cannot_be_written_is_told_once_and_stays_under_way() -> None:
+def test_what_cannot_be_written_is_reported_once_and_stays_under_way() -> None:
     play = Play().ready()
     play.works = False
     play.book.apply_change(change(1, revision=2))
@@ -343,7 +343,7 @@ def test_a_push_that_was_decided_and_not_made_is_made_once_after_the_restart() -
     assert limit.revision == 2
 
 
-def test_a_push_that_was_made_and_not_told_is_told_after_the_restart() -> None:
+def test_a_push_that_was_made_and_not_reported_is_reported_after_the_restart() -> None:
     play = Play().ready(replicas=2)
     play.works = False
     play.book.apply_change(change(4, revision=2))

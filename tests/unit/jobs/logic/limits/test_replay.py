@@ -156,7 +156,7 @@ def test_without_a_catalog_it_says_so() -> None:
     assert found.notes == ["no task catalog: give --catalog FILE, or record tidegate.tasks too"]
 
 
-def test_silence_holds_is_told_and_raises_nothing() -> None:
+def test_silence_holds_is_reported_and_raises_nothing() -> None:
     events = [gateways(0), ready(0, 1), ready(5, 2), *(gateways(second) for second in range(20, 300, 20))]
     found = run(events, ReplaySettings(pace=Pace(raise_every_ms=100_000)))
     assert limits(found) == [(0, 10)]
@@ -232,7 +232,7 @@ def test_the_summary_counts_pushes_cuts_raises_and_the_busiest_ten_seconds() -> 
         ),
     ],
 )
-def test_a_wrong_line_is_told_by_its_field(line: bytes, wrong: str) -> None:
+def test_a_wrong_line_is_reported_by_its_field(line: bytes, wrong: str) -> None:
     with pytest.raises(BadEvent) as reported:
         read_event(line)
     assert str(reported.value).startswith(wrong)

@@ -236,7 +236,7 @@ def test_an_operators_words_and_an_overrides_end_have_lines_of_their_own() -> No
     ]
 
 
-def test_held_and_failed_rows_are_told_with_their_reason() -> None:
+def test_held_and_failed_rows_are_reported_with_their_reason() -> None:
     rows = [
         limit(40, 4, decided=1, id="h", state="held", reason="the source is silent"),
         limit(40, 4, decided=301, id="h", state="held", reason="the source is silent"),
@@ -286,7 +286,7 @@ def test_rows_in_any_order_give_one_timeline(rows: list[Any]) -> None:
     assert times == sorted(times)
 
 
-def test_a_limit_that_is_told_again_as_held_keeps_its_lag() -> None:
+def test_a_limit_that_is_reported_again_as_held_keeps_its_lag() -> None:
     held = limit(20, 5, decided=40, applied=12.6, id="h", state="held", reason="silent")
     (lag,) = lags(entries(window(13, 60, 40), *CUT, held))
     assert (lag.revision, lag.shown_at) == (5, at(13))

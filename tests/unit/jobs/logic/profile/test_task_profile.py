@@ -174,7 +174,7 @@ def test_a_quiet_task_has_no_traffic_and_a_silent_pipeline_has_none_that_is_know
     assert "traffic" in silent.stale_inputs
 
 
-def test_replicas_that_were_not_told_of_for_long_are_not_known() -> None:
+def test_replicas_that_were_not_reported_of_for_long_are_not_known() -> None:
     known = TaskState("vision", "chat")
     # The watcher's clock is five minutes behind, and harms nothing.
     assert known.observe_replicas(replicas_row(START_MS - 300_000, 3, task="chat"), START_MS)

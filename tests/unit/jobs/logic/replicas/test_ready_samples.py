@@ -78,7 +78,7 @@ def test_zero_is_zero_and_a_series_that_ends_is_nothing() -> None:
     assert samples.row(CHAT).replicas_ready == 0
 
 
-def test_pods_are_told_where_as_many_are_ready_as_the_deployment_says() -> None:
+def test_pods_are_reported_where_as_many_are_ready_as_the_deployment_says() -> None:
     samples = book()
     assert put(samples, pod(T0, A), pod(T0, B), pod(T0, C, "0"), deployment(T0, "2")) == [
         False,
@@ -100,7 +100,7 @@ def test_a_pod_that_nobody_tells_of_any_more_has_gone() -> None:
     assert seen(samples.row(CHAT)) == (1, 0, [A])
 
 
-def test_deployments_that_fold_to_one_task_count_together_while_both_are_told_of() -> None:
+def test_deployments_that_fold_to_one_task_count_together_while_both_are_reported_of() -> None:
     samples = book()
     put(samples, deployment(T0, "2"), deployment(T0, "3", name="chat"))
     assert samples.row(CHAT).replicas_ready == 5
@@ -117,7 +117,7 @@ def test_a_gateway_is_a_deployment_too() -> None:
     assert (row.id, row.gateways_ready, row.gateways) == ("public|prometheus", 1, (name,))
 
 
-def test_what_nobody_has_told_of_for_a_day_is_forgotten() -> None:
+def test_what_nobody_has_reported_of_for_a_day_is_forgotten() -> None:
     samples = book()
     put(samples, deployment(T0, "2"), pod(T0, A))
     put(samples, deployment(T0 + timedelta(hours=25), "1", name="service-embed"))

@@ -225,7 +225,7 @@ def test_a_tasks_ratios_are_of_its_sums() -> None:
     assert row.gpu_count == 4
 
 
-def test_a_tasks_window_is_said_when_all_pods_have_told_and_again_for_a_late_one() -> None:
+def test_a_tasks_window_is_said_when_all_pods_have_reported_and_again_for_a_late_one() -> None:
     windows = TaskWindows()
     assert windows.observe(replica_row("a")) is None, "nobody knows yet who there is"
     (first,) = windows.overdue()

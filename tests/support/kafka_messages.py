@@ -23,19 +23,28 @@ def messages(kafka: Kafka, topic: Topic, timeout_seconds: float = 30) -> Iterato
             "group.id": f"tidegate-reading-{uuid.uuid4()}",
             "enable.auto.commit": False,
             "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,  # the end of an empty partition is reported after this
         }
     )
     try:
-        for partition in consumer.list_topics(name, timeout=timeout_seconds).topics[name].partitions:
-            consumer.assign([TopicPartition(name, partition, OFFSET_BEGINNING)])
-            while True:
-                message = consumer.poll(timeout_seconds)
-                if message is None:
-                    raise KafkaException(f"{name}-{partition}: nothing came in {timeout_seconds} s")
-                if error := message.error():
-                    if error.code() == KafkaError._PARTITION_EOF:
-                        break
+        found: dict[int, list[Message]] = {
+            partition: []
+            for partition in consumer.list_topics(name, timeout=timeout_seconds).topics[name].partitions
+        }
+        consumer.assign([TopicPartition(name, partition, OFFSET_BEGINNING) for partition in found])
+        unread = set(found)
+        while unread:
+            message = consumer.poll(timeout_seconds)
+            if message is None:
+                raise KafkaException(f"{name}-{sorted(unread)}: nothing came in {timeout_seconds} s")
+            partition = message.partition() or 0
+            if error := message.error():
+                if error.code() != KafkaError._PARTITION_EOF:
                     raise KafkaException(error)
-                yield message
+                unread.discard(partition)
+            elif partition in unread:
+                found[partition].append(message)
+        for partition in sorted(found):
+            yield from found[partition]
     finally:
         consumer.close()

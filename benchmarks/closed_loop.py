@@ -159,7 +159,9 @@ def _report(measured: Sequence[Measured], pushes: int) -> None:
         _figures(f"{what}s: readiness to applied", [one.applied_at - one.first_seen_at for one in some])
         _figures(f"{what}s: settled to decided", [one.decided_at - one.settled_at for one in some])
         _figures(f"{what}s: decided to applied", [one.applied_at - one.decided_at for one in some])
-        _figures(f"{what}s: replica's own change to applied", [one.applied_at - one.changed_at for one in some])
+        _figures(
+            f"{what}s: replica's own change to applied", [one.applied_at - one.changed_at for one in some]
+        )
     ratios = [one.admitted_qps / one.limit_qps for one in measured]
     print(
         f"admitted / limit, 1.5 s to 4 s after: median {statistics.median(ratios):.3f}, "

@@ -27,7 +27,7 @@ from tidegate.schemas.rows.service_metrics import UNROUTED
 from tidegate.schemas.settings import Settings, Stack
 from tidegate.stack import local_stack, state
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.alone]
 
 _COMMAND = (sys.executable, "-m", "tidegate.cli.main")
 _ROW = re.compile(r"^(\w+) +([\w-]*[a-z][\w-]*)? +([\d,]+) +([\d,]+) .*(equal|differs)", re.MULTILINE)

@@ -25,6 +25,8 @@ from tidegate.schemas.settings import Settings, Stack
 from tidegate.stack import state
 from tidegate.stack.local import LocalStack
 
+pytestmark = pytest.mark.alone
+
 SECONDS = 12.0
 GROUPS = {
     task.cluster(version): (task.department, task.name) for task in DEMO.tasks for version in task.versions

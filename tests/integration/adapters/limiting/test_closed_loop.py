@@ -12,7 +12,7 @@ from benchmarks.loop import GATEWAY, REPLICAS, Load, Loop, closed_loop
 from tests.support.waiting import until
 from tidegate.schemas.settings import Kafka
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.alone]
 
 
 @pytest.fixture(scope="module")

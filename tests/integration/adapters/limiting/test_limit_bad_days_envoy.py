@@ -19,7 +19,7 @@ from tidegate.adapters.limiting.targets.file import EnvoyFileTarget
 from tidegate.demo.envoy_config import replace
 from tidegate.schemas.settings import Kafka
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.alone]
 
 
 @pytest.fixture

@@ -202,6 +202,6 @@ def test_the_newest_row_is_not_held_any_longer_when_the_silence_is_over(kafka: K
         assert world.rows()[-1] == before, "the same row again, so that its document stays one"
         newest = before.model_copy(update={"id": "vision/chat"})
         # It goes on speaking, or it would soon be silent again.
-        until(lambda: world.current() == newest, "the newest row says so too", step=world.alive)
+        until(lambda: world.current() == newest, "the newest row says so too", step=world.publish_counts)
     finally:
         world.end()

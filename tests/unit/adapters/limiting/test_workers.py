@@ -82,24 +82,24 @@ class Scripted:
 
 
 class Stage:
-    """A worker and all that it has said."""
+    """A worker and all of its results."""
 
     def __init__(
         self, target: Scripted, reconcile_seconds: float = 600, longest_seconds: float = 600
     ) -> None:
         self.target = target
-        self.results: SimpleQueue[Result] = SimpleQueue()
-        self.said: list[Result] = []
+        self._queue: SimpleQueue[Result] = SimpleQueue()
+        self._results: list[Result] = []
         timing = WorkerTiming(reconcile_seconds, Backoff(0.05, longest_seconds))
-        self.worker = GatewayWorker(target, GATEWAY, timing, self.results, lambda: 7)
+        self.worker = GatewayWorker(target, GATEWAY, timing, self._queue, lambda: 7)
         self.worker.start()
 
     def results(self) -> list[Result]:
         while True:
             try:
-                self.said.append(self.results.get_nowait())
+                self._results.append(self._queue.get_nowait())
             except Empty:
-                return self.said
+                return self._results
 
     def failures(self) -> list[str]:
         return [one.reason for one in self.results() if isinstance(one, GatewayFailed)]
@@ -281,7 +281,7 @@ def test_a_limit_that_envoy_would_not_take_is_refused_here_and_the_others_go_on(
     until(stage.found(limit()))
     assert all(limits == [limit()] for _, limits in stage.target.writes)
     until(lambda: sum(isinstance(one, LimitRejected) for one in stage.results()) >= 2)
-    assert "set a ceiling_qps" in next(one for one in stage.said if isinstance(one, LimitRejected)).reason
+    assert "set a ceiling_qps" in next(one for one in stage.results() if isinstance(one, LimitRejected)).reason
 
 
 def test_a_newer_revision_at_the_target_is_reported_with_it(stage: Stage) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from tests.support.commands import run_here
 from tests.support.indexing import client_of
 from tidegate.adapters.indexing.templates import install_templates
 from tidegate.adapters.kafka.client import ensure_topics
@@ -19,16 +17,8 @@ from tidegate.schemas.topics import ALL_TOPICS
 
 def doctor(folder: Path, **settings: str) -> tuple[int, dict[str, dict[str, Any]]]:
     """Its exit code, and its findings by check."""
-    environment = os.environ | {f"TIDEGATE_{name.upper()}": value for name, value in settings.items()}
-    result = subprocess.run(
-        [sys.executable, "-m", "tidegate.cli.main", "doctor", "--json"],
-        env=environment,
-        cwd=folder,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    environment = {f"TIDEGATE_{name.upper()}": value for name, value in settings.items()}
+    result = run_here("doctor", "--json", code=None, folder=folder, environment=environment)
     report = json.loads(result.stdout)
     assert report["ok"] == (result.returncode == 0)
     return result.returncode, {finding["check"]: finding for finding in report["findings"]}

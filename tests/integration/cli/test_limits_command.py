@@ -18,6 +18,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests.contract.test_row_contracts import service_row
+from tests.support.commands import run_here
 from tests.support.limit_rows import gateway_row, replicas_row
 from tests.support.waiting import until
 from tidegate.adapters.catalog import topic as catalog_topic
@@ -140,31 +141,17 @@ def history(kafka: Kafka) -> None:
 
 
 def environment(kafka: Kafka, **more: str) -> dict[str, str]:
-    return (
-        os.environ
-        | {
-            "TIDEGATE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-            "TIDEGATE_KAFKA__TOPIC_PREFIX": kafka.topic_prefix,
-            "COLUMNS": "200",
-        }
-        | more
-    )
+    return {
+        "TIDEGATE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "TIDEGATE_KAFKA__TOPIC_PREFIX": kafka.topic_prefix,
+        "COLUMNS": "200",
+    } | more
 
 
 def run(
     kafka: Kafka, folder: Path, *arguments: str, code: int = 0, **more: str
 ) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "tidegate.cli.main", *arguments],
-        env=environment(kafka, **more),
-        cwd=folder,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=90,
-    )
-    assert done.returncode == code, done.stderr
-    return done
+    return run_here(*arguments, code=code, folder=folder, environment=environment(kafka, **more))
 
 
 # What there is
@@ -586,7 +573,7 @@ def test_without_a_catalog_a_replay_fails_and_says_what_it_needs(kafka: Kafka, t
 def started(kafka: Kafka, folder: Path, *arguments: str, **more: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, "-m", "tidegate.cli.main", *arguments],
-        env=environment(kafka, **more),
+        env=os.environ | environment(kafka, **more),
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.contract.test_row_contracts import service_row
+from tests.support.commands import run_here
 from tests.support.indexing import produce
 from tests.support.waiting import until
 from tidegate.adapters.kafka.client import KafkaUnavailable
@@ -127,19 +125,11 @@ def test_the_command_prints_a_table_whose_numbers_are_whole(kafka: Kafka, tmp_pa
 
 
 def run(kafka: Kafka, folder: Path, *arguments: str) -> str:
-    environment = os.environ | {
+    environment = {
         "TIDEGATE_KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
         "TIDEGATE_KAFKA__TOPIC_PREFIX": kafka.topic_prefix,
     }
-    return subprocess.run(
-        [sys.executable, "-m", "tidegate.cli.main", "windows", *arguments],
-        env=environment,
-        cwd=folder,
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    ).stdout
+    return run_here("windows", *arguments, folder=folder, environment=environment).stdout
 
 
 def test_json_lines_hold_what_kafka_holds(kafka: Kafka, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tests.integration.adapters.shipping.test_ship import (
     number_of,
     numbered,
 )
+from tests.support.commands import run_here
 from tests.support.lines import at, line
 from tests.support.waiting import until
 from tidegate.adapters.kafka.client import ensure_topics
@@ -33,17 +34,9 @@ def place(kafka: Kafka, tmp_path: Path) -> Place:
 
 
 def run(place: Place, *arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        [sys.executable, "-m", "tidegate.cli.main", "replay", *map(str, arguments)],
-        env=environment(place),
-        cwd=place.folder,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
+    return run_here(
+        "replay", *map(str, arguments), code=code, folder=place.folder, environment=environment(place)
     )
-    assert result.returncode == code, result.stderr
-    return result
 
 
 def test_plain_and_compressed_files_go_in_the_order_given(place: Place) -> None:

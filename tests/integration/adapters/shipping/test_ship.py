@@ -351,7 +351,9 @@ def test_killed_again_and_again_while_the_log_rotates_it_loses_no_line(place: Pl
         process.kill()
         process.wait(PATIENCE_SECONDS)
         process = start(place)
-    place.write(numbered(written))  # by the last one alone: it runs, and takes a signal, once this has arrived
+    place.write(
+        numbered(written)
+    )  # by the last one alone: it runs, and takes a signal, once this has arrived
     written += 1
     until(lambda: {number_of(text) for text in place.arrived()} >= set(range(written)))
     process.send_signal(signal.SIGTERM)

@@ -281,7 +281,9 @@ def test_a_limit_that_envoy_would_not_take_is_refused_here_and_the_others_go_on(
     until(stage.found(limit()))
     assert all(limits == [limit()] for _, limits in stage.target.writes)
     until(lambda: sum(isinstance(one, LimitRejected) for one in stage.results()) >= 2)
-    assert "set a ceiling_qps" in next(one for one in stage.results() if isinstance(one, LimitRejected)).reason
+    assert (
+        "set a ceiling_qps" in next(one for one in stage.results() if isinstance(one, LimitRejected)).reason
+    )
 
 
 def test_a_newer_revision_at_the_target_is_reported_with_it(stage: Stage) -> None:

@@ -46,8 +46,8 @@ test: setup lint ## everything, on real servers that WORKERS processes share; th
 	  -m "not slow and not alone" $(ARGS) || test $$? -eq 5
 	$(BIN)/python -m pytest -m "alone and not slow" --durations=10 $(ARGS) || test $$? -eq 5
 
-test-slow: setup ## what `make test` leaves out: the rest of each fault matrix, and whatever takes minutes
-	$(BIN)/python -m pytest -m slow $(ARGS)
+test-slow: setup ## what `make test` leaves out: the rest of each fault matrix, property tests' other examples, what takes minutes
+	TIDEGATE_TEST_THOROUGH=1 $(BIN)/python -m pytest -m "slow or hypothesis" $(ARGS)
 
 test-fast: setup ## what needs no server
 	$(BIN)/python -m pytest tests/unit tests/contract $(ARGS)

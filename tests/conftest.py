@@ -24,6 +24,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import compose
+from tests.support.examples import examples
 from tests.support.kubernetes_api import KubernetesApi
 from tests.support.run_folder import RunFolder, SharedStack
 from tests.support.waiting import until
@@ -37,7 +38,9 @@ from tidegate.stack.ports import HOST
 
 # No test asserts a time: a property's first text has hypothesis make its table of characters, a second's work in a
 # clean clone, and a busy machine is slow at anything.
-settings.register_profile("tidegate", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "tidegate", max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("tidegate")
 
 K3S_IMAGE = "rancher/k3s:v1.34.1-k3s1"
@@ -54,8 +57,12 @@ os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 WHEEL_VARIABLE = "TIDEGATE_TEST_WHEEL"
 """Names the wheel to test, such as the one of a release; else test_wheel.py builds one of the tree."""
 
+THOROUGH_VARIABLE = "TIDEGATE_TEST_THOROUGH"
+"""Set to 1, property tests try all their examples (tests/support/examples.py)."""
+
 _KEPT = {
     CONTAINERS_VARIABLE,
+    THOROUGH_VARIABLE,
     GRAFANA_VARIABLE,
     GRAFANA_TOKEN_VARIABLE,
     WHEEL_VARIABLE,

@@ -210,7 +210,18 @@ def submits_jobs(folder: Path) -> bool:
     return (folder / "logs" / "submit-replica-changes.log").exists()
 
 
-@pytest.mark.parametrize("moment", [submits_jobs, pytest.param(has_load, marks=pytest.mark.slow)])
+def starts_servers(folder: Path) -> bool:
+    return (folder / "logs" / "kafka.log").exists()
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        starts_servers,
+        pytest.param(submits_jobs, marks=pytest.mark.slow),
+        pytest.param(has_load, marks=pytest.mark.slow),
+    ],
+)
 def test_an_interrupted_demo_ends_everything_and_says_so(
     tmp_path: Path, moment: Callable[[Path], bool]
 ) -> None:

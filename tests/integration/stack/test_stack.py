@@ -50,6 +50,7 @@ def test_elasticsearch_never_runs_as_root(local_stack: SharedStack) -> None:
     assert psutil.Process(server.pid).uids().effective != 0
 
 
+@pytest.mark.slow  # test_on_a_cluster kills one under a job
 def test_a_killed_task_manager_joins_the_cluster_again(own_flink_cluster: str, own_stack: LocalStack) -> None:
     before = pids(own_stack)
     own_stack.kill(TASK_MANAGER)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.signal_rows import alert
 from tidegate.jobs.logic.alerts import evaluation_state as alert_evaluation_state
 from tidegate.jobs.logic.alerts.evaluation import Evaluation
@@ -326,7 +327,7 @@ def test_every_state_has_a_strategy() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(STATES))
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(data=st.data())
 def test_what_is_stored_is_restored_exactly(name: str, data: st.DataObject) -> None:
     known = data.draw(STATES[name])

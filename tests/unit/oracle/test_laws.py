@@ -26,11 +26,12 @@ from tests.oracle import (
 from tests.oracle.comparing import differences
 from tests.oracle.histogram import bucket_of
 from tests.oracle.merging import LATENCY_FIELDS
+from tests.support.examples import examples
 from tests.support.lines import at, line
 from tests.support.strategies import any_lines, broken_lines, odd_lines, ordinary_lines, streams
 from tidegate.schemas.rows.service_metrics import ServiceMetricsRow
 
-laws = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+laws = settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SETTINGS = OracleSettings(max_tasks_per_department=4)
 
 

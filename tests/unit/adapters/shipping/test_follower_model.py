@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from tests.support.examples import examples
 from tests.support.shipping import MAX_LINE_BYTES, ShipWorld
 
 bodies = st.one_of(
@@ -125,7 +126,7 @@ class ShippedLog(RuleBasedStateMachine):
 
 TestShippedLog = ShippedLog.TestCase
 TestShippedLog.settings = settings(
-    max_examples=150,
+    max_examples=examples(150),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

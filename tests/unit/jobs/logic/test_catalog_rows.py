@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.limit_events import GATEWAY, START_MS, task
 from tidegate.adapters.catalog.topic import Change, differences, plan
 from tidegate.jobs.logic.catalog_rows import RowCatalog, keys, rows_of
@@ -138,7 +139,7 @@ def catalogs(draw: st.DrawFn) -> Catalog:
 
 
 @given(catalogs(), catalogs())
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_from_any_catalog_to_any_other_those_who_follow_refuse_nothing(
     held: Catalog, wanted: Catalog
 ) -> None:

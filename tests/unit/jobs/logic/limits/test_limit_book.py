@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.limit_events import CHAT, GATEWAY, START_MS, Play, change, control, task
 from tidegate.jobs.logic.limits.book import LimitBook
 from tidegate.jobs.logic.limits.envoy_limits import TaskKey
@@ -412,7 +413,7 @@ EVENTS = st.lists(
 
 
 @given(EVENTS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_the_laws_of_limits_hold_whatever_happens(events: list[tuple[str, int, int]]) -> None:
     pace = Pace(max_raise=2.0, raise_every_ms=10_000, deadband=0.05)
     one = task(floor_qps=3.0, ceiling_qps=90.0)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.limit_events import START_MS, Play, change, control, task
 from tidegate.jobs.logic.limits.envoy_limits import TaskKey
 from tidegate.jobs.logic.limits.inputs import Timing
@@ -92,7 +93,7 @@ def rows_of(play: Play, name: str) -> Iterator[str]:
     "gateways", [("one", "other"), ("one", "one")], ids=["a gateway each", "one gateway"]
 )
 @given(events=EVENTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_each_task_gets_the_same_pushes_as_alone_in_any_interleaving(
     gateways: tuple[str, str], events: list[TaskEvent]
 ) -> None:
@@ -112,7 +113,7 @@ def test_each_task_gets_the_same_pushes_as_alone_in_any_interleaving(
     st.lists(st.tuples(st.sampled_from(["replicas", "heartbeat", "edit"]), st.integers(0, 9)), max_size=10),
     st.randoms(use_true_random=False),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_events_of_one_moment_merge_in_any_order(
     first: list[tuple[str, int]], second: list[tuple[str, int]], chance: Any
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.examples import examples
 from tests.support.limit_events import CHAT, GATEWAY, START_MS, control, task
 from tests.support.limit_rows import gateway_row, replicas_row
 from tidegate.jobs.logic.catalog_rows import rows_of
@@ -268,7 +269,7 @@ def texts(replayed: ReplayResult) -> list[str]:
 
 
 @given(EVENTS, st.randoms(use_true_random=False))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_the_same_events_in_any_order_give_the_same_rows(events: list[RecordedEvent], chance: Any) -> None:
     events = [tasks_at(0), gateways(0), ready(0, 4), *events]
     shuffled = list(events)
@@ -279,7 +280,7 @@ def test_the_same_events_in_any_order_give_the_same_rows(events: list[RecordedEv
 
 
 @given(EVENTS, st.lists(MOMENTS, max_size=20))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_moments_at_which_nothing_new_is_said_change_no_limit(
     events: list[RecordedEvent], moments: list[float]
 ) -> None:
@@ -298,7 +299,7 @@ def test_moments_at_which_nothing_new_is_said_change_no_limit(
 
 
 @given(EVENTS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_pushes_keep_the_pace_and_no_limit_exceeds_the_most_that_was_ready(
     events: list[RecordedEvent],
 ) -> None:

@@ -15,3 +15,12 @@ def newest(kafka: Kafka) -> dict[str, int]:
     """
     rows = log.newest(kafka, topics.LINE_COUNTS, LineCount).values()
     return {row.kind: row.lines for row in sorted(rows, key=lambda row: row.kind)}
+
+
+def folded_names(kafka: Kafka) -> tuple[str, ...]:
+    """The first names that went into `__overflow__` (schemas.rows.accounting.LineCount.names).
+
+    Raises KafkaUnavailable when the topic can't be read.
+    """
+    rows = log.newest(kafka, topics.LINE_COUNTS, LineCount).values()
+    return next((row.names or () for row in rows if row.kind == "folded"), ())

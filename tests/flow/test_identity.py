@@ -14,8 +14,12 @@ from tests.oracle import OracleSettings, raw_lines
 from tests.oracle.identity import OVERFLOW, identity, replica
 from tests.support import cluster_names
 from tests.support.cluster_names import DEPARTMENTS, odd_hosts, odd_names
+from tests.support.flink_cluster import Job, submitted
 from tests.support.flink_jobs import Written, problems, put, run_bounded
+from tests.support.kept_topics import make_topics
 from tests.support.lines import T0_MS, at, line, unrouted
+from tests.support.waiting import until
+from tidegate.adapters.queries.line_counts import FoldedNames
 from tidegate.jobs import environment
 from tidegate.jobs.kafka_tables import text
 from tidegate.schemas.settings import AccessLog, Flink, Kafka, Settings
@@ -142,3 +146,33 @@ def test_names_come_from_another_key_and_a_pattern_and_only_the_first_twenty_tha
     }
     assert len(set(written.folded_names)) == 20
     assert all(len(name) == 256 and name.startswith("no name ") for name in written.folded_names)
+
+
+def test_while_the_job_runs_each_name_that_folds_is_reported_once_and_is_a_metric(
+    settings: Settings, flink_cluster: str
+) -> None:
+    def lines(name: str, second: int) -> list[str]:
+        return [
+            line(start_time=at(second), upstream_cluster=name),
+            *(line(start_time=at(second + 9)) for _ in range(8)),
+        ]
+
+    make_topics(settings.kafka)
+    seen: list[str] = []
+    with FoldedNames(settings.kafka) as names, submitted(settings, flink_cluster) as job:
+
+        def reported(count: int) -> bool:
+            seen.extend(names.new(0.1))
+            return len(seen) >= count
+
+        put(settings.kafka, raw_lines(lines("first name", 0), timestamp_ms=T0_MS + 100_000))
+        until(lambda: reported(1), "the first name")
+        again = [*lines("first name", 20), *lines("second name", 40)]
+        put(settings.kafka, raw_lines(again, timestamp_ms=T0_MS + 100_000))
+        until(lambda: reported(2), "the second name")
+        assert seen == ["first name", "second name"]
+        until(lambda: len(folded_metrics(job)) == 2, "a metric of each name")
+
+
+def folded_metrics(job: Job) -> set[str]:
+    return {name for name in job.metric_names() if ".tidegate.name." in name and name.endswith(".folded")}

@@ -112,7 +112,7 @@ def written(kafka: Kafka) -> Written:
         },
         letters=letters,
         counts=line_counts.newest(kafka),
-        folded_names=line_counts.folded_names(kafka),
+        folded_names=line_counts.folded_names(line_counts.rows(kafka)),
     )
 
 

@@ -17,6 +17,14 @@ public final class FirstNamesMerge extends AggregateFunction<String[], FirstName
 
     private static final long serialVersionUID = 1L;
 
+    /** A class, since Flink's REST server knows metrics by their objects, and of a lambda there is only one. */
+    private static final class One implements Gauge<Integer> {
+        @Override
+        public Integer getValue() {
+            return 1;
+        }
+    }
+
     private transient MetricGroup metrics;
     private transient Set<String> registered;
 
@@ -53,7 +61,7 @@ public final class FirstNamesMerge extends AggregateFunction<String[], FirstName
         if (metrics != null && registered.size() < first.names.size()) {
             for (String name : first.names) {
                 if (registered.add(name)) {
-                    metrics.addGroup("name", name).gauge("folded", (Gauge<Integer>) () -> 1);
+                    metrics.addGroup("name", name).gauge("folded", new One());
                 }
             }
         }

@@ -68,7 +68,7 @@ def test_replayed_files_run_bounded_are_the_oracles_rows(kafka: Kafka, tmp_path:
     odd = "outbound|80||ch at.vision.svc.cluster.local"
     values = [
         *log_lines(6000),
-        line(start_time=at(70), upstream_cluster=odd),
+        line(start_time=at(150), upstream_cluster=odd),
         "not JSON",
         line(start_time="-"),
     ]

@@ -27,6 +27,10 @@ FUNCTIONS = {
     "HISTOGRAM_SUMMARY": "io.tidegate.flink.HistogramSummary",
     "FLAG_COUNTS": "io.tidegate.flink.FlagCounts",
     "FLAG_COUNTS_MERGE": "io.tidegate.flink.FlagCountsMerge",
+    "IDENTITY_OF": "io.tidegate.flink.IdentityOf",
+    "REPLICA_OF": "io.tidegate.flink.ReplicaOf",
+    "FIRST_NAMES": "io.tidegate.flink.FirstNamesOf",
+    "FIRST_NAMES_MERGE": "io.tidegate.flink.FirstNamesMerge",
 }
 """SQL name to class; each class' comment has what it takes and gives."""
 
@@ -55,7 +59,7 @@ def _sources() -> list[Path]:
 
 
 def _fingerprint() -> str:
-    digest = hashlib.sha256(f"{metadata.version('apache-flink')} {_RELEASE}".encode())
+    digest = hashlib.sha256(f"{metadata.version('apache-flink')} {_RELEASE} {coordinates.RE2J}".encode())
     for path in _sources():
         if path.is_file():
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -70,7 +74,7 @@ def _cache() -> Path:
 def _compile(target: Path) -> None:
     import pyflink
 
-    libraries = sorted((Path(pyflink.__file__).parent / "lib").glob("*.jar"))
+    libraries = [*(Path(pyflink.__file__).parent / "lib").glob("*.jar"), maven.file(coordinates.RE2J)]
     command = [
         str(java()),
         "-jar",
@@ -81,7 +85,7 @@ def _compile(target: Path) -> None:
         "-failOnWarning",
         "-warn:unusedImport,unusedLocal,unusedPrivate,nullDereference,fallthrough",
         "-classpath",
-        os.pathsep.join(map(str, libraries)),
+        os.pathsep.join(map(str, sorted(libraries))),
         "-d",
         str(target / "classes"),
         *(str(path) for path in _sources() if path.suffix == ".java"),

@@ -16,6 +16,7 @@ minute is exactly the sum of its seconds, in whatever order lines come.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from tidegate.jobs.kafka_tables import (
@@ -30,8 +31,9 @@ from tidegate.jobs.kafka_tables import (
 from tidegate.schemas import topics
 from tidegate.schemas.dead_letters import EXCERPT_CHARACTERS
 from tidegate.schemas.rows.accounting import LineCount
-from tidegate.schemas.rows.service_metrics import OVERFLOW, UNROUTED, ServiceMetricsRow
+from tidegate.schemas.rows.service_metrics import OVERFLOW, ServiceMetricsRow
 from tidegate.schemas.settings import AccessLog, Kafka, ServiceMetrics, Settings
+from tidegate.schemas.settings.access_log import CLUSTER_KEY
 
 if TYPE_CHECKING:
     from pyflink.table import StatementSet, StreamTableEnvironment
@@ -55,7 +57,6 @@ SPANS = {"1s": Span("SECOND", 1), "1m": Span("MINUTE", 60)}
 _SKIPPED, _DEAD = 1, 2  # AccessLogLine.java: kind
 _OK, _4XX, _5XX, _ABORTED, _RATE_LIMITED = 0, 1, 2, 3, 4  # AccessLogLine.java: outcome
 _COUNTED, _LATE, _DEAD_LETTER, _PERIODIC = 0, 1, 2, 3  # fates
-_NAME = r"^[A-Za-z0-9._-]{1,128}\z"
 
 
 def build(environment: StreamTableEnvironment, settings: Settings) -> StatementSet:
@@ -93,7 +94,13 @@ def main(environment: StreamTableEnvironment, settings: Settings, *, bounded: bo
     """
     kafka = settings.kafka
     for statement in (
-        access_lines_table("access_lines", kafka, settings.service_metrics, bounded=bounded),
+        access_lines_table(
+            "access_lines",
+            kafka,
+            settings.service_metrics,
+            bounded=bounded,
+            name_key=settings.access_log.name_key,
+        ),
         rows_table("service_metrics_1s", kafka, topics.SERVICE_METRICS_1S),
         rows_table("service_metrics_1m", kafka, topics.SERVICE_METRICS_1M),
         late_table("late_lines", kafka),
@@ -173,61 +180,16 @@ def cells(lines: str = "counted", host: str = "upstream_host", unit: str = "SECO
         GROUP BY window_start, window_end, window_time, upstream_cluster, {host}"""
 
 
-def attributed(settings: AccessLog) -> str:
-    """Cells with department, task, version and replica, as the gateway decided them.
+def attributed(settings: AccessLog, replica: str = "REPLICA_OF(upstream_host)") -> str:
+    """Cells with department, task, version and replica, as the gateway decided them (IdentityTable.java).
 
-    `outbound|port|subset|service.namespace...` gives all four; any other cluster is a task of department default; no
-    cluster is the task __unrouted__. Names of another form fold into __overflow__.
+    folded: whether the form of the name folded the department, the task or the version into __overflow__.
     """
-    length = len(settings.service_prefix)
-    service_of = "SPLIT_INDEX(target, '.', 0)"
-    departments = "".join(
-        f" WHEN {text(namespace)} THEN {text(department)}"
-        for namespace, department in sorted(settings.departments.items())
-    )
-    department = f"CASE namespace{departments} ELSE namespace END" if departments else "namespace"
+    table = json.dumps(settings.model_dump(include={"service_prefix", "departments", "name_pattern"}))
     return f"""
-        SELECT
-          *,
-          CASE
-            WHEN upstream_cluster IS NULL THEN '{UNROUTED}'
-            WHEN NOT is_outbound THEN 'default'
-            ELSE {_folded("department_name")}
-          END AS department,
-          CASE
-            WHEN upstream_cluster IS NULL THEN '{UNROUTED}'
-            WHEN NOT is_outbound THEN {_folded("upstream_cluster")}
-            ELSE {_folded("task_name")}
-          END AS task,
-          CASE WHEN is_outbound AND subset_name <> '' THEN {_folded("subset_name")} END AS version,
-          upstream_host AS replica
-        FROM (
-          SELECT
-            *,
-            {department} AS department_name,
-            CASE
-              WHEN LEFT(service, {length}) = {text(settings.service_prefix)} AND CHAR_LENGTH(service) > {length}
-              THEN SUBSTRING(service FROM {length} + 1)
-              ELSE service
-            END AS task_name
-          FROM (
-            SELECT
-              *,
-              COALESCE(
-                SPLIT_INDEX(upstream_cluster, '|', 0) = 'outbound'
-                  AND SPLIT_INDEX(upstream_cluster, '|', 4) IS NULL
-                  AND service <> '' AND namespace <> '',
-                FALSE) AS is_outbound
-            FROM (
-              SELECT
-                *,
-                SPLIT_INDEX(upstream_cluster, '|', 2) AS subset_name,
-                {service_of} AS service,
-                SPLIT_INDEX(target, '.', 1) AS namespace
-              FROM (SELECT *, SPLIT_INDEX(upstream_cluster, '|', 3) AS target FROM cells)
-            )
-          )
-        )"""
+        SELECT cells.*, department, task, version, folded, {replica} AS replica
+        FROM cells, LATERAL TABLE(IDENTITY_OF(upstream_cluster, {text(table)}))
+          AS decision(department, task, version, folded)"""
 
 
 def last_tasks(settings: AccessLog) -> str:
@@ -250,12 +212,19 @@ def last_tasks(settings: AccessLog) -> str:
 
 
 def cells_1s() -> str:
-    """The cells of a second, with the tasks past the last one in __overflow__."""
+    """The cells of a second, with the tasks past the last one in __overflow__.
+
+    folded_name: what went into __overflow__: the gateway's name, or the task past the last one; null for other cells.
+    """
     return f"""
         SELECT
           cell.cell_time,
           cell.department,
           CASE WHEN cell.task > last_task.task THEN '{OVERFLOW}' ELSE cell.task END AS task,
+          CASE
+            WHEN cell.folded THEN cell.upstream_cluster
+            WHEN cell.task > last_task.task THEN cell.department || '/' || cell.task
+          END AS folded_name,
           {", ".join(f"cell.{column}" for column in ("version", "replica", *SUMS))}
         FROM (
           SELECT * FROM TABLE(TUMBLE(TABLE attributed, DESCRIPTOR(cell_time), INTERVAL '1' SECOND))
@@ -317,29 +286,43 @@ def dead_letters(topic: str) -> str:
 def line_counts(topic: str) -> str:
     """How many lines met which fate, since the job's state began.
 
-    Counted lines are summed from the departments' seconds, a handful of rows a second. The other three are one
-    update a line, which costs no more than the letter or the late line that is written anyway.
+    Counted and folded lines are summed by second, and with the folded ones come the first names that folded. The other
+    three are one update a line, which costs no more than the letter or the late line that is written anyway.
     """
+    no_names = "CAST(NULL AS ARRAY<STRING>)"
     return f"""
         SELECT
           {text(topic)} || '|' || kind AS id,
           {text(topic)} AS topic,
           kind,
           lines,
+          names,
           updated_at
         FROM (
-          SELECT kind, SUM(lines) AS lines, MAX(updated_at) AS updated_at
+          SELECT
+            kind, SUM(lines) AS lines, FIRST_NAMES_MERGE(names) AS names, MAX(updated_at) AS updated_at
           FROM (
-            SELECT 'counted' AS kind, SUM(requests) AS lines, {timestamp_text("window_end")} AS updated_at
+            SELECT
+              'counted' AS kind,
+              SUM(requests) AS lines,
+              {no_names} AS names,
+              {timestamp_text("window_end")} AS updated_at
             FROM TABLE(TUMBLE(TABLE attributed, DESCRIPTOR(cell_time), INTERVAL '1' SECOND))
             GROUP BY window_start, window_end
             UNION ALL
-            SELECT 'folded' AS kind, requests AS lines, window_end AS updated_at
-            FROM rows_1s WHERE level = 'task' AND (department = '{OVERFLOW}' OR task = '{OVERFLOW}')
+            SELECT
+              'folded' AS kind,
+              SUM(requests) AS lines,
+              FIRST_NAMES(folded_name) AS names,
+              {timestamp_text("window_end")} AS updated_at
+            FROM TABLE(TUMBLE(TABLE cells_1s, DESCRIPTOR(cell_time), INTERVAL '1' SECOND))
+            WHERE folded_name IS NOT NULL
+            GROUP BY window_start, window_end
             UNION ALL
             SELECT
               CASE fate WHEN {_LATE} THEN 'late' WHEN {_DEAD_LETTER} THEN 'dead' ELSE 'skipped' END AS kind,
               CAST(1 AS BIGINT) AS lines,
+              {no_names} AS names,
               {timestamp_text("kafka_time")} AS updated_at
             FROM uncounted
           ) GROUP BY kind
@@ -350,11 +333,18 @@ def line_counts(topic: str) -> str:
 
 
 def access_lines_table(
-    name: str, kafka: Kafka, settings: ServiceMetrics, *, bounded: bool, client: bool = False
+    name: str,
+    kafka: Kafka,
+    settings: ServiceMetrics,
+    *,
+    bounded: bool,
+    client: bool = False,
+    name_key: str = CLUSTER_KEY,
 ) -> str:
     """The topic of access-log lines as a table whose columns are what AccessLogLine.java decodes.
 
-    client: with the client that a line names, which is decoded only then.
+    client: with the client that a line names, which is decoded only then. name_key: the key whose text is the column
+    upstream_cluster, where a line has it.
     """
     delay = _interval(settings.watermark_delay_seconds)
     # In a bounded run no partition is silent, it is at its end; a wait would only make slow reads look silent.
@@ -396,7 +386,8 @@ def access_lines_table(
           {end}
           {idle}
           'scan.topic-partition-discovery.interval' = '1 min',
-          'format' = 'tidegate-access-log'
+          'format' = 'tidegate-access-log',
+          'tidegate-access-log.name-key' = {text(name_key)}
         )"""
 
 
@@ -544,10 +535,6 @@ def _us_to_ms(column: str) -> str:
 
 def _is_ahead(settings: ServiceMetrics) -> str:
     return f"event_time > kafka_time + {_interval(settings.max_ahead_seconds)}"
-
-
-def _folded(name: str) -> str:
-    return f"CASE WHEN REGEXP({name}, '{_NAME}') THEN {name} ELSE '{OVERFLOW}' END"
 
 
 def _position(topic: str) -> str:

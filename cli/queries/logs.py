@@ -17,6 +17,7 @@ from tidegate.cli.ages import age
 from tidegate.cli.app_context import DONE, FAILED, Options
 from tidegate.cli.elasticsearch_connection import asking
 from tidegate.cli.stopping import stopping
+from tidegate.jobs.logic.identity import replica_of_line
 
 if TYPE_CHECKING:
     from tidegate.adapters.queries.log_search import LogLine
@@ -219,7 +220,7 @@ def as_text(line: LogLine) -> str:
         f"{at} {fields.get('response_code', '-')!s:5} {subject}",
         f"{fields.get('method', '-')} {fields.get('path', '-')}",
         f"{fields.get('duration', '-')} ms",
-        f"by {fields.get('upstream_host') or '-'}",
+        f"by {replica_of_line(fields) or '-'}",
     ]
     if fields.get("response_flags") not in (None, "-"):
         parts.append(f"flags {fields['response_flags']}")
@@ -233,7 +234,7 @@ def _print_request(request: Request) -> None:
     typer.echo(
         f"task     {fields.get('department')}/{fields.get('task')}"
         + (f", version {fields['version']}" if fields.get("version") else "")
-        + f", replica {fields.get('upstream_host') or '- (none was reached)'}"
+        + f", replica {replica_of_line(fields) or '- (none was reached)'}"
     )
     typer.echo(
         f"answer   {fields.get('response_code')} ({fields.get('response_code_details')}), flags "

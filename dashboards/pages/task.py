@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from grafana_foundation_sdk.builders import stat, table, timeseries
 
 from tidegate.dashboards import uids
-from tidegate.dashboards.layout import Event, Page, base_variables, text, values_of
+from tidegate.dashboards.layout import Event, Page, base_variables, values_of
 from tidegate.dashboards.panels import (
     ERROR_COLUMN,
     ERROR_RATE,
@@ -64,13 +64,6 @@ def page() -> Page:
             *base_variables(resource_span="1m"),
             values_of("department", "Department", "department", service("department")),
             values_of("task", "Task", "task", service("task", IN_DEPARTMENT)),
-            text(
-                "service_prefix",
-                "Service prefix",
-                "service-",
-                "What stands before the task's name in the gateway's cluster, whose namespace must be the department; "
-                "for the panel of response flags.",
-            ),
         ],
         since="now-6h",
         events=EVENTS,
@@ -182,7 +175,6 @@ def _now() -> Sequence[stat.Panel]:
 
 
 def _flags() -> timeseries.Panel:
-    cluster = r"upstream_cluster:*\|${service_prefix:raw}${task:raw}.${department:raw}.*"
     return series(
         "Response flags",
         "Lines of the gateway's access log with each combination of Envoy's response flags: UH no healthy replica, UF "
@@ -190,7 +182,7 @@ def _flags() -> timeseries.Panel:
         "gateway.access-logs in Elasticsearch.",
         "short",
         over_time(
-            rows("gateway.access-logs", cluster, 'NOT response_flags:"-"'), DOCUMENTS, by="response_flags"
+            rows("gateway.access-logs", IN_TASK, 'NOT response_flags:"-"'), DOCUMENTS, by="response_flags"
         ),
         look=Look(bars=True, stacked=True),
     )

@@ -62,10 +62,11 @@ final class AccessLogLine {
 
     private TimestampData closesAt = NO_EVENT_TIME;
 
-    AccessLogLine(boolean withClient) {
+    /** nameKey: the key that names department and task; the cluster where a line lacks it. */
+    AccessLogLine(boolean withClient, String nameKey) {
         this.withClient = withClient;
-        flat = new FlatLineReader(texts, withClient);
-        json = new JsonLineReader(texts, withClient);
+        flat = new FlatLineReader(texts, withClient, nameKey);
+        json = new JsonLineReader(texts, withClient, nameKey);
     }
 
     static List<String> columnsWithClient() {
@@ -94,7 +95,8 @@ final class AccessLogLine {
         }
         GenericRowData row = row(line, REQUEST, null, TimestampData.fromEpochMillis(eventMs));
         row.setField(4, closesAt(eventMs));
-        row.setField(5, known(fields.cluster));
+        BinaryStringData name = known(fields.name);
+        row.setField(5, name == null ? known(fields.cluster) : name);
         row.setField(6, known(fields.host));
         row.setField(7, fields.durationUs == LineFields.UNKNOWN ? null : (Object) fields.durationUs);
         row.setField(8, fields.serviceTimeUs < 0 ? null : (Object) fields.serviceTimeUs);

@@ -41,6 +41,7 @@ final class FlatLineReader {
     private static final int UPSTREAM_HOST = 10;
     private static final int ACCESS_LOG_TYPE = 11;
     private static final int CLIENT = 12;
+    private static final int NAME = 13;
 
     private static final Map<String, Integer> FIELDS =
             Map.ofEntries(
@@ -65,6 +66,9 @@ final class FlatLineReader {
     private final Texts texts;
     private final boolean withClient;
 
+    /** A key that isn't among FIELDS, or one that is: then it is read as that. */
+    private final String nameKey;
+
     // The line at hand.
     private byte[] line;
     private LineFields fields;
@@ -72,9 +76,10 @@ final class FlatLineReader {
     /** Whether a skipped text had bytes of other than ASCII. */
     private boolean beyondAscii;
 
-    FlatLineReader(Texts texts, boolean withClient) {
+    FlatLineReader(Texts texts, boolean withClient, String nameKey) {
         this.texts = texts;
         this.withClient = withClient;
+        this.nameKey = nameKey;
     }
 
     /** Fills the fields, and says true; or refuses the line: then the fields hold anything. */
@@ -133,7 +138,8 @@ final class FlatLineReader {
         if (end == REFUSED || end - from > MAX_KEY_BYTES) {
             return null;
         }
-        int field = FIELDS.getOrDefault(ascii(from, end), OTHER);
+        String key = ascii(from, end);
+        int field = FIELDS.getOrDefault(key, key.equals(nameKey) ? NAME : OTHER);
         fieldOfKey[nth] = field == CLIENT && !withClient ? OTHER : field;
         keys[nth] = Arrays.copyOfRange(line, from, end + 1);
         return keys[nth];
@@ -202,6 +208,9 @@ final class FlatLineReader {
                 break;
             case CLIENT:
                 fields.client = text;
+                break;
+            case NAME:
+                fields.name = text;
                 break;
             default:
                 break;

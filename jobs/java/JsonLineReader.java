@@ -32,10 +32,12 @@ final class JsonLineReader {
     private final JsonFactory json = new JsonFactory();
     private final Texts texts;
     private final boolean withClient;
+    private final String nameKey;
 
-    JsonLineReader(Texts texts, boolean withClient) {
+    JsonLineReader(Texts texts, boolean withClient, String nameKey) {
         this.texts = texts;
         this.withClient = withClient;
+        this.nameKey = nameKey;
     }
 
     /** Fills the fields; returns what is wrong with the line as JSON, or null. */
@@ -93,6 +95,9 @@ final class JsonLineReader {
                         fields.client = withClient ? kept(parser, value) : null;
                         break;
                     default:
+                        if (key.equals(nameKey)) {
+                            fields.name = kept(parser, value);
+                        }
                         break;
                 }
                 if (value.isStructStart()) {

@@ -29,10 +29,14 @@ final class LineFields {
     boolean limitedByDetails;
     boolean periodic;
 
-    /** These four are null where the value is absent or no text. */
+    /** These are null where the value is absent or no text. */
     Texts.Text flags;
 
     Texts.Text cluster;
+
+    /** Of the key that names department and task, where that isn't the cluster's. */
+    Texts.Text name;
+
     Texts.Text host;
 
     /** Read only where it is asked for: callers choose it, and may send ever new ones. */
@@ -50,6 +54,7 @@ final class LineFields {
         periodic = false;
         flags = null;
         cluster = null;
+        name = null;
         host = null;
         client = null;
     }

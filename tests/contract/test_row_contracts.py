@@ -129,7 +129,8 @@ ROWS: dict[RowTopic, dict[str, Any]] = {
     topics.SERVICE_METRICS_1S: service_row(),
     topics.SERVICE_METRICS_1M: service_row(span="1m"),
     topics.LINE_COUNTS: LineCount(
-        id="gateway.access-logs|late", topic="gateway.access-logs", kind="late", lines=3,
+        id="gateway.access-logs|folded", topic="gateway.access-logs", kind="folded", lines=3,
+        names=("outbound|80||ch at.vision.svc.cluster.local", "vision/zebra"),
         updated_at=from_epoch_ms(START_MS),
     ).model_dump(mode="json"),
     topics.DEAD_LETTERS: DeadLetter(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from tests.oracle.identity import identity_of, replica
 from tests.oracle.settings import OracleSettings
 from tests.oracle.values import (
     Unreadable,
@@ -18,11 +19,6 @@ from tests.oracle.values import (
     text,
     whole_number,
 )
-
-UNROUTED = "__unrouted__"
-OVERFLOW = "__overflow__"
-DEFAULT_DEPARTMENT = "default"
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 class Position(NamedTuple):
@@ -140,14 +136,14 @@ def _request(fields: dict[str, Any], timestamp_ms: int | None, settings: OracleS
     event_ms = start_ms + (int(duration) if duration is not None else 0)
     if timestamp_ms is not None and event_ms > timestamp_ms + settings.max_ahead_ms:
         return Dead(Reason.START_TIME, "in the future")
-    department, task, version = identity(text(fields.get("upstream_cluster")), settings)
+    department, task, version = identity_of(fields, settings)
     flags = response_flags(text(fields.get("response_flags")))
     return Request(
         event_ms=event_ms,
         department=department,
         task=task,
         version=version,
-        replica=text(fields.get("upstream_host")),
+        replica=replica(text(fields.get("upstream_host"))),
         outcome=outcome(
             whole_number(fields.get("response_code")), flags, text(fields.get("response_code_details"))
         ),
@@ -157,26 +153,6 @@ def _request(fields: dict[str, Any], timestamp_ms: int | None, settings: OracleS
         bytes_received=_count(fields.get("bytes_received")),
         bytes_sent=_count(fields.get("bytes_sent")),
     )
-
-
-def identity(cluster: str | None, settings: OracleSettings) -> tuple[str, str, str | None]:
-    """Department, task and version (or None) that the gateway's choice of cluster means."""
-    if cluster is None:
-        return UNROUTED, UNROUTED, None
-    parts = cluster.split("|")
-    if len(parts) == 4 and parts[0] == "outbound":
-        _, _, subset, host = parts
-        labels = host.split(".")
-        if len(labels) >= 2 and labels[0] and labels[1]:
-            service, namespace = labels[0], labels[1]
-            task = service.removeprefix(settings.service_prefix) or service
-            department = settings.departments.get(namespace, namespace)
-            return _name(department), _name(task), _name(subset) if subset else None
-    return DEFAULT_DEPARTMENT, _name(cluster), None
-
-
-def _name(name: str) -> str:
-    return name if _NAME.fullmatch(name) else OVERFLOW
 
 
 def response_flags(joined: str | None) -> frozenset[str]:

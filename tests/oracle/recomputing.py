@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tests.oracle.folding import Fold, by_name_in_every_second
-from tests.oracle.lines import OVERFLOW, Dead, Position, RawLine, Reason, Request, Skipped, read
+from tests.oracle.identity import OVERFLOW
+from tests.oracle.lines import Dead, Position, RawLine, Reason, Request, Skipped, read
 from tests.oracle.settings import OracleSettings
 from tests.oracle.windows import Row, rows_of
 
@@ -32,7 +33,7 @@ class Expected:
     rows: Mapping[str, Row]
     fates: Mapping[Position, Fate]
     folded: int
-    """Counted lines whose department or task is __overflow__."""
+    """Counted lines whose department, task or version is __overflow__."""
 
     def counts(self) -> dict[Kind, int]:
         """Lines by fate; all four kinds are there."""
@@ -75,7 +76,10 @@ def recompute(
             fates[line.position] = Fate("counted")
             counted.append(found)
     tasks = fold(counted, settings.max_tasks_per_department)
-    folded = sum(OVERFLOW in (request.department, task) for request, task in zip(counted, tasks, strict=True))
+    folded = sum(
+        OVERFLOW in (request.department, task, request.version)
+        for request, task in zip(counted, tasks, strict=True)
+    )
     return Expected(rows_of(counted, tasks, settings), fates, folded)
 
 

@@ -252,6 +252,7 @@ class Hour:
                     "topic": "gateway.access-logs",
                     "kind": kind,
                     "lines": 10 * number,
+                    "names": ["outbound|80||ch at.vision.svc", "vision/zebra"] if kind == "folded" else None,
                     "updated_at": from_epoch_ms(self.end_ms - 4000),
                 }
             )

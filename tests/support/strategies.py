@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from tests.oracle import Position, RawLine
+from tests.support.cluster_names import odd_hosts, odd_names
 from tests.support.lines import T0_MS, at, cluster, record
 
 T = TypeVar("T")
@@ -240,6 +241,7 @@ _CLUSTERS = _evenly(
         ['"local_service"', '"a|b"', '"outbound|80||"', '"BlackHoleCluster"', '"Passthrough\\u0043luster"']
     ),
     st.integers(0, 40).map(lambda n: _json(cluster(task=f"task-{n:02d}"))),
+    odd_names().map(_json),
 )
 
 _START_TIMES = st.one_of(
@@ -297,6 +299,7 @@ _LOG_TYPES = st.sampled_from(
 _SPECIAL: dict[str, st.SearchStrategy[str]] = {
     "start_time": _START_TIMES,
     "upstream_cluster": _CLUSTERS,
+    "upstream_host": _evenly(_TEXTS, _TEXTS, odd_hosts().map(_json)),
     "response_flags": _FLAGS,
     "access_log_type": _LOG_TYPES,
     "response_code": st.one_of(

@@ -4,6 +4,7 @@ import { ask } from "/assets/api.js";
 import { card, fill, h, state } from "/assets/dom.js";
 import { clock, number } from "/assets/format.js";
 import { taskLink } from "/assets/overview.js";
+import { replicaOf } from "/assets/task.js";
 
 const FIELDS = ["department", "task", "kind", "status", "slower_than_ms", "severity", "contains"];
 
@@ -77,7 +78,7 @@ function gatewayCells(frame, line) {
   const kind = code >= 500 || code === 0 ? "bad" : code >= 400 ? "warn" : "good";
   const flags = fields.response_flags && fields.response_flags !== "-" ? ` · ${fields.response_flags}` : "";
   return common(frame, line, Number.isNaN(code) ? "–" : String(code), kind,
-    [h("code", {}, `${fields.method ?? "–"} ${fields.path ?? "–"}`), ` ${number(Number(fields.duration))} ms`, fields.upstream_host && fields.upstream_host !== "-" ? ` by ${fields.upstream_host}` : "", flags]);
+    [h("code", {}, `${fields.method ?? "–"} ${fields.path ?? "–"}`), ` ${number(Number(fields.duration))} ms`, replicaOf(fields) ? ` by ${replicaOf(fields)}` : "", flags]);
 }
 
 function serviceCells(frame, line) {

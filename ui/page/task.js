@@ -9,6 +9,8 @@ import { eventList, latencyChart, limitChart, memoryChart, processorChart, repli
 
 const SLOW = 2;
 
+// The replica of a gateway's line, as rows name it; null where none was reached. Lines of an earlier release have the host only.
+export const replicaOf = (fields) => [fields.replica, fields.upstream_host].find((name) => name && name !== "-") ?? null;
 export const replicaLink = (frame, department, task, replica) => frame.link(`/d/${encodeURIComponent(department)}/t/${encodeURIComponent(task)}/r/${encodeURIComponent(replica)}`);
 
 export function taskPage(frame, department, task) {

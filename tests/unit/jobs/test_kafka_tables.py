@@ -111,7 +111,14 @@ def test_the_columns_of_a_row_are_its_models(model: type[BaseModel], columns: di
         ),
         (
             service_metrics.line_counts_table("t", Kafka()),
-            {"id": "STRING", "topic": "STRING", "kind": "STRING", "lines": "BIGINT", "updated_at": "STRING"},
+            {
+                "id": "STRING",
+                "topic": "STRING",
+                "kind": "STRING",
+                "lines": "BIGINT",
+                "names": "ARRAY<STRING>",
+                "updated_at": "STRING",
+            },
         ),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.oracle import Dead, OracleSettings, Reason, Request, Skipped, raw_lines, read
+from tests.support import cluster_names
 from tests.support.lines import T0_MS, aborted, at, cluster, line, rate_limited, record, unrouted
 
 
@@ -383,31 +384,7 @@ def test_flags_are_split_trimmed_and_counted_once(joined: Any, flags: set[str]) 
 @pytest.mark.parametrize(
     ("cluster_name", "identity"),
     [
-        ("outbound|80|v2|service-chat.vision.svc.cluster.local", ("vision", "chat", "v2")),
-        ("outbound|80||service-chat.vision.svc.cluster.local", ("vision", "chat", None)),
-        ("outbound|80||chat.vision", ("vision", "chat", None)),
-        ("outbound|||chat.vision", ("vision", "chat", None)),
-        ("outbound|80||service-.vision.svc", ("vision", "service-", None)),
-        ("outbound|80||service-service-a.vision.svc", ("vision", "service-a", None)),
-        ("outbound|80||chat.ns-9.svc", ("payments", "chat", None)),
-        ("outbound|80||ch at.vision.svc", ("vision", "__overflow__", None)),
-        ("outbound|80||chat.vis/ion.svc", ("__overflow__", "chat", None)),
-        ("outbound|80|v 2|chat.vision.svc", ("vision", "chat", "__overflow__")),
-        (f"outbound|80||{'a' * 128}.vision", ("vision", "a" * 128, None)),
-        (f"outbound|80||{'a' * 129}.vision", ("vision", "__overflow__", None)),
-        (f"outbound|80||service-{'a' * 128}.vision", ("vision", "a" * 128, None)),
-        ("outbound|80||chat", ("default", "__overflow__", None)),
-        ("outbound|80||.vision.svc", ("default", "__overflow__", None)),
-        ("outbound|80||chat..svc", ("default", "__overflow__", None)),
-        ("outbound|80|chat.vision", ("default", "__overflow__", None)),
-        ("outbound|80||chat.vision|more", ("default", "__overflow__", None)),
-        ("OUTBOUND|80||chat.vision", ("default", "__overflow__", None)),
-        ("inbound|80||chat.vision", ("default", "__overflow__", None)),
-        ("local_service", ("default", "local_service", None)),
-        ("service-chat", ("default", "service-chat", None)),
-        ("chat.vision.svc", ("default", "chat.vision.svc", None)),
-        ("chät", ("default", "__overflow__", None)),
-        ("chat\n", ("default", "__overflow__", None)),
+        *cluster_names.ALL,
         (None, ("__unrouted__", "__unrouted__", None)),
         ("-", ("__unrouted__", "__unrouted__", None)),
         ("", ("__unrouted__", "__unrouted__", None)),
@@ -415,17 +392,33 @@ def test_flags_are_split_trimmed_and_counted_once(joined: Any, flags: set[str]) 
     ],
 )
 def test_the_cluster_gives_department_task_and_version(
-    cluster_name: Any, identity: tuple[str, str, str | None]
+    cluster_name: Any, identity: cluster_names.Identity
 ) -> None:
-    read_line = request(line(upstream_cluster=cluster_name), departments={"ns-9": "payments"})
+    read_line = request(line(upstream_cluster=cluster_name), departments=cluster_names.DEPARTMENTS)
     assert (read_line.department, read_line.task, read_line.version) == identity
+
+
+@pytest.mark.parametrize(
+    ("extra", "task"),
+    [({"x_task": "ocr"}, "ocr"), ({"x_task": "-"}, "chat"), ({"x_task": 7}, "chat"), ({}, "chat")],
+)
+def test_another_key_names_the_task_where_it_says_something(extra: dict[str, Any], task: str) -> None:
+    assert request(line(extra=extra), name_key="x_task").task == task
+
+
+def test_a_pattern_names_what_it_matches_whole() -> None:
+    own = {"name_pattern": r"(?P<department>\w+):(?P<task>\w+)(?:@(?P<version>\w+))?"}
+    read_line = request(line(upstream_cluster="search:ocr@v2"), **own)
+    assert (read_line.department, read_line.task, read_line.version) == ("search", "ocr", "v2")
+    assert request(line(upstream_cluster="x search:ocr"), **own).department == "default"
+    assert request(line(), **own).task == "chat"
 
 
 def test_without_a_prefix_the_task_is_the_service() -> None:
     assert request(line(upstream_cluster=cluster(task="a")), service_prefix="").task == "service-a"
 
 
-@pytest.mark.parametrize(("host", "replica"), [("chat-0", "chat-0"), ("-", None), (None, None), ("", None)])
+@pytest.mark.parametrize(("host", "replica"), [*cluster_names.HOSTS, ("-", None), (None, None), ("", None)])
 def test_the_upstream_host_is_the_replica(host: str | None, replica: str | None) -> None:
     assert request(line(upstream_host=host)).replica == replica
 

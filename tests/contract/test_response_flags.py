@@ -1,4 +1,4 @@
-"""The table of response flags is the installed Envoy's own list: a flag of a new Envoy that the table lacks fails here."""
+"""The table of response flags is the installed Envoy's own list: a new Envoy's flag that it lacks fails here."""
 
 from __future__ import annotations
 

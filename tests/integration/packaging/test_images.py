@@ -70,7 +70,9 @@ def test_the_indexer_in_its_image_makes_each_row_a_document(
     assert documents(elasticsearch, ROWS_TOPIC).keys() == {row(number)["id"] for number in range(500)}
 
 
-def test_the_shipper_in_its_image_is_healthy_ships_and_ends_when_reported(kafka: Kafka, tmp_path: Path) -> None:
+def test_the_shipper_in_its_image_is_healthy_ships_and_ends_when_reported(
+    kafka: Kafka, tmp_path: Path
+) -> None:
     image = containers.image("adapters")
     make_topics(kafka)
     log = tmp_path / "access.log"

@@ -54,7 +54,9 @@ def test_an_alertmanager_is_ready_and_has_no_alert(stack: LocalStack) -> None:
     assert get(f"{url(stack, ALERTMANAGER)}/api/v2/alerts") == []
 
 
-def test_a_program_that_is_named_and_is_none_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_program_that_is_named_and_is_none_is_reported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("TIDEGATE_ALERTMANAGER", str(tmp_path / "none"))
     with pytest.raises(PartMissing, match="TIDEGATE_ALERTMANAGER"):
         debian_programs.alertmanager()

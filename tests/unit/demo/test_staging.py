@@ -115,7 +115,9 @@ def test_a_failed_submission_is_reported_with_its_log_and_the_other_one_is_stopp
     ]
 
 
-def test_a_submitted_job_that_ends_at_once_is_reported_with_its_causes(tmp_path: Path, flink: FakeFlink) -> None:
+def test_a_submitted_job_that_ends_at_once_is_reported_with_its_causes(
+    tmp_path: Path, flink: FakeFlink
+) -> None:
     flink.state = "FAILED"
     with pytest.raises(DemoFailed, match="a bad thing"):
         submit(tmp_path, flink, "true")

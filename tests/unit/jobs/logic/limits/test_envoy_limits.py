@@ -134,7 +134,9 @@ def test_as_envoy_tells_it_the_limit_is_the_same() -> None:
         (("descriptors", 0, "entries", 0, "value"), "another", "clients"),
     ],
 )
-def test_an_edit_of_a_bucket_is_reported_as_it_is(path: tuple[str | int, ...], value: object, field: str) -> None:
+def test_an_edit_of_a_bucket_is_reported_as_it_is(
+    path: tuple[str | int, ...], value: object, field: str
+) -> None:
     edited = route()
     set_at(edited["typed_per_filter_config"][FILTER], path, value)
     found = read_route(edited)

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from tidegate.jobs.logic.identity import of_cluster
-from tidegate.schemas.elasticsearch import IDENTITY, RAW_TIME, IndexContract
+from tidegate.jobs.logic.outcome import outcome_of
+from tidegate.schemas.elasticsearch import IDENTITY, OUTCOME, RAW_TIME, IndexContract
 from tidegate.schemas.rows.service_metrics import UNROUTED
 from tidegate.schemas.settings import AccessLog
 from tidegate.schemas.timestamps import from_epoch_ms, from_text, to_text
@@ -113,6 +114,7 @@ class DocumentMaker:
             if line.get(key) == "-":
                 del line[key]
         if self._contract.gateway:
+            line[OUTCOME] = outcome_of(line)
             cluster = line.get("upstream_cluster")
             line |= self._identity(cluster if isinstance(cluster, str) else "")
         line[RAW_TIME] = to_text(moment)

@@ -80,7 +80,7 @@ def test_every_kind_of_line_ends_where_the_contract_says(settings: Settings) -> 
         *(line(start_time=at(97), response_flags=f"{flag.long},DI") for flag in RESPONSE_FLAGS),
         *(streamed(start_time=at(98 + i / 10), output_tokens=i, request_id=f"s-{i:02d}") for i in range(20)),
         upgraded(start_time=at(99 - 4 * 3600)),
-        line(start_time=at(99), method="CONNECT", duration=900_000, upstream_host="10.0.0.9:80"),
+        line(start_time=at(99 - 900), method="CONNECT", duration=900_000, upstream_host="10.0.0.9:80"),
         line(start_time=at(99), user_agent="caf\u00e9 \u00ff", path="/v1/查询/😀"),
         line(start_time=at(99), user_agent="@@").replace("@@", "caf\\u00e9"),
         line(start_time=at(99), response_code_details="rate_limited_by_quota"),

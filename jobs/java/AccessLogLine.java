@@ -57,7 +57,7 @@ final class AccessLogLine {
     private static final String START_OUT_OF_RANGE = "start_time: out of range (1970 to 2200)";
 
     /** By gRPC status, as the counts of a row name it. */
-    private static final BinaryStringData[] GRPC_STATUSES = new BinaryStringData[Outcome.MAX_GRPC_STATUS + 1];
+    private static final BinaryStringData[] GRPC_STATUSES = new BinaryStringData[GrpcStatus.MAX + 1];
 
     static {
         for (int status = 0; status < GRPC_STATUSES.length; status++) {

@@ -277,8 +277,16 @@ final class FlatLineReader {
         return end;
     }
 
-    /** A text that is a short integer, or says that nothing is known. */
+    /** A text that is a short integer, says that nothing is known, or is the name of a gRPC status. */
     private int numberText(int field, int at) {
+        if (field == GRPC_STATUS && at < line.length && isCapital(line[at])) {
+            int end = plainEnd(at);
+            if (end != REFUSED && line[end - 1] != ' ') {
+                setNumber(field, GrpcStatus.named(ascii(at, end)));
+                return end + 1;
+            }
+            return REFUSED;
+        }
         if (at + 1 < line.length && line[at] == '-' && line[at + 1] == '"') {
             setNumber(field, LineFields.UNKNOWN);
             return at + 2;
@@ -487,6 +495,10 @@ final class FlatLineReader {
 
     private String ascii(int from, int to) {
         return new String(line, from, to - from, StandardCharsets.ISO_8859_1);
+    }
+
+    private static boolean isCapital(byte b) {
+        return b >= 'A' && b <= 'Z';
     }
 
     private static boolean isDigit(byte b) {

@@ -85,7 +85,7 @@ final class JsonLineReader {
                         fields.responseDurationUs = micros(parser, value);
                         break;
                     case "grpc_status":
-                        fields.grpcStatus = whole(parser, value);
+                        fields.grpcStatus = grpcStatus(parser, value);
                         break;
                     case "upstream_request_attempt_count":
                         fields.attempts = whole(parser, value);
@@ -138,6 +138,14 @@ final class JsonLineReader {
                     ? "line: not JSON"
                     : "line: not JSON: " + key + " is an unquoted -; quote the operators of the text format, or use json_format";
         }
+    }
+
+    /** A gRPC status by its number, or by its name. */
+    private static long grpcStatus(JsonParser parser, JsonToken value) throws IOException {
+        long number = whole(parser, value);
+        return number == LineFields.UNKNOWN && value == JsonToken.VALUE_STRING
+                ? GrpcStatus.named(Texts.withoutBlanks(parser.getText()))
+                : number;
     }
 
     /** A text of a length from least to most characters; else null. */

@@ -90,7 +90,7 @@ final class LineFields {
 
     /** Whether the gRPC status is one of the codes that gRPC defines. */
     boolean hasGrpcStatus() {
-        return grpcStatus >= 0 && grpcStatus <= Outcome.MAX_GRPC_STATUS;
+        return grpcStatus >= 0 && grpcStatus <= GrpcStatus.MAX;
     }
 
     /** Whether the line is that of a TCP connection: it names neither a method nor a protocol, and has no answer's code. */

@@ -22,8 +22,6 @@ final class Outcome {
         ERROR_4XX, ERROR_4XX, ERROR_4XX, ERROR_5XX, ERROR_5XX, ERROR_5XX, ERROR_5XX, ERROR_4XX,
     };
 
-    static final int MAX_GRPC_STATUS = OF_GRPC_STATUS.length - 1;
-
     private Outcome() {}
 
     static byte of(LineFields fields) {

@@ -20,6 +20,17 @@ _CANCELLED = 1
 _GRPC_SERVER_ERRORS = frozenset({2, 4, 12, 13, 14, 15})
 """OpenTelemetry's semantic conventions for gRPC servers."""
 _MAX_GRPC_STATUS = 16
+_GRPC_NAMES = (
+    *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"),
+    *("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE"),
+    *("UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
+)
+_GRPC_STATUSES = (
+    {name: status for status, name in enumerate(_GRPC_NAMES)}
+    | {name.title().replace("_", ""): status for status, name in enumerate(_GRPC_NAMES)}
+    | {"Canceled": _CANCELLED, "CANCELED": _CANCELLED}
+)
+"""The names that Envoy's `%GRPC_STATUS%` writes, in snake and camel case."""
 
 
 def outcome_of(line: Mapping[str, Any]) -> Outcome | None:
@@ -30,7 +41,7 @@ def outcome_of(line: Mapping[str, Any]) -> Outcome | None:
     flags = (_text(line.get("response_flags")) or "").split(",")
     by_flags = {OUTCOME_OF_FLAG.get(flag.strip(" ")) for flag in flags}
     details = _text(line.get("response_code_details")) or ""
-    status = _whole(line.get("grpc_status"))
+    status = _grpc_status(line.get("grpc_status"))
     if "rate_limited" in by_flags or "rate_limited" in details or details == "rate_limiter_error":
         return "rate_limited"
     if code == 0 or "aborted" in by_flags or status == _CANCELLED:
@@ -47,6 +58,11 @@ def _is_request(line: Mapping[str, Any], code: int | None) -> bool:
         return False
     is_http = _text(line.get("method")) is not None or _text(line.get("protocol")) is not None
     return is_http or code not in (None, 0)
+
+
+def _grpc_status(value: object) -> int | None:
+    named = _GRPC_STATUSES.get(value.strip(" ")) if isinstance(value, str) else None
+    return _whole(value) if named is None else named
 
 
 def _is_in_class(code: int | None, hundreds: int) -> bool:

@@ -73,6 +73,10 @@ def test_every_kind_of_line_ends_where_the_contract_says(settings: Settings) -> 
         *(tcp(start_time=at(100)) for _ in range(5)),
         *(grpc(start_time=at(90 + i / 10), grpc_status=i % 17) for i in range(34)),
         *(
+            grpc(start_time=at(94), grpc_status=status)
+            for status in ("Unavailable", "DATA_LOSS", "Canceled", " OK ", "unavailable")
+        ),
+        *(
             grpc(start_time=at(95), response_flags=flags)
             for flags in ("UF", "UH", "UT", "UPE", "DC", "NEW_FLAG")
         ),

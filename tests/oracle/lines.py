@@ -158,7 +158,7 @@ def _request(
         return Dead(Reason.START_TIME, "in the future")
     department, task, version = identity(text(fields.get("upstream_cluster")), settings)
     flags = response_flags(text(fields.get("response_flags")))
-    grpc_status = _known_count(fields.get("grpc_status"), most=16)
+    grpc_status = _grpc_status(fields.get("grpc_status"))
     attempts = _known_count(fields.get("upstream_request_attempt_count"))
     upgraded = code == 101 or method == "CONNECT"
     return Request(
@@ -244,6 +244,29 @@ def outcome(
 def _known_count(value: Any, most: int = 10**9) -> int | None:
     number = whole_number(value)
     return number if number is not None and 0 <= number <= most else None
+
+
+_GRPC_NAMES = [
+    *("Ok", "Cancelled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists"),
+    *(
+        "PermissionDenied",
+        "ResourceExhausted",
+        "FailedPrecondition",
+        "Aborted",
+        "OutOfRange",
+        "Unimplemented",
+    ),
+    *("Internal", "Unavailable", "DataLoss", "Unauthenticated"),
+]
+
+
+def _grpc_status(value: Any) -> int | None:
+    """By number, or by name in camel case (`DataLoss`) or snake case (`DATA_LOSS`)."""
+    name = (text(value) or "").strip(" ").replace("Canceled", "Cancelled").replace("CANCELED", "CANCELLED")
+    for status, camel in enumerate(_GRPC_NAMES):
+        if name in (camel, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", camel).upper()):
+            return status
+    return _known_count(value, most=16)
 
 
 def _request_id(given: str | None) -> str | None:

@@ -346,8 +346,16 @@ _SPECIAL: dict[str, st.SearchStrategy[str]] = {
         ['"GET"', '"CONNECT"', '"connect"', '"-"', '""', "null", "7", '"C\\u004fNNECT"']
     ),
     "protocol": st.sampled_from(['"HTTP/1.1"', '"-"', '""', "null", "{}"]),
-    "grpc_status": st.integers(-2, 20).flatmap(
-        lambda status: st.sampled_from([str(status), f'"{status}"', f"{status}.0"])
+    "grpc_status": st.one_of(
+        st.integers(-2, 20).flatmap(
+            lambda status: st.sampled_from([str(status), f'"{status}"', f"{status}.0"])
+        ),
+        st.sampled_from(
+            [
+                *('"OK"', '"Ok"', '"Unavailable"', '" Unavailable "', '"UNAVAILABLE"', '"unavailable"'),
+                *('"Canceled"', '"CANCELLED"', '"DataLoss"', '"DATA_LOSS"', '"Data_Loss"', '"Teapot"'),
+            ]
+        ),
     ),
     "upstream_request_attempt_count": st.sampled_from(["0", "1", "2", '"3"', "1000000000", "1000000001"]),
     "request_id": st.sampled_from(

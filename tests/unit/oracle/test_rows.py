@@ -216,6 +216,31 @@ def test_failures_behind_a_200_are_errors() -> None:
     assert (task["error_rate"], task["apdex"]) == (0.8, 0.2)
 
 
+def test_flags_are_counted_apart_in_their_short_and_long_forms() -> None:
+    task = row(
+        rows(
+            line(response_code=503, response_flags="UF,URX"),
+            line(response_code=503, response_flags="UpstreamConnectionFailure,UpstreamRetryLimitExceeded"),
+            line(response_code=429, response_flags="RateLimited"),
+            line(response_code=429, response_flags="RL"),
+            line(response_code=429),
+            line(response_flags="RLSE"),
+        ),
+        "1s|task|vision|chat||",
+    )
+    names = (
+        "UF",
+        "URX",
+        "UpstreamConnectionFailure",
+        "UpstreamRetryLimitExceeded",
+        "RateLimited",
+        "RL",
+        "RLSE",
+    )
+    assert task["response_flags"] == dict.fromkeys(names, 1)
+    assert (task["errors_5xx"], task["rate_limited"], task["errors_4xx"]) == (2, 3, 1)
+
+
 def test_tcp_connections_make_no_row() -> None:
     expected = rows(tcp(), tcp(response_flags="DC"))
     assert expected.rows == {}

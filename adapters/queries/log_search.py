@@ -26,7 +26,7 @@ Kind = Literal["access", "service"]
 _TOPICS: Mapping[Kind, topics.Topic] = {"access": topics.ACCESS_LOGS, "service": topics.INFERENCE_LOGS}
 _CODE = re.compile(r"(\d)xx|(\d{1,3})")
 _GRPC = re.compile(r"grpc:(\d{1,2}|\*)")
-_OUTCOMES: Mapping[str, Outcome] = {"4xx": "errors_4xx", "5xx": "errors_5xx"} | {
+_OUTCOMES: Mapping[str, str] = {"4xx": "errors_4xx", "5xx": "errors_5xx"} | {
     name: name for name in get_args(Outcome)
 }
 

@@ -98,7 +98,7 @@ def _outcomes(draw: st.DrawFn) -> dict[str, Any]:
     )
 
 
-_TOKENS = st.one_of(
+_TOKENS: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.just({}),
     st.fixed_dictionaries(
         {

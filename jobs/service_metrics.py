@@ -3,7 +3,7 @@
 Each step is a view, and the topic is scanned once:
 
     access_lines   one row a line, decoded in the source (format tidegate-access-log)
-    fates          each line's fate: counted, late, dead or skipped
+    fates          each line's fate: counted, late, dead, skipped, or of a TCP connection
     cells          counted lines by second x cluster x host: some thousand rows a second from here on
     attributed     cells with the gateway's decision read as department, task, version and replica
     cells_1s       the same, with the tasks past a department's number folded into __overflow__
@@ -516,16 +516,15 @@ SUMS = {
 
 
 def _levels(span: str) -> str:
+    sums = _sums(
+        histogram=_summary("histogram", "latency"),
+        first_byte_histogram=_summary("first_byte_histogram", "first_byte"),
+    )
     return f"""
         SELECT
           window_start, window_end, department, task, version, replica,
           GROUPING(task) AS whole_task, GROUPING(version) AS whole_version, GROUPING(replica) AS whole_replica,
-          {
-        _sums(
-            histogram=_summary("histogram", "latency"),
-            first_byte_histogram=_summary("first_byte_histogram", "first_byte"),
-        )
-    },
+          {sums},
           COUNT(DISTINCT task || '/' || replica) AS replicas_seen
         FROM TABLE(TUMBLE(TABLE cells_{span}, DESCRIPTOR(cell_time), INTERVAL '1' {SPANS[span].unit}))
         GROUP BY window_start, window_end, GROUPING SETS (

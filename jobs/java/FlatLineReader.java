@@ -198,8 +198,13 @@ final class FlatLineReader {
                 fields.startTime = Texts.isUnknown(text) ? null : text;
                 break;
             case METHOD:
-                // Most methods are short, known texts; a client may send any, so it isn't kept among the texts.
-                fields.setMethod(ascii(at + 1, end));
+                // A client may send any method, so it isn't kept among the texts.
+                if (isCapital(line[at + 1]) && line[at + 1] != 'C') {
+                    fields.hasMethod = true;
+                    fields.connects = false;
+                } else {
+                    fields.setMethod(ascii(at + 1, end));
+                }
                 break;
             case REQUEST_ID:
                 fields.requestId = end - at - 1 > ExemplarOf.MAX_ID_LENGTH ? null : slice(at + 1, end);

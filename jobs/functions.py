@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tidegate.artifacts import coordinates, maven
 from tidegate.artifacts.jvm import java
+from tidegate.schemas import response_flags
 
 SOURCES = Path(__file__).parent / "java"
 _RELEASE = "17"
@@ -25,6 +26,8 @@ FUNCTIONS = {
     "HISTOGRAM_MERGE": "io.tidegate.flink.HistogramMerge",
     "SLICED_HISTOGRAM_MERGE": "io.tidegate.flink.SlicedHistogramMerge",
     "HISTOGRAM_SUMMARY": "io.tidegate.flink.HistogramSummary",
+    "EXEMPLAR_OF": "io.tidegate.flink.ExemplarOf",
+    "EXEMPLAR_MERGE": "io.tidegate.flink.ExemplarMerge",
     "FLAG_COUNTS": "io.tidegate.flink.FlagCounts",
     "FLAG_COUNTS_MERGE": "io.tidegate.flink.FlagCountsMerge",
     "IDENTITY_OF": "io.tidegate.flink.IdentityOf",
@@ -60,7 +63,7 @@ def _sources() -> list[Path]:
 
 def _fingerprint() -> str:
     digest = hashlib.sha256(f"{metadata.version('apache-flink')} {_RELEASE} {coordinates.RE2J}".encode())
-    for path in _sources():
+    for path in (*_sources(), response_flags.FILE):
         if path.is_file():
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
@@ -102,4 +105,5 @@ def _pack(work: Path) -> Path:
             for path in sorted(root.rglob("*")):
                 if path.is_file() and (root != SOURCES or "services" in path.parts):
                     archive.write(path, path.relative_to(root))
+        archive.write(response_flags.FILE, f"io/tidegate/flink/{response_flags.FILE.name}")
     return packed

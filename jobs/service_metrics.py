@@ -3,7 +3,7 @@
 Each step is a view, and the topic is scanned once:
 
     access_lines   one row a line, decoded in the source (format tidegate-access-log)
-    fates          each line's fate: counted, late, dead or skipped
+    fates          each line's fate: counted, late, dead, skipped, or of a TCP connection
     cells          counted lines by second x cluster x host: some thousand rows a second from here on
     attributed     cells with the gateway's decision read as department, task, version and replica
     cells_1s       the same, with the tasks past a department's number folded into __overflow__
@@ -54,9 +54,9 @@ class Span(NamedTuple):
 SPANS = {"1s": Span("SECOND", 1), "1m": Span("MINUTE", 60)}
 
 
-_SKIPPED, _DEAD = 1, 2  # AccessLogLine.java: kind
-_OK, _4XX, _5XX, _ABORTED, _RATE_LIMITED = 0, 1, 2, 3, 4  # AccessLogLine.java: outcome
-_COUNTED, _LATE, _DEAD_LETTER, _PERIODIC = 0, 1, 2, 3  # fates
+_SKIPPED, _DEAD, _TCP_LINE = 1, 2, 3  # AccessLogLine.java: kind
+_OK, _4XX, _5XX, _ABORTED, _RATE_LIMITED = 0, 1, 2, 3, 4  # Outcome.java
+_COUNTED, _LATE, _DEAD_LETTER, _PERIODIC, _TCP = 0, 1, 2, 3, 4  # fates
 
 
 def build(environment: StreamTableEnvironment, settings: Settings) -> StatementSet:
@@ -122,6 +122,7 @@ def fates(settings: ServiceMetrics) -> str:
           CASE
             WHEN kind = {_DEAD} OR {_is_ahead(settings)} THEN {_DEAD_LETTER}
             WHEN kind = {_SKIPPED} THEN {_PERIODIC}
+            WHEN kind = {_TCP_LINE} THEN {_TCP}
             WHEN closes_at <= CURRENT_WATERMARK(event_time) THEN {_LATE}
             ELSE {_COUNTED}
           END AS fate
@@ -129,15 +130,23 @@ def fates(settings: ServiceMetrics) -> str:
 
 
 def counted(settings: ServiceMetrics) -> str:
-    """The lines that count, with their share of the latency figures and of Apdex.
+    """The lines that count, with their share of the latency figures, of the streams' speed and of Apdex.
 
-    Apdex in halves: 2 for a satisfied request, 1 for a tolerating one, 0 for a frustrated, failed or limited one.
+    Apdex in halves: 2 for a satisfied request, 1 for a tolerating one, 0 for a frustrated, failed or limited one. An
+    upgraded connection has neither a duration nor an Apdex.
     """
     target_us = settings.apdex_target_ms * 1000
+    streamed = (
+        "upstream_host IS NOT NULL AND output_tokens IS NOT NULL AND duration_us >= response_duration_us"
+    )
     return f"""
         SELECT
           *,
           CASE WHEN upstream_host IS NOT NULL THEN duration_us END AS latency_us,
+          CASE WHEN upstream_host IS NOT NULL THEN response_duration_us END AS first_byte_us,
+          CASE WHEN {streamed} THEN duration_us - response_duration_us END AS stream_us,
+          CASE WHEN {streamed} THEN output_tokens END AS stream_tokens,
+          CASE WHEN upgraded AND outcome <> {_RATE_LIMITED} THEN 1 ELSE 0 END AS upgrades,
           CASE
             WHEN outcome > {_4XX} OR duration_us IS NULL THEN 0
             WHEN duration_us <= {target_us} THEN 2
@@ -175,7 +184,21 @@ def cells(lines: str = "counted", host: str = "upstream_host", unit: str = "SECO
           FLAG_COUNTS(response_flags) AS response_flags,
           SUM(bytes_received) AS bytes_received,
           SUM(bytes_sent) AS bytes_sent,
-          SUM(apdex_halves) AS apdex_halves
+          SUM(apdex_halves) AS apdex_halves,
+          SUM(upgrades) AS upgraded,
+          COUNT(first_byte_us) AS first_byte_count,
+          SUM(first_byte_us) AS first_byte_sum_us,
+          MIN(first_byte_us) AS first_byte_min_us,
+          MAX(first_byte_us) AS first_byte_max_us,
+          HISTOGRAM_OF(first_byte_us) AS first_byte_histogram,
+          SUM(duration_us) AS duration_sum_us,
+          SUM(stream_us) AS stream_sum_us,
+          SUM(stream_tokens) AS stream_tokens,
+          SUM(input_tokens) AS input_tokens,
+          SUM(output_tokens) AS output_tokens,
+          SUM(retries) AS retries,
+          FLAG_COUNTS(grpc_status) AS grpc_status,
+          EXEMPLAR_OF(latency_us, request_id, traceparent) AS exemplar
         FROM TABLE(TUMBLE(TABLE {lines}, DESCRIPTOR(event_time), INTERVAL '1' {unit}))
         GROUP BY window_start, window_end, window_time, upstream_cluster, {host}"""
 
@@ -287,7 +310,7 @@ def line_counts(topic: str) -> str:
     """How many lines met which fate, since the job's state began.
 
     Counted and folded lines are summed by second, and with the folded ones come the first names that folded. The other
-    three are one update a line, which costs no more than the letter or the late line that is written anyway.
+    fates are one update a line, which costs no more than the letter or the late line that is written anyway.
     """
     no_names = "CAST(NULL AS ARRAY<STRING>)"
     return f"""
@@ -320,7 +343,9 @@ def line_counts(topic: str) -> str:
             GROUP BY window_start, window_end
             UNION ALL
             SELECT
-              CASE fate WHEN {_LATE} THEN 'late' WHEN {_DEAD_LETTER} THEN 'dead' ELSE 'skipped' END AS kind,
+              CASE fate
+                WHEN {_LATE} THEN 'late' WHEN {_DEAD_LETTER} THEN 'dead' WHEN {_TCP} THEN 'tcp' ELSE 'skipped'
+              END AS kind,
               CAST(1 AS BIGINT) AS lines,
               {no_names} AS names,
               {timestamp_text("kafka_time")} AS updated_at
@@ -370,6 +395,14 @@ def access_lines_table(
           response_flags STRING,
           bytes_received BIGINT,
           bytes_sent BIGINT,
+          response_duration_us BIGINT,
+          grpc_status STRING,
+          retries BIGINT,
+          input_tokens BIGINT,
+          output_tokens BIGINT,
+          upgraded BOOLEAN,
+          request_id STRING,
+          traceparent STRING,
           {"client STRING," if client else ""}
           kafka_partition INT METADATA FROM 'partition' VIRTUAL,
           kafka_offset BIGINT METADATA FROM 'offset' VIRTUAL,
@@ -452,6 +485,20 @@ SUMS = {
     "bytes_received": "SUM(bytes_received)",
     "bytes_sent": "SUM(bytes_sent)",
     "apdex_halves": "SUM(apdex_halves)",
+    "upgraded": "SUM(upgraded)",
+    "first_byte_count": "SUM(first_byte_count)",
+    "first_byte_sum_us": "SUM(first_byte_sum_us)",
+    "first_byte_min_us": "MIN(first_byte_min_us)",
+    "first_byte_max_us": "MAX(first_byte_max_us)",
+    "first_byte_histogram": "HISTOGRAM_MERGE(first_byte_histogram)",
+    "duration_sum_us": "SUM(duration_sum_us)",
+    "stream_sum_us": "SUM(stream_sum_us)",
+    "stream_tokens": "SUM(stream_tokens)",
+    "input_tokens": "SUM(input_tokens)",
+    "output_tokens": "SUM(output_tokens)",
+    "retries": "SUM(retries)",
+    "grpc_status": "FLAG_COUNTS_MERGE(grpc_status)",
+    "exemplar": "EXEMPLAR_MERGE(exemplar)",
 }
 """What a cell holds, and how several cells make one."""
 
@@ -460,11 +507,15 @@ SUMS = {
 
 
 def _levels(span: str) -> str:
+    sums = _sums(
+        histogram=_summary("histogram", "latency"),
+        first_byte_histogram=_summary("first_byte_histogram", "first_byte"),
+    )
     return f"""
         SELECT
           window_start, window_end, department, task, version, replica,
           GROUPING(task) AS whole_task, GROUPING(version) AS whole_version, GROUPING(replica) AS whole_replica,
-          {_sums(histogram="HISTOGRAM_SUMMARY(histogram, latency_min_us, latency_max_us)")},
+          {sums},
           COUNT(DISTINCT task || '/' || replica) AS replicas_seen
         FROM TABLE(TUMBLE(TABLE cells_{span}, DESCRIPTOR(cell_time), INTERVAL '1' {SPANS[span].unit}))
         GROUP BY window_start, window_end, GROUPING SETS (
@@ -473,6 +524,10 @@ def _levels(span: str) -> str:
           (department, task, version),
           (department, task, version, replica)
         )"""
+
+
+def _summary(histogram: str, name: str) -> str:
+    return f"HISTOGRAM_SUMMARY({histogram}, {name}_min_us, {name}_max_us)"
 
 
 def _sums(**others: str) -> str:
@@ -499,11 +554,7 @@ def _row_columns(span: str) -> dict[str, str]:
         "replica": "replica",
         "requests": "requests",
         "qps": f"requests / CAST({seconds} AS DOUBLE)",
-        "latency_count": "latency_count",
-        "latency_avg_ms": _average_ms("latency"),
-        "latency_min_ms": _us_to_ms("latency_min_us"),
-        "latency_max_ms": _us_to_ms("latency_max_us"),
-        **{f"latency_{quantile}_ms": f"histogram.{quantile}_ms" for quantile in ("p50", "p90", "p95", "p99")},
+        **_distribution("latency", "histogram"),
         "upstream_service_time_avg_ms": _average_ms("service_time"),
         "upstream_service_time_max_ms": _us_to_ms("service_time_max_us"),
         "errors_4xx": "errors_4xx",
@@ -515,14 +566,46 @@ def _row_columns(span: str) -> dict[str, str]:
         "response_flags": "response_flags",
         "bytes_received": "bytes_received",
         "bytes_sent": "bytes_sent",
-        "apdex": "CASE WHEN requests > rate_limited "
-        "THEN apdex_halves / CAST(2 * (requests - rate_limited) AS DOUBLE) END",
+        "apdex": "CASE WHEN requests > rate_limited + upgraded "
+        "THEN apdex_halves / CAST(2 * (requests - rate_limited - upgraded) AS DOUBLE) END",
         "replicas_seen": "replicas_seen",
         "qps_per_replica": "CASE WHEN replicas_seen > 0 "
         f"THEN requests / CAST({seconds} * replicas_seen AS DOUBLE) END",
-        "histogram": f"CAST(ROW(5, histogram.`zero`, histogram.`buckets`) AS {ROW_TYPES['histogram']})",
+        "histogram": f"CAST({_buckets('histogram')} AS {ROW_TYPES['histogram']})",
+        "upgraded": "upgraded",
+        **_distribution("first_byte", "first_byte_histogram"),
+        "first_byte_histogram": f"CASE WHEN first_byte_count > 0 THEN CAST({_buckets('first_byte_histogram')} "
+        f"AS {ROW_TYPES['first_byte_histogram']}) END",
+        "stream_ms_per_token": "CASE WHEN stream_tokens > 0 "
+        "THEN stream_sum_us / (CAST(1000 AS DOUBLE) * stream_tokens) END",
+        "output_tokens_per_second": "CASE WHEN stream_sum_us > 0 "
+        "THEN CAST(1000000 AS DOUBLE) * stream_tokens / stream_sum_us END",
+        "input_tokens": "input_tokens",
+        "output_tokens": "output_tokens",
+        "concurrency": f"duration_sum_us / CAST({seconds * 1_000_000} AS DOUBLE)",
+        "retries": "retries",
+        "grpc_status": "grpc_status",
+        "exemplar": "CASE WHEN exemplar IS NOT NULL THEN CAST(ROW(exemplar.request_id, exemplar.trace_id, "
+        f"exemplar.latency_us / CAST(1000 AS DOUBLE)) AS {ROW_TYPES['exemplar']}) END",
     }
     return {name: columns[name] for name in ("message_key", *ROW_TYPES)}
+
+
+def _distribution(name: str, histogram: str) -> dict[str, str]:
+    """The columns of a time's count, mean, extremes and percentiles."""
+    return {
+        f"{name}_count": f"{name}_count",
+        f"{name}_avg_ms": _average_ms(name),
+        f"{name}_min_ms": _us_to_ms(f"{name}_min_us"),
+        f"{name}_max_ms": _us_to_ms(f"{name}_max_us"),
+        **{
+            f"{name}_{quantile}_ms": f"{histogram}.{quantile}_ms" for quantile in ("p50", "p90", "p95", "p99")
+        },
+    }
+
+
+def _buckets(histogram: str) -> str:
+    return f"ROW(5, {histogram}.`zero`, {histogram}.`buckets`)"
 
 
 def _average_ms(name: str) -> str:

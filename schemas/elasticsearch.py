@@ -25,6 +25,9 @@ TEMPLATE_PRIORITY = 500
 IDENTITY = ("department", "task", "version", "replica")
 """What the indexer adds to a gateway's line: whose request it was and which replica it reached, as rows name them."""
 
+OUTCOME = "outcome"
+"""What else the indexer adds to a gateway's line: its outcome; null for a line that is no request."""
+
 RAW_TIME = "@timestamp"
 """What the indexer adds to a raw line: when it happened, as a date that Elasticsearch can surely read.
 
@@ -169,7 +172,7 @@ def mappings(contract: IndexContract, features: Features) -> dict[str, Any]:
     elif contract.moment:
         properties[RAW_TIME] = {"type": "alias", "path": contract.moment}
     if contract.gateway:
-        properties |= {name: _of_type("keyword") for name in IDENTITY}
+        properties |= {name: _of_type("keyword") for name in (*IDENTITY, OUTCOME)}
     return {"dynamic": False, "properties": properties}
 
 

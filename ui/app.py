@@ -19,7 +19,7 @@ from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import JSONResponse, Response
 
 from tidegate.adapters.indexing.client import trouble
-from tidegate.adapters.queries.log_search import SEVERITIES, LogLine, LogQuery, search, status_range
+from tidegate.adapters.queries.log_search import SEVERITIES, LogLine, LogQuery, search, status_query
 from tidegate.adapters.queries.request_lookup import Story, look_up, trace_links
 from tidegate.schemas.settings import Settings
 from tidegate.ui.assets import Assets
@@ -203,7 +203,7 @@ def _stretch(since: int | None, until: int | None, now: datetime) -> tuple[datet
 
 def _status(text: str) -> str:
     try:
-        status_range(text)
+        status_query(text)
     except ValueError as error:
         raise HTTPException(422, f"status: {error}") from error
     return text

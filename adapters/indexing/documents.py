@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from tidegate.jobs.logic.identity import name_of_line, of_cluster, replica_of_line
-from tidegate.schemas.elasticsearch import IDENTITY, RAW_TIME, IndexContract
+from tidegate.jobs.logic.outcome import outcome_of
+from tidegate.schemas.elasticsearch import IDENTITY, OUTCOME, RAW_TIME, IndexContract
 from tidegate.schemas.settings import AccessLog
 from tidegate.schemas.timestamps import from_epoch_ms, from_text, to_text
 
@@ -112,6 +113,7 @@ class DocumentMaker:
             if line.get(key) == "-":
                 del line[key]
         if self._contract.gateway:
+            line[OUTCOME] = outcome_of(line)
             replica = replica_of_line(line)
             line |= dict(
                 zip(IDENTITY, (*self._identity(name_of_line(line, self._access_log)), replica), strict=True)

@@ -69,7 +69,11 @@ def logs(
     ] = None,
     status: Annotated[
         list[str] | None,
-        typer.Option("--status", help="gateway lines with this status: 503, 5xx; can be repeated"),
+        typer.Option(
+            "--status",
+            help="gateway lines with this HTTP status (503), outcome (4xx, 5xx, aborted, rate_limited, ok) or gRPC "
+            "status (grpc:14, grpc:*); can be repeated",
+        ),
     ] = None,
     slower_than: Annotated[
         str | None, typer.Option("--slower-than", metavar="TIME", help="gateway lines slower than 500ms, 2s")
@@ -87,12 +91,12 @@ def logs(
 
     Exits with 1 if no line matches.
     """
-    from tidegate.adapters.queries.log_search import LogQuery, search, status_range
+    from tidegate.adapters.queries.log_search import LogQuery, search, status_query
 
     now = datetime.now(UTC)
     for text in status or ():
         try:
-            status_range(text)
+            status_query(text)
         except ValueError as error:
             raise typer.BadParameter(f"--status {error}") from error
     query = LogQuery(
@@ -224,6 +228,8 @@ def as_text(line: LogLine) -> str:
     ]
     if fields.get("response_flags") not in (None, "-"):
         parts.append(f"flags {fields['response_flags']}")
+    if fields.get("grpc_status") not in (None, "-", ""):
+        parts.append(f"grpc {fields['grpc_status']}")
     return "  ".join([*parts, f"id {fields.get('request_id', '-')}"])
 
 
@@ -237,7 +243,8 @@ def _print_request(request: Request) -> None:
         + f", replica {replica_of_line(fields) or '- (none was reached)'}"
     )
     typer.echo(
-        f"answer   {fields.get('response_code')} ({fields.get('response_code_details')}), flags "
+        f"answer   {fields.get('response_code')} ({fields.get('response_code_details')}), outcome "
+        f"{fields.get('outcome') or '-'}, gRPC status {fields.get('grpc_status') or '-'}, flags "
         f"{fields.get('response_flags')}, {fields.get('duration')} ms, of them the replica's "
         f"{fields.get('upstream_service_time') or '-'} ms"
     )

@@ -82,6 +82,8 @@ def page() -> Page:
                 over_time(OWN, largest("apdex")),
                 look=Look(names={"apdex": "apdex"}, maximum=1),
             ),
+            "First byte and tokens",
+            *_streams(),
             "Versions side by side",
             *_versions(),
             "Limit and replicas",
@@ -186,6 +188,46 @@ def _flags() -> timeseries.Panel:
         ),
         look=Look(bars=True, stacked=True),
     )
+
+
+def _streams() -> Sequence[timeseries.Panel]:
+    known = "Null where the access log lacks the keys (docs/service-metrics.md)."
+    return [
+        series(
+            "First byte",
+            "From the request's start to its answer's first byte: of a streaming model, to the first token. Of the "
+            f"task's own rows. {known} {LARGEST}",
+            "ms",
+            over_time(OWN, *(largest(f"first_byte_{name}_ms") for name in ("p50", "p90", "p99"))),
+            look=Look(names={f"first_byte_{name}_ms": name for name in ("p50", "p90", "p99")}),
+        ),
+        series(
+            "Speed of a stream",
+            "Output tokens a second of one stream between its first byte and its last, and the time of a token at the "
+            f"right: ratios of the row's sums. {known} Where a bucket of time holds more than one row, the largest.",
+            "short",
+            over_time(OWN, largest("output_tokens_per_second"), ref="T", alias="tokens/s"),
+            over_time(OWN, largest("stream_ms_per_token"), ref="M", alias="ms per token"),
+            look=Look(right={"ms per token": "ms"}),
+        ),
+        series(
+            "Tokens",
+            f"Sums of the task's own rows in each bucket of time. {known}",
+            "short",
+            over_time(OWN, total("input_tokens"), ref="I", alias="input"),
+            over_time(OWN, total("output_tokens"), ref="O", alias="output"),
+            look=Look(bars=True, stacked=True),
+        ),
+        series(
+            "Requests in flight and retries",
+            "In flight: the durations of the requests that ended, by the window's length; the largest row of a bucket. "
+            f"Retries at the right, sums of each bucket. {known}",
+            "short",
+            over_time(OWN, largest("concurrency"), ref="C", alias="in flight"),
+            over_time(OWN, total("retries"), ref="R", alias="retries"),
+            look=Look(right={"retries": "short"}),
+        ),
+    ]
 
 
 def _versions() -> Sequence[timeseries.Panel]:

@@ -13,8 +13,8 @@ from tests.oracle.lines import Dead, Position, RawLine, Reason, Request, Skipped
 from tests.oracle.settings import OracleSettings
 from tests.oracle.windows import Row, rows_of
 
-Kind = Literal["counted", "late", "dead", "skipped"]
-KINDS: tuple[Kind, ...] = ("counted", "late", "dead", "skipped")
+Kind = Literal["counted", "late", "dead", "skipped", "tcp"]
+KINDS: tuple[Kind, ...] = ("counted", "late", "dead", "skipped", "tcp")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Expected:
     """Counted lines whose department, task or version is __overflow__."""
 
     def counts(self) -> dict[Kind, int]:
-        """Lines by fate; all four kinds are there."""
+        """Lines by fate; all kinds are there."""
         found = Counter(fate.kind for fate in self.fates.values())
         return {kind: found[kind] for kind in KINDS}
 
@@ -69,7 +69,7 @@ def recompute(
         if isinstance(found, Dead):
             fates[line.position] = Fate("dead", found.reason, found.detail)
         elif isinstance(found, Skipped):
-            fates[line.position] = Fate("skipped")
+            fates[line.position] = Fate("tcp" if found.tcp else "skipped")
         elif line.position in late:
             fates[line.position] = Fate("late")
         else:

@@ -9,7 +9,19 @@ import pytest
 
 from tests.oracle import Dead, OracleSettings, Reason, Request, Skipped, raw_lines, read
 from tests.support import cluster_names
-from tests.support.lines import T0_MS, aborted, at, cluster, line, rate_limited, record, unrouted
+from tests.support.lines import (
+    T0_MS,
+    aborted,
+    at,
+    cluster,
+    grpc,
+    line,
+    rate_limited,
+    record,
+    streamed,
+    tcp,
+    unrouted,
+)
 
 
 def found(value: str | bytes, timestamp_ms: int | None = None, **settings: Any) -> Request | Dead | Skipped:
@@ -50,6 +62,14 @@ def test_an_ordinary_line_is_read_whole() -> None:
         flags=frozenset(),
         bytes_received=512,
         bytes_sent=2048,
+        grpc_status=None,
+        upgraded=False,
+        first_byte_us=117_000,
+        retries=0,
+        input_tokens=None,
+        output_tokens=None,
+        request_id="8f14e45f-ceea-467f-9f6b-1d3a5c7e9b02",
+        trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
     )
 
 
@@ -348,16 +368,137 @@ def test_a_rate_limited_request_is_nothing_else(code: int) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"response_flags": "RLSE"},
+        {"response_flags": "RateLimited"},
+        {"response_flags": "RateLimitServiceError"},
+        {"response_code_details": "request_rate_limited"},
+        {"response_code_details": "rate_limited_by_quota"},
+        {"response_code_details": "rate_limiter_error"},
+    ],
+)
+def test_every_rate_limit_of_envoy_is_recognised(fields: dict[str, str]) -> None:
+    assert request(line(response_code=200, **fields)).outcome == "rate_limited"
+
+
 def test_the_replicas_own_429_is_a_4xx() -> None:
     assert request(line(response_code=429)).outcome == "errors_4xx"
-    assert request(
-        line(response_code=429, response_flags="RLSE", response_code_details="rate_limited")
-    ).outcome == ("errors_4xx")
 
 
 def test_an_aborted_and_an_unrouted_line() -> None:
     assert request(aborted()).outcome == "aborted"
-    assert request(unrouted()).outcome == "errors_4xx"
+    assert request(unrouted()).outcome == "errors_5xx"  # NR, whatever the code
+
+
+@pytest.mark.parametrize(
+    ("flags", "outcome"),
+    [
+        ("UF", "errors_5xx"),
+        ("UH", "errors_5xx"),
+        ("UT", "errors_5xx"),
+        ("UPE", "errors_5xx"),
+        ("UpstreamConnectionFailure,UpstreamRetryLimitExceeded", "errors_5xx"),
+        ("DC", "aborted"),
+        ("DR", "aborted"),
+        ("UC,DC", "aborted"),
+        ("DownstreamConnectionTermination", "aborted"),
+        ("DI", "ok"),
+        ("RFCF", "ok"),
+        ("NEW_FLAG", "ok"),
+        ("uf", "ok"),
+    ],
+)
+def test_a_flag_gives_the_outcome_of_an_answer_that_began_with_200(flags: str, outcome: str) -> None:
+    assert request(line(response_code=200, response_flags=flags)).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [(0, "ok"), (1, "aborted")]
+    + [(status, "errors_5xx") for status in (2, 4, 12, 13, 14, 15)]
+    + [(status, "errors_4xx") for status in (3, 5, 6, 7, 8, 9, 10, 11, 16)]
+    + [
+        ("14", "errors_5xx"),
+        ("Unavailable", "errors_5xx"),
+        ("DATA_LOSS", "errors_5xx"),
+        ("Canceled", "aborted"),
+    ]
+    + [
+        ("NotFound", "errors_4xx"),
+        ("OK", "ok"),
+        ("Teapot", "ok"),
+        (17, "ok"),
+        (-1, "ok"),
+        (None, "ok"),
+        ("-", "ok"),
+    ],
+)
+def test_a_grpc_status_gives_the_outcome_of_a_200(status: int | str | None, outcome: str) -> None:
+    assert request(grpc(grpc_status=status)).outcome == outcome
+
+
+# What is no request, and what has no duration.
+
+
+def test_a_tcp_connection_is_skipped_by_a_name_of_its_own() -> None:
+    assert found(tcp()) == Skipped(tcp=True)
+    assert found(tcp(response_code=None, method="-", protocol="")) == Skipped(tcp=True)
+    assert found(tcp(response_flags="UF")) == Skipped(tcp=True)
+    assert isinstance(found(tcp(start_time="-")), Dead)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        line(absent=("method", "protocol")),  # a format without them: its answer shows that it is HTTP
+        tcp(protocol="HTTP/1.1"),
+        tcp(method="GET"),
+        tcp(response_code=400),
+    ],
+)
+def test_a_line_that_has_a_method_a_protocol_or_an_answer_is_a_request(value: str) -> None:
+    assert isinstance(found(value), Request)
+
+
+@pytest.mark.parametrize("fields", [{"response_code": 101}, {"method": "CONNECT"}])
+def test_an_upgraded_connection_is_a_request_without_durations(fields: dict[str, Any]) -> None:
+    read_as = request(line(duration=4 * 3600 * 1000, **fields))
+    assert (read_as.upgraded, read_as.duration_us, read_as.first_byte_us) == (True, None, None)
+    assert read_as.event_ms == T0_MS + 4 * 3600 * 1000
+
+
+# First byte, attempts, tokens, ids.
+
+
+def test_a_stream_is_read_whole() -> None:
+    read_as = request(streamed(upstream_request_attempt_count="3"))
+    assert (read_as.first_byte_us, read_as.retries) == (200_000, 2)
+    assert (read_as.input_tokens, read_as.output_tokens) == (30, 50)
+
+
+@pytest.mark.parametrize("unknown", [None, "-", "", "many", -1, 1.5, 10**9 + 1, {}])
+def test_tokens_and_attempts_that_cannot_be_read_are_unknown(unknown: Any) -> None:
+    read_as = request(streamed(output_tokens=unknown, upstream_request_attempt_count=unknown))
+    assert (read_as.output_tokens, read_as.retries) == (None, None)
+
+
+def test_a_request_without_an_attempt_has_no_retry() -> None:
+    assert request(line(upstream_request_attempt_count=0)).retries == 0
+
+
+@pytest.mark.parametrize("request_id", [None, "-", "", "a b", "x" * 129, "\u00e4", 7])
+def test_a_request_id_is_visible_ascii_of_a_bounded_length(request_id: Any) -> None:
+    assert request(line(request_id=request_id)).request_id is None
+    assert request(line(request_id="x" * 128)).request_id == "x" * 128
+
+
+@pytest.mark.parametrize(
+    "traceparent", [None, "-", f"00-{'0' * 32}-{'1' * 16}-01", f"00-{'A' * 32}-{'1' * 16}-01", "00-ab-cd-01"]
+)
+def test_another_form_than_w3cs_has_no_trace(traceparent: str | None) -> None:
+    assert request(line(traceparent=traceparent)).trace_id is None
 
 
 @pytest.mark.parametrize(

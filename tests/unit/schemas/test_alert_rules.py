@@ -80,7 +80,7 @@ def test_an_expectation_that_is_wrong_is_reported() -> None:
             "p99",
             "rules.0.when.field: 'p99' is not a number of service-metrics.1m; there are",
         ),
-        ("latency_p99_ms", "response_flags", "'response_flags' is no number"),
+        ("latency_p99_ms", "response_flags", "'response_flags' is not a number"),
         ("{task}", "{taks}", "rules.0.message: {taks} is unknown; there are"),
         ("{task}", "{task", "rules.0.message:"),
         ("{value:.0f}", "{task:.0f}", "rules.0.message:"),

@@ -31,12 +31,12 @@ DAY = date(2026, 11, 24)
 PLAIN = Elasticsearch()
 DIGESTS_OF_VERSION = 7
 DIGESTS = {
-    "gateway.access-logs": "80a8a64fda71ba16",
+    "gateway.access-logs": "06f18d60636e7c17",
     "inference.logs": "906a390f4f1b7dfd",
-    "tidegate.service-metrics.1s": "bf055e0716352518",
-    "tidegate.service-metrics.1m": "7d17d73fbce238ab",
+    "tidegate.service-metrics.1s": "87fc107a7aa250ae",
+    "tidegate.service-metrics.1m": "82e48024a6a5e526",
     "tidegate.line-counts": "20481b1ae4499cb4",
-    "tidegate.late": "4a73aa6bd65e3c87",
+    "tidegate.late": "f100105bafc574b2",
     "tidegate.dead-letters": "b7ada709c61c1a18",
     "kubernetes.replicas": "f5291ad6ce8d91d1",
     "kubernetes.gateways": "fae382e2b5028e68",

@@ -21,6 +21,7 @@ from tidegate.adapters.indexing.documents import (
     document_id,
     read_time,
 )
+from tidegate.jobs.logic.outcome import outcome_of
 from tidegate.schemas.elasticsearch import contract_of
 from tidegate.schemas.settings import AccessLog
 
@@ -104,7 +105,13 @@ def test_a_line_stays_as_it_is_but_for_its_time_and_dashes_where_numbers_belong(
     line = record(start_time=at(1.5), duration="-", upstream_service_time="41", response_flags="-", path="-")
     document = json.loads(made(line).body)
     assert document.pop("@timestamp") == at(1.5)
-    whose = {"department": "vision", "task": "chat", "version": None, "replica": "10.60.1.10:8080"}
+    whose = {
+        "department": "vision",
+        "task": "chat",
+        "version": None,
+        "replica": "10.60.1.10:8080",
+        "outcome": "ok",
+    }
     assert document == {key: value for key, value in line.items() if key != "duration"} | whose
 
 
@@ -187,7 +194,8 @@ def test_any_object_becomes_a_document_of_one_line_with_all_that_it_says(line: d
     numbers = contract_of("gateway.access-logs").numbers
     kept = {key: value for key, value in line.items() if not (key in numbers and value == "-")}
     added = {"@timestamp": "2026-11-25T00:00:05.000Z"} | dict.fromkeys(("department", "task"), "__unrouted__")
-    assert json.loads(document.body) == kept | added | dict.fromkeys(("version", "replica"))
+    nothing = dict.fromkeys(("version", "replica"))
+    assert json.loads(document.body) == kept | added | nothing | {"outcome": outcome_of(line)}
 
 
 @given(st.text() | st.integers() | st.none() | st.datetimes().map(str))

@@ -142,9 +142,18 @@ class Gateway:
     tcp_ports: dict[str, int]
     log_file: Path
 
-    def lines(self) -> list[bytes]:
-        """The whole lines of the access log so far."""
-        return [line for line in self.log_file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    def wait_for_lines(self, count: int) -> None:
+        """Wait until the access log has so many whole lines."""
+        with self.log_file.open("rb") as file:
+            lines = 0
+
+            def written() -> bool:
+                nonlocal lines
+                while part := file.read(1 << 20):
+                    lines += part.count(b"\n")
+                return lines >= count
+
+            until(written, f"Envoy has written {count} lines")
 
 
 @contextmanager
@@ -169,6 +178,7 @@ def running_gateway(folder: Path, http_port: int, grpc_port: int) -> Iterator[Ga
         "--concurrency",
         "1",
         "--use-dynamic-base-id",
+        *("--file-flush-interval-msec", "200"),
         "-l",
         "error",
     ]

@@ -11,7 +11,6 @@ import grpc
 import grpc.aio
 
 from tests.support.envoy_gateway import ENDINGS, GRPC_SERVICE, Ending, Gateway, running_gateway
-from tests.support.waiting import until
 
 TOKENS = 3
 _PAUSE_SECONDS = 0.002
@@ -51,15 +50,12 @@ async def _play(folder: Path, wanted: Mapping[str, int]) -> list[bytes]:
         async with _grpc_channel(gateway) as call:
             for ending in ENDINGS:
                 await _send(ending, wanted[ending.name], gateway, call)
-        lines = sum(wanted.values())
-        await asyncio.to_thread(
-            until, lambda: len(gateway.lines()) >= lines, f"Envoy has written {lines} lines"
-        )
+        await asyncio.to_thread(gateway.wait_for_lines, sum(wanted.values()))
     finally:
         await asyncio.to_thread(manager.__exit__, None, None, None)
         await models.stop(None)
         http.close()
-    return gateway.lines()
+    return gateway.log_file.read_bytes().splitlines()
 
 
 # The upstreams

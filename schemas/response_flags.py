@@ -16,6 +16,8 @@ from typing import Literal, NamedTuple, get_args
 FILE = Path(__file__).parent / "response_flags.csv"
 """The table. It is also a resource of the jar of Flink functions."""
 
+Outcome = Literal["ok", "errors_4xx", "errors_5xx", "aborted", "rate_limited"]
+"""How a request ended: each has one (jobs/logic/outcome.py)."""
 FlagOutcome = Literal["rate_limited", "aborted", "errors_5xx"]
 
 

@@ -28,6 +28,8 @@ class Group:
     flags: dict[str, int] = field(default_factory=dict)
     latencies: Latencies = field(default_factory=Latencies)
     first_bytes: Latencies = field(default_factory=Latencies)
+    grpc_status: dict[str, int] = field(default_factory=dict)
+    exemplar: Json | None = None
     in_flight_seconds: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -43,6 +45,11 @@ class Group:
         self.bytes_sent += row["bytes_sent"]
         for flag, count in row["response_flags"].items():
             self.flags[flag] = self.flags.get(flag, 0) + count
+        for status, count in row.get("grpc_status", {}).items():
+            self.grpc_status[status] = self.grpc_status.get(status, 0) + count
+        exemplar = row.get("exemplar")
+        if exemplar and (self.exemplar is None or exemplar["latency_ms"] > self.exemplar["latency_ms"]):
+            self.exemplar = exemplar
         self.latencies.add_row(row)
         self.first_bytes.add_first_bytes(row)
         if row.get("concurrency") is not None:
@@ -68,6 +75,8 @@ class Group:
             "bytes_received_per_second": self.bytes_received / seconds,
             "bytes_sent_per_second": self.bytes_sent / seconds,
             "flags": self.flags,
+            "grpc_status": self.grpc_status,
+            "exemplar": self.exemplar,
             "first_byte_p50_ms": self.first_bytes.percentile_ms(50),
             "first_byte_p99_ms": self.first_bytes.percentile_ms(99),
             "concurrency": _per_second(self.in_flight_seconds, seconds),

@@ -11,9 +11,9 @@ from typing import Any, Literal, get_args
 from elasticsearch import Elasticsearch as Client
 
 from tidegate.jobs.logic.logs.fields import Severity
-from tidegate.jobs.logic.outcome import Outcome
 from tidegate.schemas import topics
 from tidegate.schemas.elasticsearch import OUTCOME, RAW_TIME, contract_of
+from tidegate.schemas.response_flags import Outcome
 from tidegate.schemas.settings import Elasticsearch
 from tidegate.schemas.timestamps import from_text, to_text
 

@@ -242,9 +242,10 @@ def _print_request(request: Request) -> None:
         + (f", version {fields['version']}" if fields.get("version") else "")
         + f", replica {replica_of_line(fields) or '- (none was reached)'}"
     )
+    grpc_status = fields.get("grpc_status")
     typer.echo(
         f"answer   {fields.get('response_code')} ({fields.get('response_code_details')}), outcome "
-        f"{fields.get('outcome') or '-'}, gRPC status {fields.get('grpc_status') or '-'}, flags "
+        f"{fields.get('outcome') or '-'}, gRPC status {'-' if grpc_status is None else grpc_status}, flags "
         f"{fields.get('response_flags')}, {fields.get('duration')} ms, of them the replica's "
         f"{fields.get('upstream_service_time') or '-'} ms"
     )

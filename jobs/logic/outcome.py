@@ -8,11 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any
 
-from tidegate.schemas.response_flags import OUTCOME_OF_FLAG
-
-Outcome = Literal["ok", "errors_4xx", "errors_5xx", "aborted", "rate_limited"]
+from tidegate.schemas.response_flags import OUTCOME_OF_FLAG, Outcome
 
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
 _MOST_CHARACTERS = 40

@@ -4,7 +4,7 @@ import { ask } from "/assets/api.js";
 import { card, fill, h, state } from "/assets/dom.js";
 import { clock, number } from "/assets/format.js";
 import { taskLink } from "/assets/overview.js";
-import { replicaOf } from "/assets/task.js";
+import { replicaOf, traceLink } from "/assets/task.js";
 
 const FIELDS = ["department", "task", "kind", "status", "slower_than_ms", "severity", "contains"];
 
@@ -58,8 +58,6 @@ export function lineTable(frame, lines) {
     h("thead", {}, h("tr", {}, ["time", "", "task", "line", "request"].map((name) => h("th", { scope: "col" }, name)))),
     h("tbody", {}, lines.map((line) => h("tr", {}, line.kind === "access" ? gatewayCells(frame, line) : serviceCells(frame, line))))));
 }
-
-export const traceLink = (id) => `/trace/${encodeURIComponent(id)}`;
 
 function common(frame, line, label, kind, text) {
   const fields = line.fields;

@@ -11,6 +11,7 @@ const SLOW = 2;
 
 // The replica of a gateway's line, as rows name it; null where none was reached. Lines of an earlier release have the host only.
 export const replicaOf = (fields) => [fields.replica, fields.upstream_host].find((name) => name && name !== "-") ?? null;
+export const traceLink = (id) => `/trace/${encodeURIComponent(id)}`;
 export const replicaLink = (frame, department, task, replica) => frame.link(`/d/${encodeURIComponent(department)}/t/${encodeURIComponent(task)}/r/${encodeURIComponent(replica)}`);
 
 export function taskPage(frame, department, task) {
@@ -41,13 +42,15 @@ export function taskPage(frame, department, task) {
   });
   const versionsCard = card("Versions", { note: "newest 10 seconds" }, versions.element);
   const flagsCard = card("Envoy's response flags", { note: "newest 10 seconds" }, flags);
+  const statuses = h("div");
+  const statusesCard = card("gRPC statuses", { note: "newest 10 seconds" }, statuses);
   const element = loading();
   const content = [
     h("div", { class: "crumbs" }, h("a", { href: frame.link("/") }, "Overview"), " / ", h("a", { href: departmentLink(frame, department) }, department)),
     h("h1", {}, task, " ", h("a", { class: "tag", href: frame.link("/logs", { department, task }) }, "logs")), tiles,
     h("div", { class: "charts" }, [...traffic, ...streams].map((chart) => chart.element)), usedPlace,
     card("Replicas", { right: [replicas.input, replicas.count], note: "newest 10 seconds" }, replicas.element),
-    versionsCard, flagsCard,
+    versionsCard, flagsCard, statusesCard,
     card("Events", {}, events),
   ];
   return {
@@ -65,7 +68,7 @@ export function taskPage(frame, department, task) {
       const ready = parts.ready;
       fill(tiles, now ? [
         tile("requests a second", number(now.qps), now.replicas_ready ? `${number(now.qps / now.replicas_ready)} per ready replica` : ""),
-        tile("p99 ms", ms(now.p99_ms), `p50 ${ms(now.p50_ms)}, max ${ms(now.max_ms)}`),
+        tile("p99 ms", ms(now.p99_ms), [`p50 ${ms(now.p50_ms)}, max ${ms(now.max_ms)}`, now.exemplar && [" ", h("a", { href: traceLink(now.exemplar.request_id), title: `the slowest request that has an id: ${ms(now.exemplar.latency_ms)} ms` }, "slowest")]]),
         ...streamTiles(now),
         tile("errors %", percent(now.error_rate), `${now.errors_5xx} 5xx, ${now.aborted} left early`, now.error_rate >= 0.05 ? "bad" : ""),
         tile("limited %", percent(now.rate_limited_ratio), `${number(now.rate_limited / every.seconds)} a second`),
@@ -86,7 +89,9 @@ export function taskPage(frame, department, task) {
       versionsCard.hidden = !parts.versions.length;
       flagsCard.hidden = !Object.keys(now?.flags ?? {}).length;
       meanings ??= await ask("response-flags", {}, signal);
-      fill(flags, flagList(now?.flags ?? {}));
+      fill(flags, countList(now?.flags ?? {}, (name) => meanings[name]));
+      statusesCard.hidden = !Object.keys(now?.grpc_status ?? {}).length;
+      fill(statuses, countList(now?.grpc_status ?? {}, (status) => GRPC_STATUSES[status]));
       fill(events, eventList(frame, happened));
     },
     dispose: () => [...traffic, ...streams, ...used].forEach((chart) => chart.dispose()),
@@ -159,7 +164,10 @@ function streamTiles(now) {
 // When Envoy sets a flag, by its name; the same for every task.
 let meanings = null;
 
-function flagList(flags) {
-  const names = Object.keys(flags).sort((a, b) => flags[b] - flags[a]);
-  return h("p", {}, names.map((name, place) => [place ? " · " : "", h("code", {}, name), ` ${meanings[name] ?? ""} `, h("b", {}, whole(flags[name]))]));
+const GRPC_STATUSES = ["OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"];
+
+// Counts by name, the largest first, each with what the name means.
+function countList(counts, meaning) {
+  const names = Object.keys(counts).sort((a, b) => counts[b] - counts[a]);
+  return h("p", {}, names.map((name, place) => [place ? " · " : "", h("code", {}, name), ` ${meaning(name) ?? ""} `, h("b", {}, whole(counts[name]))]));
 }

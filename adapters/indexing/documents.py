@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from tidegate.jobs.logic.identity import name_of_line, of_cluster, replica_of_line
-from tidegate.jobs.logic.outcome import outcome_of
+from tidegate.jobs.logic.outcome import grpc_status_of, outcome_of
 from tidegate.schemas.elasticsearch import IDENTITY, OUTCOME, RAW_TIME, IndexContract
 from tidegate.schemas.settings import AccessLog
 from tidegate.schemas.timestamps import from_epoch_ms, from_text, to_text
@@ -114,6 +114,8 @@ class DocumentMaker:
                 del line[key]
         if self._contract.gateway:
             line[OUTCOME] = outcome_of(line)
+            if (status := grpc_status_of(line.get("grpc_status"))) is not None:
+                line["grpc_status"] = status  # a name isn't searchable as the number that it stands for
             replica = replica_of_line(line)
             line |= dict(
                 zip(IDENTITY, (*self._identity(name_of_line(line, self._access_log)), replica), strict=True)

@@ -39,14 +39,14 @@ def outcome_of(line: Mapping[str, Any]) -> Outcome | None:
     flags = (_text(line.get("response_flags")) or "").split(",")
     by_flags = {OUTCOME_OF_FLAG.get(flag.strip(" ")) for flag in flags}
     details = _text(line.get("response_code_details")) or ""
-    status = _grpc_status(line.get("grpc_status"))
+    status = grpc_status_of(line.get("grpc_status"))
     if "rate_limited" in by_flags or "rate_limited" in details or details == "rate_limiter_error":
         return "rate_limited"
     if code == 0 or "aborted" in by_flags or status == _CANCELLED:
         return "aborted"
     if _is_in_class(code, 5) or "errors_5xx" in by_flags or status in _GRPC_SERVER_ERRORS:
         return "errors_5xx"
-    if _is_in_class(code, 4) or (status is not None and 0 < status <= _MAX_GRPC_STATUS):
+    if _is_in_class(code, 4) or status not in (None, 0):
         return "errors_4xx"
     return "ok"
 
@@ -58,9 +58,11 @@ def _is_request(line: Mapping[str, Any], code: int | None) -> bool:
     return is_http or code not in (None, 0)
 
 
-def _grpc_status(value: object) -> int | None:
+def grpc_status_of(value: object) -> int | None:
+    """A gRPC status by its number, or by a name that Envoy writes; None for anything else."""
     named = _GRPC_STATUSES.get(value.strip(" ")) if isinstance(value, str) else None
-    return _whole(value) if named is None else named
+    status = _whole(value) if named is None else named
+    return status if status is not None and 0 <= status <= _MAX_GRPC_STATUS else None
 
 
 def _is_in_class(code: int | None, hundreds: int) -> bool:

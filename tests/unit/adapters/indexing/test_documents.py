@@ -116,6 +116,14 @@ def test_a_line_stays_as_it_is_but_for_its_time_and_dashes_where_numbers_belong(
 
 
 @pytest.mark.parametrize(
+    ("value", "indexed"),
+    [("Unavailable", 14), ("DEADLINE_EXCEEDED", 4), (" OK ", 0), (5, 5), ("Teapot", "Teapot"), (None, None)],
+)
+def test_a_grpc_status_that_is_a_name_is_searchable_as_its_number(value: object, indexed: object) -> None:
+    assert json.loads(made(record(grpc_status=value)).body)["grpc_status"] == indexed
+
+
+@pytest.mark.parametrize(
     ("cluster", "whose"),
     [
         ("outbound|8080|v2|service-chat.vision.svc.cluster.local", ("vision-team", "chat", "v2")),

@@ -114,8 +114,8 @@ final class LineFields {
         connects = "CONNECT".equals(method);
     }
 
-    /** Sets periodic by the line's access_log_type, which may be null. */
+    /** Sets periodic by the line's access_log_type, which may be null: any but the end of a request or a connection. */
     void setLogType(Texts.Text type) {
-        periodic = type != null && type.known != null && !type.is("DownstreamEnd");
+        periodic = type != null && type.known != null && !type.is("DownstreamEnd") && !type.is("TcpConnectionEnd");
     }
 }

@@ -52,7 +52,7 @@ def outcome_of(line: Mapping[str, Any]) -> Outcome | None:
 
 
 def _is_request(line: Mapping[str, Any], code: int | None) -> bool:
-    if _text(line.get("access_log_type")) not in (None, "DownstreamEnd"):
+    if _text(line.get("access_log_type")) not in (None, "DownstreamEnd", "TcpConnectionEnd"):
         return False
     is_http = _text(line.get("method")) is not None or _text(line.get("protocol")) is not None
     return is_http or code not in (None, 0)

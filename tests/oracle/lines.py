@@ -130,7 +130,7 @@ def read(line: RawLine, settings: OracleSettings) -> Request | Dead | Skipped:
         return Dead(Reason.JSON, str(error))
     if not isinstance(fields, dict):
         return Dead(Reason.JSON, "not an object")
-    if text(fields.get("access_log_type")) not in (None, "DownstreamEnd"):
+    if text(fields.get("access_log_type")) not in (None, "DownstreamEnd", "TcpConnectionEnd"):
         return Skipped()
     return _request(fields, line.timestamp_ms, settings)
 

@@ -323,7 +323,16 @@ _FLAGS = st.one_of(
 )
 
 _LOG_TYPES = st.sampled_from(
-    ['"DownstreamEnd"', '"DownstreamPeriodic"', '"UpstreamPeriodic"', '"downstreamend"', "7", "{}"]
+    [
+        *(
+            '"DownstreamEnd"',
+            '"DownstreamPeriodic"',
+            '"UpstreamPeriodic"',
+            '"TcpConnectionEnd"',
+            '"TcpPeriodic"',
+        ),
+        *('"downstreamend"', "7", "{}"),
+    ]
 )
 
 _SPECIAL: dict[str, st.SearchStrategy[str]] = {

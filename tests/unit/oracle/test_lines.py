@@ -139,6 +139,12 @@ def test_the_line_of_an_ended_request_counts(kind: str | None) -> None:
     assert request(line(extra={"access_log_type": kind})) == request(line())
 
 
+def test_the_line_of_an_ended_connection_is_a_tcp_line() -> None:
+    ended = {"method": None, "protocol": None, "response_code": 0}
+    assert found(line(extra={"access_log_type": "TcpConnectionEnd"}, **ended)) == Skipped(tcp=True)
+    assert found(line(extra={"access_log_type": "TcpPeriodic"}, **ended)) == Skipped(tcp=False)
+
+
 # start_time.
 
 

@@ -48,3 +48,5 @@ def test_a_request_has_an_outcome(value: str) -> None:
 def test_what_is_no_request_has_none() -> None:
     assert outcome_of(json.loads(tcp())) is None
     assert outcome_of(json.loads(line(extra={"access_log_type": "DownstreamPeriodic"}))) is None
+    ended = line(method=None, protocol=None, response_code=0, extra={"access_log_type": "TcpConnectionEnd"})
+    assert outcome_of(json.loads(ended)) is None

@@ -338,7 +338,10 @@ _LOG_TYPES = st.sampled_from(
 _SPECIAL: dict[str, st.SearchStrategy[str]] = {
     "start_time": _START_TIMES,
     "upstream_cluster": _CLUSTERS,
-    "upstream_host": _evenly(_TEXTS, _TEXTS, odd_hosts().map(_json)),
+    "upstream_host": _evenly(
+        *(_TEXTS, _TEXTS, odd_hosts().map(_json)),
+        st.integers(1001, 1500).map(lambda length: _json("h" * length)),
+    ),
     "response_flags": _FLAGS,
     "access_log_type": _LOG_TYPES,
     "response_code": st.one_of(

@@ -170,6 +170,7 @@ final class FlatLineReader {
             setText(field, null);
             if (field == START_TIME) {
                 fields.startTime = null;
+                return first == 'n' ? end : REFUSED; // a number may be an epoch time
             }
             return end;
         }

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,15 @@ LOG_FILE = "/var/log/tidegate/access.log"
 """Where the ready-made settings put the log: a volume that the gateway and the shipper share."""
 
 PROVIDER = "tidegate-access-log"
+
+_NOT_IN_ENTRIES = tuple(
+    key
+    for key, operator in ACCESS_LOG_FORMAT.items()
+    if operator.startswith(
+        ("%RESPONSE_FLAGS", "%ENVIRONMENT", "%GRPC_STATUS", "%RESPONSE_DURATION", "%REQUESTED_SERVER")
+    )
+)
+"""Keys for which the gRPC access log service has no field, or none with the same value."""
 
 _NOTE = "# Made by `python -m tidegate.schemas.gateway_settings deploy` from schemas/access_log.py.\n"
 
@@ -30,6 +40,49 @@ def envoy_access_log(path: str = LOG_FILE) -> dict[str, Any]:
             "log_format": {"json_format": dict(ACCESS_LOG_FORMAT)},
         },
     }
+
+
+def envoy_als(cluster: str) -> dict[str, Any]:
+    """The entry that sends to `tidegate receive` by the gRPC access log service. cluster: Envoy's for the receiver."""
+    return {
+        "name": "envoy.access_loggers.http_grpc",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
+            "common_config": {
+                "log_name": PROVIDER,
+                "transport_api_version": "V3",
+                "grpc_service": {"envoy_grpc": {"cluster_name": cluster}},
+                "custom_tags": [{"tag": key, "value": ACCESS_LOG_FORMAT[key]} for key in _NOT_IN_ENTRIES],
+            },
+            "additional_request_headers_to_log": _arguments("REQ"),
+            "additional_response_headers_to_log": _arguments("RESP"),
+        },
+    }
+
+
+def envoy_otlp(cluster: str) -> dict[str, Any]:
+    """The entry that sends to `tidegate receive` by OTLP. cluster: Envoy's for the receiver."""
+    return {
+        "name": "envoy.access_loggers.open_telemetry",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.open_telemetry.v3."
+            "OpenTelemetryAccessLogConfig",
+            "log_name": PROVIDER,
+            "grpc_service": {"envoy_grpc": {"cluster_name": cluster}},
+            "attributes": {
+                "values": [
+                    {"key": key, "value": {"string_value": operator}}
+                    for key, operator in ACCESS_LOG_FORMAT.items()
+                ]
+            },
+        },
+    }
+
+
+def _arguments(operator: str) -> list[str]:
+    """The headers that the format reads by this operator and that are not pseudo headers."""
+    found = (re.fullmatch(rf"%{operator}\(([A-Z0-9-]+)\)%", value) for value in ACCESS_LOG_FORMAT.values())
+    return [match[1].lower() for match in found if match]
 
 
 def envoy_snippet() -> str:

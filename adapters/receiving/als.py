@@ -1,7 +1,7 @@
 """Reads the entries of Envoy's gRPC access log service as lines. Pure.
 
-A custom tag that has the name of a key holds its value; the settings in `deploy/` set one for each key that an entry has
-no field for.
+A custom tag that has the name of a key holds its value: `schemas/gateway_settings.py` sets one for each key that an
+entry has no field for.
 """
 
 from __future__ import annotations
@@ -70,13 +70,16 @@ def _common(common: Any) -> dict[str, Any]:
         "upstream_cluster": common.upstream_cluster,
         "upstream_host": _address(common.upstream_remote_address),
         "upstream_local_address": _address(common.upstream_local_address),
-        "upstream_transport_failure_reason": common.upstream_transport_failure_reason,
+        # As Envoy's formatter writes it to a file.
+        "upstream_transport_failure_reason": common.upstream_transport_failure_reason.replace(" ", "_"),
         "response_duration": _milliseconds(common, "time_to_first_upstream_rx_byte"),
         "upstream_request_attempt_count": common.upstream_request_attempt_count,
     }
     if common.intermediate_log_entry:
         values["access_log_type"] = "DownstreamPeriodic"
-    return {key: value for key, value in values.items() if key in ACCESS_LOG_FORMAT or key == "access_log_type"}
+    return {
+        key: value for key, value in values.items() if key in ACCESS_LOG_FORMAT or key == "access_log_type"
+    }
 
 
 def _by_operators(entry: Any) -> dict[str, Any]:

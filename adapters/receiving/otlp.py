@@ -1,7 +1,7 @@
 """Reads OTLP log records as lines. Pure.
 
-The body may be the line itself as JSON, or the keys are attributes (Envoy's and Istio's OpenTelemetry access loggers) or
-the body's own keys.
+The body may be the line itself as JSON, or the keys are attributes (Envoy's and Istio's OpenTelemetry access loggers)
+or the body's own keys.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def lines_of_request(request: Any) -> list[bytes]:
 
 def _line(record: Any) -> bytes:
     kind = record.body.WhichOneof("value")
-    if kind == "string_value" and (text := opened(record.body.string_value.strip().encode())).startswith(b"{"):
+    if kind == "string_value" and (text := opened(record.body.string_value.strip().encode())).startswith(
+        b"{"
+    ):
         return text
     values = {pair.key: _value(pair.value) for pair in record.attributes}
     if kind == "kvlist_value":

@@ -11,12 +11,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tidegate.schemas.access_log import ACCESS_LOG_FORMAT
 
 LOG_FILE = "/var/log/tidegate/access.log"
 """Where the ready-made settings put the log: a volume that the gateway and the shipper share."""
 
 PROVIDER = "tidegate-access-log"
+
+RECEIVER_CLUSTER = "tidegate-receive"
+"""The name of Envoy's cluster that leads to `tidegate receive`."""
 
 _NOT_IN_ENTRIES = tuple(
     key
@@ -116,6 +121,16 @@ def istio_provider() -> str:
     return _NOTE + "\n".join(lines) + "\n"
 
 
+def istio_otlp_provider() -> dict[str, Any]:
+    """`meshConfig` with a provider that sends to `tidegate receive` by OTLP."""
+    service = {
+        "service": "tidegate-receive.tidegate.svc.cluster.local",
+        "port": 4317,
+        "logFormat": {"labels": dict(ACCESS_LOG_FORMAT)},
+    }
+    return {"meshConfig": {"extensionProviders": [{"name": PROVIDER, "envoyOtelAls": service}]}}
+
+
 def istio_telemetry() -> str:
     """YAML of the Telemetry resource that turns the provider on for the ingress gateways alone."""
     return (
@@ -154,6 +169,9 @@ def files() -> dict[str, str]:
     """Every ready-made file's path below `deploy/`, and its content."""
     return {
         "envoy/access-log.yaml": envoy_snippet(),
+        "envoy/access-log-als.yaml": _yaml({"access_log": [envoy_als(RECEIVER_CLUSTER)]}),
+        "envoy/access-log-otlp.yaml": _yaml({"access_log": [envoy_otlp(RECEIVER_CLUSTER)]}),
+        "istio/provider-otlp.yaml": _yaml(istio_otlp_provider()),
         "istio/provider.yaml": istio_provider(),
         "istio/telemetry.yaml": istio_telemetry(),
         "istio/mesh-config.yaml": istio_mesh_config(),
@@ -169,6 +187,10 @@ def write(folder: Path) -> list[Path]:
         path.write_text(content)
         written.append(path)
     return written
+
+
+def _yaml(content: dict[str, Any]) -> str:
+    return _NOTE + yaml.safe_dump(content, sort_keys=False, width=200)
 
 
 def _labels(indent: int) -> list[str]:

@@ -32,7 +32,9 @@ def _line(record: Any) -> bytes:
     if kind == "kvlist_value":
         values |= {pair.key: _value(pair.value) for pair in record.body.kvlist_value.values}
     if not values and kind == "string_value":
-        return record.body.string_value.encode()  # a line of a text format: the job's dead letter shows it
+        return str(
+            record.body.string_value
+        ).encode()  # a line of a text format: the job's dead letter shows it
     return line_of(values)
 
 

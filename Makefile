@@ -64,6 +64,7 @@ format: setup ## ruff's formatter, and what it can mend
 
 bench: setup ## the figures, each beside its floor, then the soak; over an hour, less with MINUTES=5
 	$(BIN)/python -m benchmarks.service_metrics
+	$(BIN)/python -m benchmarks.real_envoy
 	$(BIN)/python -m benchmarks.visibility
 	$(BIN)/python -m benchmarks.ship
 	$(BIN)/python -m benchmarks.index

@@ -33,7 +33,12 @@ def main() -> None:
     from tidegate.artifacts import coordinates, maven  # noqa: PLC0415 (maven checks with this module)
 
     parts = maven.resolve(*coordinates.KAFKA)
-    for text in (coordinates.FLINK_KAFKA_CONNECTOR, coordinates.ELASTICSEARCH, coordinates.UPLOT):
+    for text in (
+        coordinates.FLINK_KAFKA_CONNECTOR,
+        coordinates.RE2J,
+        coordinates.ELASTICSEARCH,
+        coordinates.UPLOT,
+    ):
         parts |= maven.resolve(text, transitive=False)
     for coordinate in sorted(parts):
         sys.stdout.write(f"{checksum(parts[coordinate])}  {coordinate}\n")

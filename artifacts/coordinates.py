@@ -3,6 +3,9 @@
 FLINK_KAFKA_CONNECTOR = "org.apache.flink:flink-sql-connector-kafka:jar:5.0.0-2.2"
 """One jar with everything that a job needs to read and write Kafka: for `pipeline.jars`."""
 
+RE2J = "com.google.re2j:re2j:jar:1.8"
+"""Regular expressions in linear time, for `access_log.name_pattern`: for `pipeline.jars`."""
+
 KAFKA = (
     "org.apache.kafka:kafka_2.13:jar:4.1.1",
     "org.apache.kafka:kafka-tools:jar:4.1.1",

@@ -82,6 +82,25 @@ def metrics_rows(count: int) -> Iterator[bytes]:
                     "zero": 0,
                     "buckets": {str(100 + i): 2 for i in range(30)},
                 },
+                "upgraded": 0,
+                "first_byte_count": 60,
+                **{
+                    f"first_byte_{name}_ms": 12.5
+                    for name in ("avg", "min", "max", "p50", "p90", "p95", "p99")
+                },
+                "first_byte_histogram": {
+                    "scale": 5,
+                    "zero": 0,
+                    "buckets": {str(60 + i): 6 for i in range(10)},
+                },
+                "stream_ms_per_token": 20.5,
+                "output_tokens_per_second": 48.8,
+                "input_tokens": 18_000 + number,
+                "output_tokens": 3_000 + number,
+                "concurrency": 3.33,
+                "retries": 0,
+                "grpc_status": {"0": 60},
+                "exemplar": {"request_id": str(uuid.UUID(int=number)), "trace_id": None, "latency_ms": 900.0},
             }
         )
 

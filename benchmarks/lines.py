@@ -32,7 +32,7 @@ CLIENTS = 4
 """Client variants (user agent, address, path) per replica."""
 MAX_DURATION_MS = 60_000
 MAX_BYTES = 60_000
-_FORMAT = 1
+_FORMAT = 2
 """Raise it when the same shape comes to give other bytes: cached files are named by it."""
 
 Ints = npt.NDArray[np.int64]
@@ -45,6 +45,8 @@ class Shape:
     disorder_ms: how far a line's end may lie before that of a line above it.
     line_bytes: about; a line with its names has some 1,150 at least.
     skew: 0 gives every task the same traffic, 1 gives the n-th task a share of 1/n.
+    optional_keys: with those for gRPC, first bytes, attempts and tokens; half of the tasks then speak gRPC, and a
+    quarter streams tokens. The lines have the same size without them.
     median_ms, sigma: the lognormal latency of an ordinary task; tasks differ by a factor of 0.3 to 5.
     """
 
@@ -61,6 +63,7 @@ class Shape:
     skew: float = 0.7
     median_ms: float = 120
     sigma: float = 0.9
+    optional_keys: bool = True
     start: datetime = datetime(2026, 11, 24, 10, 0, 0, tzinfo=UTC)
     seed: int = 1
 
@@ -79,7 +82,7 @@ class Shape:
 
 # The values of a line that differ from request to request, in the line's order, each with what stands for it
 # in a template. That is as long as an ordinary value, so that the line gets its size.
-_NUMBER_SLOTS: dict[str, Any] = {"bytes_sent": "@s@", "duration": "@d"}
+_NUMBER_SLOTS: dict[str, Any] = {"bytes_sent": "@s@", "duration": "@d", "response_duration": "@f"}
 _TEXT_SLOTS: dict[str, Any] = {
     "request_id": f"@{'r' * 34}@",
     "start_time": f"@{'t' * 22}@",
@@ -87,6 +90,10 @@ _TEXT_SLOTS: dict[str, Any] = {
     "traceparent": f"@{'p' * 53}@",
 }
 _PLACES = [f'"{value}"' for value in _NUMBER_SLOTS.values()] + list(_TEXT_SLOTS.values())
+_OPTIONAL_KEYS = (
+    *("grpc_status", "response_duration", "upstream_request_attempt_count"),
+    *("model", "input_tokens", "output_tokens"),
+)
 
 # Outcome to the fields that a gateway writes for it. The first is the ordinary one.
 _OUTCOMES: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -118,6 +125,8 @@ _OUTCOMES: tuple[tuple[str, dict[str, Any]], ...] = (
     ),
 )
 _LIMITED = 3
+_GRPC_STATUSES = (0, 3, 14, 14, 1)
+"""Of a gRPC call with each outcome."""
 
 _USER_AGENTS = (
     "python-httpx/0.27.2 inference-sdk/4.11.0 (lang=python; runtime=3.11.9; os=debian-12; arch=x86_64)",
@@ -165,6 +174,10 @@ def _template(shape: Shape, outcome: int, task: int, replica: int, client: int) 
         gateway=f"gateway-6f7c9d5b8-{client:05d}",
     )
     made |= _OUTCOMES[outcome][1]
+    if shape.optional_keys:
+        made |= _of_a_model(name, task, outcome)
+    else:
+        made = {key: value for key, value in made.items() if key not in _OPTIONAL_KEYS}
     # The rest of the size is a query of words, which compresses about as well as real ones do.
     missing = shape.line_bytes - len(json.dumps(made, separators=(",", ":")))
     words = "&context=" + "+".join(rng.choices(_WORDS, k=1 + max(missing, 0) // 4))
@@ -172,8 +185,20 @@ def _template(shape: Shape, outcome: int, task: int, replica: int, client: int) 
     text = json.dumps(made, separators=(",", ":")).replace("%", "%%")
     for place in _PLACES:
         text = text.replace(place, "%b", 1)
-    # Every template takes as many values. Where no service time is written, its value is cut to nothing.
+    # Every template takes as many values. Where a time isn't written, its value is cut to nothing.
+    if not shape.optional_keys:
+        text += "%.0b"
     return text.replace('"upstream_service_time":null', '"upstream_service_time":null%.0b', 1).encode()
+
+
+def _of_a_model(name: str, task: int, outcome: int) -> dict[str, Any]:
+    """What gRPC and token streams add."""
+    made: dict[str, Any] = {}
+    if task % 2:
+        made |= {"response_code": 200, "grpc_status": _GRPC_STATUSES[outcome]}
+    if task % 4 == 0:
+        made |= {"model": name, "input_tokens": 300 + task, "output_tokens": 40 + task % 90}
+    return made
 
 
 class _Drawing:
@@ -217,6 +242,7 @@ class _Drawing:
             _moments(ends - durations),
             self._numbers[np.maximum(durations - 2, 0)].tolist(),
             _ids(rng, b"00-" + b"x" * 32 + b"-" + b"x" * 16 + b"-01"),
+            self._numbers[durations // 4].tolist(),
         )
         return [template % line for template, line in zip(templates, zip(*values, strict=True), strict=True)]
 
@@ -294,8 +320,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--lines", type=int, default=1_000_000)
     for field in fields(Shape):
         usual_value = getattr(usual, field.name)
-        kind = datetime.fromisoformat if field.name == "start" else type(usual_value)
         flag = "--" + field.name.replace("_", "-")
+        if isinstance(usual_value, bool):
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=usual_value)
+            continue
+        kind = datetime.fromisoformat if field.name == "start" else type(usual_value)
         parser.add_argument(flag, type=kind, default=usual_value, help=f"default {usual_value}")
     chosen = vars(parser.parse_args(arguments))
     out, lines = chosen.pop("out"), chosen.pop("lines")

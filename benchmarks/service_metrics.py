@@ -5,6 +5,9 @@ of event time), and lets Flink's local cluster read them to the end, in turns: t
 job needs with Flink's own JSON format and writes to nowhere; the job is the whole job, with all its sinks. Parallelism
 is 1 for both.
 
+Both run over lines without the optional keys (gRPC status, first byte, attempts, tokens) and over lines of the same
+size with them, in topics of their own.
+
 Each runs over a third of the lines, then over all of them: the first run has start-up in it (planning, deploying, a
 cold JVM), the difference of the two is what a further line costs.
 """
@@ -164,24 +167,50 @@ def further(runs: Mapping[str, list[Run]]) -> dict[str, Run]:
     return {name: whole - part for name, (part, whole) in runs.items()}
 
 
+FORMS = {"plain": Shape(optional_keys=False), "all keys": Shape()}
+"""The lines without and with the optional keys."""
+
+
 def main() -> None:
-    """Print each run, and the job's speed as a part of the floor's."""
+    """Print each run, and the job's speed as a part of the floor's, for both forms of lines."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--lines", type=int, default=18_000_000)
+    parser.add_argument("--lines", type=int, default=9_000_000, help="of each form")
     arguments = parser.parse_args()
-    made = batches(Shape(), arguments.lines)
-    parts = (
-        ((None, line) for batch in part for line in batch)
-        for part in (islice(made, arguments.lines // 3 // BLOCK_LINES), made)
-    )
-    with kafka_for(*topics.ALL_TOPICS) as settings:
-        runs = in_turns(settings, topics.ACCESS_LOGS, parts, {"floor": floor, "job": job})
+    runs: dict[str, list[Run]] = {}
+    with kafka_for(*topics.ALL_TOPICS) as given:
+        settings = {form: _of_the_form(given, form) for form in FORMS}
+        made = {form: batches(shape, arguments.lines) for form, shape in FORMS.items()}
+        in_topic = 0
+        for part in (arguments.lines // 3 // BLOCK_LINES, None):
+            filled = [
+                fill(
+                    settings[form].kafka,
+                    topics.ACCESS_LOGS,
+                    ((None, line) for batch in islice(lines, part) for line in batch),
+                )
+                for form, lines in made.items()
+            ]
+            in_topic += filled[0]
+            for form in FORMS:
+                for name, work in (("floor", floor), ("job", job)):
+                    run = work(settings[form], in_topic)
+                    runs.setdefault(f"{name}, {form}", []).append(run)
+                    print(f"{run}  {name + ', ' + form:16}  load {os.getloadavg()[0]:.1f}", flush=True)
     more = further(runs)
     for name, run in more.items():
-        print(f"{run}  {name:5}  without the first {runs[name][0].lines:,}")
-    print(f"job / floor, start-up included: {runs['job'][1].speed / runs['floor'][1].speed:.2f}")
-    print(f"job / floor, further lines:     {more['job'].speed / more['floor'].speed:.2f}")
+        print(f"{run}  {name:16}  without the first {runs[name][0].lines:,}")
+    for form in FORMS:
+        whole = runs[f"job, {form}"][1].speed / runs[f"floor, {form}"][1].speed
+        rest = more[f"job, {form}"].speed / more[f"floor, {form}"].speed
+        print(f"{form:8}  job / floor: {whole:.2f} start-up included, {rest:.2f} further lines")
     print("(wanted 0.5, aim 0.75)")
+
+
+def _of_the_form(settings: Settings, form: str) -> Settings:
+    """The settings with topics of their own below a prefix."""
+    kafka = settings.kafka.model_copy(update={"topic_prefix": f"{form.replace(' ', '-')}."})
+    ensure_topics(kafka, topics.ALL_TOPICS)
+    return settings.model_copy(update={"kafka": kafka})
 
 
 if __name__ == "__main__":

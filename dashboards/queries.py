@@ -29,11 +29,16 @@ ADDITIVE = frozenset(
         "bytes_sent",
         "errors_4xx",
         "errors_5xx",
+        "first_byte_count",
+        "input_tokens",
         "latency_count",
         "lines",
+        "output_tokens",
         "rate_limited",
         "requests",
         "restarts",
+        "retries",
+        "upgraded",
     }
 )
 """The fields whose sum over rows is one: counts and bytes. Of all others a panel shows one row's value."""

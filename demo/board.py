@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tidegate.jobs.logic.latency import bucket_middle_ms
+from tidegate.jobs.logic.latency import Latencies, bucket_middle_ms
 from tidegate.schemas.rows.service_metrics import UNROUTED, ServiceMetricsRow
 from tidegate.schemas.timestamps import to_epoch_ms
 
@@ -76,6 +76,17 @@ class ReplicaLine:
     p50_ms: float
     task_p50_ms: float
     errors_percent: float
+
+
+@dataclass(frozen=True)
+class StreamLine:
+    """A task that streams tokens, over the newest SHOWN_SECONDS of rows. output_tokens_per_second: of all streams."""
+
+    department: str
+    task: str
+    first_byte_p50_ms: float | None
+    first_byte_p99_ms: float | None
+    output_tokens_per_second: float
 
 
 class Board:
@@ -175,6 +186,24 @@ class Board:
                 found.append(ReplicaLine(department, task, replica, own, others, errors))
         return found
 
+    def streams(self) -> list[StreamLine]:
+        """The tasks whose rows have output tokens."""
+        tokens: Counter[Group] = Counter()
+        first_bytes: dict[Group, Latencies] = defaultdict(Latencies)
+        for row in self._rows("task"):
+            if row.task is not None and row.output_tokens is not None:
+                tokens[row.department, row.task] += row.output_tokens
+                first_bytes[row.department, row.task].add_first_bytes(row.model_dump())
+        return [
+            StreamLine(
+                *group,
+                first_bytes[group].percentile_ms(50),
+                first_bytes[group].percentile_ms(99),
+                count / self._shown_seconds(),
+            )
+            for group, count in sorted(tokens.items())
+        ]
+
     def _ends(self, identity: _Identity) -> list[int]:
         """When the newest second of each task of this department, or of this task, ended."""
         department, task, _ = identity
@@ -257,7 +286,7 @@ def _percent(part: int, rows: list[ServiceMetricsRow]) -> float:
 
 def _apdex(rows: list[ServiceMetricsRow]) -> float | None:
     """Apdex of several rows: their average, weighted by what it was taken over."""
-    weights = [row.requests - row.rate_limited for row in rows]
+    weights = [row.requests - row.rate_limited - row.upgraded for row in rows]
     total = sum(weights)
     parts = sum(weight * (row.apdex or 0) for weight, row in zip(weights, rows, strict=True))
     return parts / total if total else None

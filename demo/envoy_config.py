@@ -23,6 +23,15 @@ TASK_HEADER = "taskid"
 READY_PATH = "/ready"
 LOOPBACK = "127.0.0.1"
 HEALTH_CHECK_SECONDS = 0.5
+MODEL_HEADER = "x-model"
+INPUT_TOKENS_HEADER = "x-input-tokens"
+OUTPUT_TOKENS_TRAILER = "x-output-tokens"
+TOKEN_OPERATORS = {
+    "model": f"%RESP({MODEL_HEADER})%",
+    "input_tokens": f"%RESP({INPUT_TOKENS_HEADER})%",
+    "output_tokens": f"%TRAILER({OUTPUT_TOKENS_TRAILER})%",
+}
+"""How the demo's models report tokens: those of the answer in a trailer, since they are known at its end only."""
 _TYPE = "type.googleapis.com/"
 _RATE_LIMIT = "envoy.filters.http.local_ratelimit"
 _RATE_LIMIT_TYPE = _TYPE + "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
@@ -185,7 +194,7 @@ def _connection_manager(files: Files) -> dict[str, Any]:
                     "typed_config": {"@type": _TYPE + "envoy.extensions.filters.http.router.v3.Router"},
                 },
             ],
-            "access_log": [envoy_access_log(str(files.access_log))],
+            "access_log": [envoy_access_log(str(files.access_log), TOKEN_OPERATORS)],
         },
     }
 
@@ -198,6 +207,12 @@ def _cluster(name: str, endpoints_file: Path, *, checked: bool) -> dict[str, Any
         "connect_timeout": "1s",
         "lb_policy": "ROUND_ROBIN",
         "eds_cluster_config": {"service_name": name, "eds_config": _watched(endpoints_file)},
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": _TYPE + "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http_protocol_options": {"enable_trailers": True}},
+            }
+        },
     }
     if checked:
         interval = f"{HEALTH_CHECK_SECONDS}s"

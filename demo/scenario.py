@@ -48,6 +48,22 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Stream:
+    """An answer that comes token by token: the first one after the task's latency.
+
+    output_tokens: on average; an answer has from half to one and a half times as many. token_ms: between two tokens.
+    """
+
+    model: str
+    output_tokens: int
+    token_ms: float
+
+    def draw_tokens(self, dice: random.Random) -> int:
+        """The output tokens of one answer."""
+        return max(1, round(self.output_tokens * dice.uniform(0.5, 1.5)))
+
+
+@dataclass(frozen=True)
 class Replica:
     """One instance of a task's model. `slowdown` multiplies the task's latency. `absent`: not running at the start."""
 
@@ -76,7 +92,8 @@ class Task:
     whose limit tidegate sets, and whose replicas the gateway checks; None for the others.
     steady: clients send at the peak's rate all day.
     gpu: whether each of its replicas has a GPU.
-    impatient_ratio, patience_ms: this share of the clients leaves when no answer came in that time.
+    impatient_ratio, patience_ms: this share of the clients leaves when the whole answer hasn't come in that time.
+    stream: how a language model streams its answers; None for a model that answers at once.
     """
 
     name: str
@@ -94,6 +111,7 @@ class Task:
     request_bytes: int = 400
     response_bytes: int = 600
     log_style: LogStyle = "python"
+    stream: Stream | None = None
 
     def rate_qps(self, fraction: float) -> float:
         """Requests per second that clients send at this part of the day."""
@@ -245,8 +263,8 @@ DEMO = Scenario(
             gpu=True,
             impatient_ratio=0.02,
             patience_ms=600,
-            response_bytes=3000,
             log_style="json",
+            stream=Stream("chat-8b", output_tokens=24, token_ms=12),
         ),
         Task(
             "translate",
@@ -276,5 +294,6 @@ DEMO = Scenario(
         Move(0.6, "translate-4", joins=True),
     ),
 )
-"""A dozen tasks of four departments: one slow replica, one that fails at times, one task of two versions, one
-that runs into its limit, clients that give up, and one task whose limit follows its replicas as they leave and join."""
+"""A dozen tasks of four departments: one slow replica, one that fails at times, one streaming model in two versions,
+one task that runs into its limit, clients that give up, and one task whose limit follows its replicas as they leave and
+join."""

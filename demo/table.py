@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tidegate.demo.board import SHOWN_SECONDS, Line, ReplicaLine
+from tidegate.demo.board import SHOWN_SECONDS, Line, ReplicaLine, StreamLine
 from tidegate.schemas.rows.service_metrics import UNROUTED
 
 GIB = 1 << 30
@@ -43,26 +43,33 @@ def render(
     totals: Totals,
     standing_out: Sequence[ReplicaLine] = (),
     height: int | None = None,
+    streams: Sequence[StreamLine] = (),
 ) -> RenderableType:
-    """The totals, the table, and the replicas that stand out. Fits 80 columns.
+    """The totals, the table, the streaming models, and the replicas that stand out. Fits 80 columns.
 
-    height: of the terminal. If it is too small, first the replicas are left out, then the versions, then the tasks.
+    height: of the terminal. If it is too small, first the replicas and streams are left out, then the versions, then
+    the tasks.
     """
     lines = [line for line in lines if line.task != UNROUTED]  # its department's line shows the same
-    if height is not None and _height(lines, standing_out) > height:
-        standing_out = ()
+    if height is not None and _height(lines, standing_out, streams) > height:
+        standing_out, streams = (), ()
     shown = lines if height is None else _that_fit(lines, height)
     parts: list[RenderableType] = [_title(totals), _counts(totals), _stores(totals)]
     parts += [Text(""), _table(shown) if shown else _no_rows_yet()]
     if len(shown) < len(lines):
         parts.append(Text("  (more in a higher terminal)", "dim"))
+    if streams:
+        parts.append(_streams(streams))
     if standing_out:
         parts.append(_standing_out(standing_out))
     return Group(*parts)
 
 
-def _height(lines: Sequence[Line], standing_out: Sequence[ReplicaLine] = ()) -> int:
-    return _FRAME_LINES + len(lines) + (len(standing_out) + 2 if standing_out else 0)
+def _height(
+    lines: Sequence[Line], standing_out: Sequence[ReplicaLine] = (), streams: Sequence[StreamLine] = ()
+) -> int:
+    below = sum(len(part) + 2 for part in (standing_out, streams) if part)
+    return _FRAME_LINES + len(lines) + below
 
 
 def _that_fit(lines: Sequence[Line], height: int) -> Sequence[Line]:
@@ -149,6 +156,15 @@ def _stores(totals: Totals) -> Text:
         f"Elasticsearch: {documents}; memory: {totals.memory_bytes / GIB:.1f} "
         f"of {MEMORY_LIMIT_BYTES / GIB:.0f} GiB"
     )
+
+
+def _streams(streams: Sequence[StreamLine]) -> Text:
+    texts = [
+        f"  {line.task}: first byte p50 {_ms(line.first_byte_p50_ms)} ms, p99 {_ms(line.first_byte_p99_ms)} ms, "
+        f"{line.output_tokens_per_second:,.0f} tokens/s"
+        for line in streams
+    ]
+    return Text("\nStreaming models\n" + "\n".join(texts))
 
 
 def _standing_out(replicas: Sequence[ReplicaLine]) -> Text:

@@ -23,22 +23,29 @@ from typing import cast
 
 import h11
 
-from tidegate.demo.envoy_config import READY_PATH
+from tidegate.demo.envoy_config import INPUT_TOKENS_HEADER, MODEL_HEADER, OUTPUT_TOKENS_TRAILER, READY_PATH
 from tidegate.demo.model_log import SLOW_TIMES, Ids, ModelLog
-from tidegate.demo.scenario import Replica, Scenario, Task
+from tidegate.demo.scenario import Replica, Scenario, Stream, Task
 from tidegate.demo.usage import Usage, Use
 
 _MAX_HEAD_BYTES = 65_536
+_INPUT_BYTES_PER_TOKEN = 4
+_TOKEN = b'data: {"token":"ing "}\n\n'
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A replica's answer to one request, and its delay."""
+    """A replica's answer to one request, and its delay.
+
+    stream: set where the answer comes token by token, of which it has `tokens`; body_bytes is theirs.
+    """
 
     delay_ms: float
     status: int
     body_bytes: int
     slow: bool = False
+    stream: Stream | None = None
+    tokens: int = 0
 
 
 class Behaviour:
@@ -57,8 +64,12 @@ class Behaviour:
         failure = self._replica.failure
         if failure and self._dice.random() < failure.ratio_at(now - self._first):
             return Answer(delay_ms, 503, 40)
+        slow = delay_ms >= SLOW_TIMES * self._task.latency.median_ms
+        if stream := self._task.stream:
+            tokens = stream.draw_tokens(self._dice)
+            return Answer(delay_ms, 200, tokens * len(_TOKEN), slow, stream, tokens)
         size = max(2, int(self._task.response_bytes * self._dice.uniform(0.5, 1.5)))
-        return Answer(delay_ms, 200, size, slow=delay_ms >= SLOW_TIMES * self._task.latency.median_ms)
+        return Answer(delay_ms, 200, size, slow)
 
 
 class Readiness:
@@ -102,6 +113,7 @@ class ReplicaProtocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._pending: asyncio.TimerHandle | None = None
         self._began = 0.0
+        self._request_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -143,8 +155,32 @@ class ReplicaProtocol(asyncio.Protocol):
         self._began = time.monotonic()
         answer = self._model.behaviour.answer(self._began)
         self._model.use.begins(whole_bytes)
+        self._request_bytes = whole_bytes
         loop = asyncio.get_running_loop()
-        self._pending = loop.call_later(answer.delay_ms / 1000, self._answer, answer)
+        begin = self._answer if answer.stream is None else partial(self._begin_stream, answer.stream)
+        self._pending = loop.call_later(answer.delay_ms / 1000, begin, answer)
+
+    def _begin_stream(self, stream: Stream, answer: Answer) -> None:
+        """Send the head; the tokens follow one by one."""
+        headers = [
+            ("content-type", "text/event-stream"),
+            ("transfer-encoding", "chunked"),
+            ("trailer", OUTPUT_TOKENS_TRAILER),
+            (MODEL_HEADER, stream.model),
+            (INPUT_TOKENS_HEADER, str(self._request_bytes // _INPUT_BYTES_PER_TOKEN)),
+        ]
+        self._write(h11.Response(status_code=200, headers=headers, reason=b"OK"))
+        self._send_token(answer, stream.token_ms / 1000, answer.tokens - 1)
+
+    def _send_token(self, answer: Answer, pause_seconds: float, following: int) -> None:
+        self._write(h11.Data(data=_TOKEN))
+        if following:
+            loop = asyncio.get_running_loop()
+            self._pending = loop.call_later(
+                pause_seconds, self._send_token, answer, pause_seconds, following - 1
+            )
+        else:
+            self._answer(answer)
 
     def _answer(self, answer: Answer) -> None:
         self._pending = None
@@ -154,7 +190,11 @@ class ReplicaProtocol(asyncio.Protocol):
             self._model.log.failed(self._ids(), seconds * 1000)
         elif answer.slow:
             self._model.log.slow(self._ids(), seconds * 1000)
-        self._send(answer)
+        if answer.stream:
+            self._write(h11.EndOfMessage(headers=[(OUTPUT_TOKENS_TRAILER, str(answer.tokens))]))
+            self._end()
+        else:
+            self._send(answer)
         self._take_request()  # the next one may have come already
 
     def _send(self, answer: Answer) -> None:
@@ -165,12 +205,20 @@ class ReplicaProtocol(asyncio.Protocol):
             ("content-length", str(answer.body_bytes)),
         ]
         reason = b"OK" if answer.status == 200 else b"Service Unavailable"
-        events = (
+        self._write(
             h11.Response(status_code=answer.status, headers=headers, reason=reason),
             h11.Data(data=b"." * answer.body_bytes),
             h11.EndOfMessage(),
         )
-        self._transport.write(b"".join(self._http.send(event) or b"" for event in events))
+        self._end()
+
+    def _write(self, *events: h11.Event) -> None:
+        if self._transport:
+            self._transport.write(b"".join(self._http.send(event) or b"" for event in events))
+
+    def _end(self) -> None:
+        if not self._transport:
+            return
         if self._http.our_state is h11.MUST_CLOSE:
             self._transport.close()
             self._transport = None

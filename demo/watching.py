@@ -199,7 +199,10 @@ class Watch:
         if height is not None:
             rest = height - limit_table.height(*limits) - profile_table.height(*known)
         return Together(
-            table.render(self._board.lines(now_ms), totals, self._board.standing_out(), rest), *below
+            table.render(
+                self._board.lines(now_ms), totals, self._board.standing_out(), rest, self._board.streams()
+            ),
+            *below,
         )
 
     def _stored(self) -> list[Stored]:

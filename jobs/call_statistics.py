@@ -63,7 +63,7 @@ def build(environment: StreamTableEnvironment, settings: Settings) -> StatementS
         ("counted", service_metrics.counted(settings.service_metrics)),
         ("client_lines", client_lines()),
         ("cells", service_metrics.cells("client_lines", "caller", "MINUTE")),
-        ("attributed", service_metrics.attributed(settings.access_log)),
+        ("attributed", service_metrics.attributed(settings.access_log, replica="upstream_host")),
         ("calls", calls()),
         *(step for span in ("1m", *SPANS) for step in _steps(span, settings.call_statistics)),
         *((f"rows_{span}", rows(span)) for span in SPANS),
@@ -84,7 +84,14 @@ def main(environment: StreamTableEnvironment, settings: Settings, *, bounded: bo
         update={"consumer_group": settings.call_statistics.consumer_group}
     )
     environment.execute_sql(
-        service_metrics.access_lines_table("access_lines", settings.kafka, own, bounded=bounded, client=True)
+        service_metrics.access_lines_table(
+            "access_lines",
+            settings.kafka,
+            own,
+            bounded=bounded,
+            client=True,
+            name_key=settings.access_log.name_key,
+        )
     )
     environment.execute_sql(rows_table("call_statistics", settings.kafka))
     return build(environment, settings)

@@ -117,7 +117,11 @@ def create(
 
 def jars() -> list[Path]:
     """What every job needs, downloaded and compiled once. Raises FunctionsNotBuilt and ArtifactUnavailable."""
-    return [maven.file(coordinates.FLINK_KAFKA_CONNECTOR), functions.jar()]
+    return [
+        maven.file(coordinates.FLINK_KAFKA_CONNECTOR),
+        maven.file(coordinates.RE2J),
+        functions.jar(),
+    ]
 
 
 def _python_jar() -> Path:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tidegate.artifacts import coordinates, maven
 from tidegate.artifacts.jvm import java
+from tidegate.schemas import response_flags
 
 SOURCES = Path(__file__).parent / "java"
 _RELEASE = "17"
@@ -25,8 +26,14 @@ FUNCTIONS = {
     "HISTOGRAM_MERGE": "io.tidegate.flink.HistogramMerge",
     "SLICED_HISTOGRAM_MERGE": "io.tidegate.flink.SlicedHistogramMerge",
     "HISTOGRAM_SUMMARY": "io.tidegate.flink.HistogramSummary",
+    "EXEMPLAR_OF": "io.tidegate.flink.ExemplarOf",
+    "EXEMPLAR_MERGE": "io.tidegate.flink.ExemplarMerge",
     "FLAG_COUNTS": "io.tidegate.flink.FlagCounts",
     "FLAG_COUNTS_MERGE": "io.tidegate.flink.FlagCountsMerge",
+    "IDENTITY_OF": "io.tidegate.flink.IdentityOf",
+    "REPLICA_OF": "io.tidegate.flink.ReplicaOf",
+    "FIRST_NAMES": "io.tidegate.flink.FirstNamesOf",
+    "FIRST_NAMES_MERGE": "io.tidegate.flink.FirstNamesMerge",
 }
 """SQL name to class; each class' comment has what it takes and gives."""
 
@@ -55,8 +62,8 @@ def _sources() -> list[Path]:
 
 
 def _fingerprint() -> str:
-    digest = hashlib.sha256(f"{metadata.version('apache-flink')} {_RELEASE}".encode())
-    for path in _sources():
+    digest = hashlib.sha256(f"{metadata.version('apache-flink')} {_RELEASE} {coordinates.RE2J}".encode())
+    for path in (*_sources(), response_flags.FILE):
         if path.is_file():
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
@@ -70,7 +77,7 @@ def _cache() -> Path:
 def _compile(target: Path) -> None:
     import pyflink
 
-    libraries = sorted((Path(pyflink.__file__).parent / "lib").glob("*.jar"))
+    libraries = [*(Path(pyflink.__file__).parent / "lib").glob("*.jar"), maven.file(coordinates.RE2J)]
     command = [
         str(java()),
         "-jar",
@@ -81,7 +88,7 @@ def _compile(target: Path) -> None:
         "-failOnWarning",
         "-warn:unusedImport,unusedLocal,unusedPrivate,nullDereference,fallthrough",
         "-classpath",
-        os.pathsep.join(map(str, libraries)),
+        os.pathsep.join(map(str, sorted(libraries))),
         "-d",
         str(target / "classes"),
         *(str(path) for path in _sources() if path.suffix == ".java"),
@@ -98,4 +105,5 @@ def _pack(work: Path) -> Path:
             for path in sorted(root.rglob("*")):
                 if path.is_file() and (root != SOURCES or "services" in path.parts):
                     archive.write(path, path.relative_to(root))
+        archive.write(response_flags.FILE, f"io/tidegate/flink/{response_flags.FILE.name}")
     return packed

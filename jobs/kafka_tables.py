@@ -51,6 +51,8 @@ def _sql_type(name: str, field: Mapping[str, Any], models: Mapping[str, Any]) ->
         return f"ROW<{', '.join(f'`{part}` {sql_type}' for part, sql_type in parts.items())}>"
     elif field["type"] == "object" and isinstance(field.get("additionalProperties"), dict):
         return f"MAP<STRING, {_sql_type(name, field['additionalProperties'], models)}>"
+    elif field["type"] == "array":
+        return f"ARRAY<{_sql_type(name, field['items'], models)}>"
     elif field["type"] == "integer" and "const" in field:
         return "INT"
     elif found := _SQL_TYPES.get(field["type"]):

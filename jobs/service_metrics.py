@@ -3,7 +3,7 @@
 Each step is a view, and the topic is scanned once:
 
     access_lines   one row a line, decoded in the source (format tidegate-access-log)
-    fates          each line's fate: counted, late, dead or skipped
+    fates          each line's fate: counted, late, dead, skipped, or of a TCP connection
     cells          counted lines by second x cluster x host: some thousand rows a second from here on
     attributed     cells with the gateway's decision read as department, task, version and replica
     cells_1s       the same, with the tasks past a department's number folded into __overflow__
@@ -16,6 +16,7 @@ minute is exactly the sum of its seconds, in whatever order lines come.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from tidegate.jobs.kafka_tables import (
@@ -30,8 +31,9 @@ from tidegate.jobs.kafka_tables import (
 from tidegate.schemas import topics
 from tidegate.schemas.dead_letters import EXCERPT_CHARACTERS
 from tidegate.schemas.rows.accounting import LineCount
-from tidegate.schemas.rows.service_metrics import OVERFLOW, UNROUTED, ServiceMetricsRow
+from tidegate.schemas.rows.service_metrics import OVERFLOW, ServiceMetricsRow
 from tidegate.schemas.settings import AccessLog, Kafka, ServiceMetrics, Settings
+from tidegate.schemas.settings.access_log import CLUSTER_KEY
 
 if TYPE_CHECKING:
     from pyflink.table import StatementSet, StreamTableEnvironment
@@ -52,10 +54,9 @@ class Span(NamedTuple):
 SPANS = {"1s": Span("SECOND", 1), "1m": Span("MINUTE", 60)}
 
 
-_SKIPPED, _DEAD = 1, 2  # AccessLogLine.java: kind
-_OK, _4XX, _5XX, _ABORTED, _RATE_LIMITED = 0, 1, 2, 3, 4  # AccessLogLine.java: outcome
-_COUNTED, _LATE, _DEAD_LETTER, _PERIODIC = 0, 1, 2, 3  # fates
-_NAME = r"^[A-Za-z0-9._-]{1,128}\z"
+_SKIPPED, _DEAD, _TCP_LINE = 1, 2, 3  # AccessLogLine.java: kind
+_OK, _4XX, _5XX, _ABORTED, _RATE_LIMITED = 0, 1, 2, 3, 4  # Outcome.java
+_COUNTED, _LATE, _DEAD_LETTER, _PERIODIC, _TCP = 0, 1, 2, 3, 4  # fates
 
 
 def build(environment: StreamTableEnvironment, settings: Settings) -> StatementSet:
@@ -93,7 +94,13 @@ def main(environment: StreamTableEnvironment, settings: Settings, *, bounded: bo
     """
     kafka = settings.kafka
     for statement in (
-        access_lines_table("access_lines", kafka, settings.service_metrics, bounded=bounded),
+        access_lines_table(
+            "access_lines",
+            kafka,
+            settings.service_metrics,
+            bounded=bounded,
+            name_key=settings.access_log.name_key,
+        ),
         rows_table("service_metrics_1s", kafka, topics.SERVICE_METRICS_1S),
         rows_table("service_metrics_1m", kafka, topics.SERVICE_METRICS_1M),
         late_table("late_lines", kafka),
@@ -115,6 +122,7 @@ def fates(settings: ServiceMetrics) -> str:
           CASE
             WHEN kind = {_DEAD} OR {_is_ahead(settings)} THEN {_DEAD_LETTER}
             WHEN kind = {_SKIPPED} THEN {_PERIODIC}
+            WHEN kind = {_TCP_LINE} THEN {_TCP}
             WHEN closes_at <= CURRENT_WATERMARK(event_time) THEN {_LATE}
             ELSE {_COUNTED}
           END AS fate
@@ -122,15 +130,23 @@ def fates(settings: ServiceMetrics) -> str:
 
 
 def counted(settings: ServiceMetrics) -> str:
-    """The lines that count, with their share of the latency figures and of Apdex.
+    """The lines that count, with their share of the latency figures, of the streams' speed and of Apdex.
 
-    Apdex in halves: 2 for a satisfied request, 1 for a tolerating one, 0 for a frustrated, failed or limited one.
+    Apdex in halves: 2 for a satisfied request, 1 for a tolerating one, 0 for a frustrated, failed or limited one. An
+    upgraded connection has neither a duration nor an Apdex.
     """
     target_us = settings.apdex_target_ms * 1000
+    streamed = (
+        "upstream_host IS NOT NULL AND output_tokens IS NOT NULL AND duration_us >= response_duration_us"
+    )
     return f"""
         SELECT
           *,
           CASE WHEN upstream_host IS NOT NULL THEN duration_us END AS latency_us,
+          CASE WHEN upstream_host IS NOT NULL THEN response_duration_us END AS first_byte_us,
+          CASE WHEN {streamed} THEN duration_us - response_duration_us END AS stream_us,
+          CASE WHEN {streamed} THEN output_tokens END AS stream_tokens,
+          CASE WHEN upgraded AND outcome <> {_RATE_LIMITED} THEN 1 ELSE 0 END AS upgrades,
           CASE
             WHEN outcome > {_4XX} OR duration_us IS NULL THEN 0
             WHEN duration_us <= {target_us} THEN 2
@@ -168,66 +184,35 @@ def cells(lines: str = "counted", host: str = "upstream_host", unit: str = "SECO
           FLAG_COUNTS(response_flags) AS response_flags,
           SUM(bytes_received) AS bytes_received,
           SUM(bytes_sent) AS bytes_sent,
-          SUM(apdex_halves) AS apdex_halves
+          SUM(apdex_halves) AS apdex_halves,
+          SUM(upgrades) AS upgraded,
+          COUNT(first_byte_us) AS first_byte_count,
+          SUM(first_byte_us) AS first_byte_sum_us,
+          MIN(first_byte_us) AS first_byte_min_us,
+          MAX(first_byte_us) AS first_byte_max_us,
+          HISTOGRAM_OF(first_byte_us) AS first_byte_histogram,
+          SUM(duration_us) AS duration_sum_us,
+          SUM(stream_us) AS stream_sum_us,
+          SUM(stream_tokens) AS stream_tokens,
+          SUM(input_tokens) AS input_tokens,
+          SUM(output_tokens) AS output_tokens,
+          SUM(retries) AS retries,
+          FLAG_COUNTS(grpc_status) AS grpc_status,
+          EXEMPLAR_OF(latency_us, request_id, traceparent) AS exemplar
         FROM TABLE(TUMBLE(TABLE {lines}, DESCRIPTOR(event_time), INTERVAL '1' {unit}))
         GROUP BY window_start, window_end, window_time, upstream_cluster, {host}"""
 
 
-def attributed(settings: AccessLog) -> str:
-    """Cells with department, task, version and replica, as the gateway decided them.
+def attributed(settings: AccessLog, replica: str = "REPLICA_OF(upstream_host)") -> str:
+    """Cells with department, task, version and replica, as the gateway decided them (IdentityTable.java).
 
-    `outbound|port|subset|service.namespace...` gives all four; any other cluster is a task of department default; no
-    cluster is the task __unrouted__. Names of another form fold into __overflow__.
+    folded: whether the form of the name folded the department, the task or the version into __overflow__.
     """
-    length = len(settings.service_prefix)
-    service_of = "SPLIT_INDEX(target, '.', 0)"
-    departments = "".join(
-        f" WHEN {text(namespace)} THEN {text(department)}"
-        for namespace, department in sorted(settings.departments.items())
-    )
-    department = f"CASE namespace{departments} ELSE namespace END" if departments else "namespace"
+    table = json.dumps(settings.model_dump(include={"service_prefix", "departments", "name_pattern"}))
     return f"""
-        SELECT
-          *,
-          CASE
-            WHEN upstream_cluster IS NULL THEN '{UNROUTED}'
-            WHEN NOT is_outbound THEN 'default'
-            ELSE {_folded("department_name")}
-          END AS department,
-          CASE
-            WHEN upstream_cluster IS NULL THEN '{UNROUTED}'
-            WHEN NOT is_outbound THEN {_folded("upstream_cluster")}
-            ELSE {_folded("task_name")}
-          END AS task,
-          CASE WHEN is_outbound AND subset_name <> '' THEN {_folded("subset_name")} END AS version,
-          upstream_host AS replica
-        FROM (
-          SELECT
-            *,
-            {department} AS department_name,
-            CASE
-              WHEN LEFT(service, {length}) = {text(settings.service_prefix)} AND CHAR_LENGTH(service) > {length}
-              THEN SUBSTRING(service FROM {length} + 1)
-              ELSE service
-            END AS task_name
-          FROM (
-            SELECT
-              *,
-              COALESCE(
-                SPLIT_INDEX(upstream_cluster, '|', 0) = 'outbound'
-                  AND SPLIT_INDEX(upstream_cluster, '|', 4) IS NULL
-                  AND service <> '' AND namespace <> '',
-                FALSE) AS is_outbound
-            FROM (
-              SELECT
-                *,
-                SPLIT_INDEX(upstream_cluster, '|', 2) AS subset_name,
-                {service_of} AS service,
-                SPLIT_INDEX(target, '.', 1) AS namespace
-              FROM (SELECT *, SPLIT_INDEX(upstream_cluster, '|', 3) AS target FROM cells)
-            )
-          )
-        )"""
+        SELECT cells.*, department, task, version, folded, {replica} AS replica
+        FROM cells, LATERAL TABLE(IDENTITY_OF(upstream_cluster, {text(table)}))
+          AS decision(department, task, version, folded)"""
 
 
 def last_tasks(settings: AccessLog) -> str:
@@ -250,12 +235,19 @@ def last_tasks(settings: AccessLog) -> str:
 
 
 def cells_1s() -> str:
-    """The cells of a second, with the tasks past the last one in __overflow__."""
+    """The cells of a second, with the tasks past the last one in __overflow__.
+
+    folded_name: what went into __overflow__: the gateway's name, or the task past the last one; null for other cells.
+    """
     return f"""
         SELECT
           cell.cell_time,
           cell.department,
           CASE WHEN cell.task > last_task.task THEN '{OVERFLOW}' ELSE cell.task END AS task,
+          CASE
+            WHEN cell.folded THEN cell.upstream_cluster
+            WHEN cell.task > last_task.task THEN cell.department || '/' || cell.task
+          END AS folded_name,
           {", ".join(f"cell.{column}" for column in ("version", "replica", *SUMS))}
         FROM (
           SELECT * FROM TABLE(TUMBLE(TABLE attributed, DESCRIPTOR(cell_time), INTERVAL '1' SECOND))
@@ -317,29 +309,45 @@ def dead_letters(topic: str) -> str:
 def line_counts(topic: str) -> str:
     """How many lines met which fate, since the job's state began.
 
-    Counted lines are summed from the departments' seconds, a handful of rows a second. The other three are one
-    update a line, which costs no more than the letter or the late line that is written anyway.
+    Counted and folded lines are summed by second, and with the folded ones come the first names that folded. The other
+    fates are one update a line, which costs no more than the letter or the late line that is written anyway.
     """
+    no_names = "CAST(NULL AS ARRAY<STRING>)"
     return f"""
         SELECT
           {text(topic)} || '|' || kind AS id,
           {text(topic)} AS topic,
           kind,
           lines,
+          names,
           updated_at
         FROM (
-          SELECT kind, SUM(lines) AS lines, MAX(updated_at) AS updated_at
+          SELECT
+            kind, SUM(lines) AS lines, FIRST_NAMES_MERGE(names) AS names, MAX(updated_at) AS updated_at
           FROM (
-            SELECT 'counted' AS kind, SUM(requests) AS lines, {timestamp_text("window_end")} AS updated_at
+            SELECT
+              'counted' AS kind,
+              SUM(requests) AS lines,
+              {no_names} AS names,
+              {timestamp_text("window_end")} AS updated_at
             FROM TABLE(TUMBLE(TABLE attributed, DESCRIPTOR(cell_time), INTERVAL '1' SECOND))
             GROUP BY window_start, window_end
             UNION ALL
-            SELECT 'folded' AS kind, requests AS lines, window_end AS updated_at
-            FROM rows_1s WHERE level = 'task' AND (department = '{OVERFLOW}' OR task = '{OVERFLOW}')
+            SELECT
+              'folded' AS kind,
+              SUM(requests) AS lines,
+              FIRST_NAMES(folded_name) AS names,
+              {timestamp_text("window_end")} AS updated_at
+            FROM TABLE(TUMBLE(TABLE cells_1s, DESCRIPTOR(cell_time), INTERVAL '1' SECOND))
+            WHERE folded_name IS NOT NULL
+            GROUP BY window_start, window_end
             UNION ALL
             SELECT
-              CASE fate WHEN {_LATE} THEN 'late' WHEN {_DEAD_LETTER} THEN 'dead' ELSE 'skipped' END AS kind,
+              CASE fate
+                WHEN {_LATE} THEN 'late' WHEN {_DEAD_LETTER} THEN 'dead' WHEN {_TCP} THEN 'tcp' ELSE 'skipped'
+              END AS kind,
               CAST(1 AS BIGINT) AS lines,
+              {no_names} AS names,
               {timestamp_text("kafka_time")} AS updated_at
             FROM uncounted
           ) GROUP BY kind
@@ -350,11 +358,18 @@ def line_counts(topic: str) -> str:
 
 
 def access_lines_table(
-    name: str, kafka: Kafka, settings: ServiceMetrics, *, bounded: bool, client: bool = False
+    name: str,
+    kafka: Kafka,
+    settings: ServiceMetrics,
+    *,
+    bounded: bool,
+    client: bool = False,
+    name_key: str = CLUSTER_KEY,
 ) -> str:
     """The topic of access-log lines as a table whose columns are what AccessLogLine.java decodes.
 
-    client: with the client that a line names, which is decoded only then.
+    client: with the client that a line names, which is decoded only then. name_key: the key whose text is the column
+    upstream_cluster, where a line has it.
     """
     delay = _interval(settings.watermark_delay_seconds)
     # In a bounded run no partition is silent, it is at its end; a wait would only make slow reads look silent.
@@ -380,6 +395,14 @@ def access_lines_table(
           response_flags STRING,
           bytes_received BIGINT,
           bytes_sent BIGINT,
+          response_duration_us BIGINT,
+          grpc_status STRING,
+          retries BIGINT,
+          input_tokens BIGINT,
+          output_tokens BIGINT,
+          upgraded BOOLEAN,
+          request_id STRING,
+          traceparent STRING,
           {"client STRING," if client else ""}
           kafka_partition INT METADATA FROM 'partition' VIRTUAL,
           kafka_offset BIGINT METADATA FROM 'offset' VIRTUAL,
@@ -396,7 +419,8 @@ def access_lines_table(
           {end}
           {idle}
           'scan.topic-partition-discovery.interval' = '1 min',
-          'format' = 'tidegate-access-log'
+          'format' = 'tidegate-access-log',
+          'tidegate-access-log.name-key' = {text(name_key)}
         )"""
 
 
@@ -461,6 +485,20 @@ SUMS = {
     "bytes_received": "SUM(bytes_received)",
     "bytes_sent": "SUM(bytes_sent)",
     "apdex_halves": "SUM(apdex_halves)",
+    "upgraded": "SUM(upgraded)",
+    "first_byte_count": "SUM(first_byte_count)",
+    "first_byte_sum_us": "SUM(first_byte_sum_us)",
+    "first_byte_min_us": "MIN(first_byte_min_us)",
+    "first_byte_max_us": "MAX(first_byte_max_us)",
+    "first_byte_histogram": "HISTOGRAM_MERGE(first_byte_histogram)",
+    "duration_sum_us": "SUM(duration_sum_us)",
+    "stream_sum_us": "SUM(stream_sum_us)",
+    "stream_tokens": "SUM(stream_tokens)",
+    "input_tokens": "SUM(input_tokens)",
+    "output_tokens": "SUM(output_tokens)",
+    "retries": "SUM(retries)",
+    "grpc_status": "FLAG_COUNTS_MERGE(grpc_status)",
+    "exemplar": "EXEMPLAR_MERGE(exemplar)",
 }
 """What a cell holds, and how several cells make one."""
 
@@ -469,11 +507,15 @@ SUMS = {
 
 
 def _levels(span: str) -> str:
+    sums = _sums(
+        histogram=_summary("histogram", "latency"),
+        first_byte_histogram=_summary("first_byte_histogram", "first_byte"),
+    )
     return f"""
         SELECT
           window_start, window_end, department, task, version, replica,
           GROUPING(task) AS whole_task, GROUPING(version) AS whole_version, GROUPING(replica) AS whole_replica,
-          {_sums(histogram="HISTOGRAM_SUMMARY(histogram, latency_min_us, latency_max_us)")},
+          {sums},
           COUNT(DISTINCT task || '/' || replica) AS replicas_seen
         FROM TABLE(TUMBLE(TABLE cells_{span}, DESCRIPTOR(cell_time), INTERVAL '1' {SPANS[span].unit}))
         GROUP BY window_start, window_end, GROUPING SETS (
@@ -482,6 +524,10 @@ def _levels(span: str) -> str:
           (department, task, version),
           (department, task, version, replica)
         )"""
+
+
+def _summary(histogram: str, name: str) -> str:
+    return f"HISTOGRAM_SUMMARY({histogram}, {name}_min_us, {name}_max_us)"
 
 
 def _sums(**others: str) -> str:
@@ -508,11 +554,7 @@ def _row_columns(span: str) -> dict[str, str]:
         "replica": "replica",
         "requests": "requests",
         "qps": f"requests / CAST({seconds} AS DOUBLE)",
-        "latency_count": "latency_count",
-        "latency_avg_ms": _average_ms("latency"),
-        "latency_min_ms": _us_to_ms("latency_min_us"),
-        "latency_max_ms": _us_to_ms("latency_max_us"),
-        **{f"latency_{quantile}_ms": f"histogram.{quantile}_ms" for quantile in ("p50", "p90", "p95", "p99")},
+        **_distribution("latency", "histogram"),
         "upstream_service_time_avg_ms": _average_ms("service_time"),
         "upstream_service_time_max_ms": _us_to_ms("service_time_max_us"),
         "errors_4xx": "errors_4xx",
@@ -524,14 +566,46 @@ def _row_columns(span: str) -> dict[str, str]:
         "response_flags": "response_flags",
         "bytes_received": "bytes_received",
         "bytes_sent": "bytes_sent",
-        "apdex": "CASE WHEN requests > rate_limited "
-        "THEN apdex_halves / CAST(2 * (requests - rate_limited) AS DOUBLE) END",
+        "apdex": "CASE WHEN requests > rate_limited + upgraded "
+        "THEN apdex_halves / CAST(2 * (requests - rate_limited - upgraded) AS DOUBLE) END",
         "replicas_seen": "replicas_seen",
         "qps_per_replica": "CASE WHEN replicas_seen > 0 "
         f"THEN requests / CAST({seconds} * replicas_seen AS DOUBLE) END",
-        "histogram": f"CAST(ROW(5, histogram.`zero`, histogram.`buckets`) AS {ROW_TYPES['histogram']})",
+        "histogram": f"CAST({_buckets('histogram')} AS {ROW_TYPES['histogram']})",
+        "upgraded": "upgraded",
+        **_distribution("first_byte", "first_byte_histogram"),
+        "first_byte_histogram": f"CASE WHEN first_byte_count > 0 THEN CAST({_buckets('first_byte_histogram')} "
+        f"AS {ROW_TYPES['first_byte_histogram']}) END",
+        "stream_ms_per_token": "CASE WHEN stream_tokens > 0 "
+        "THEN stream_sum_us / (CAST(1000 AS DOUBLE) * stream_tokens) END",
+        "output_tokens_per_second": "CASE WHEN stream_sum_us > 0 "
+        "THEN CAST(1000000 AS DOUBLE) * stream_tokens / stream_sum_us END",
+        "input_tokens": "input_tokens",
+        "output_tokens": "output_tokens",
+        "concurrency": f"duration_sum_us / CAST({seconds * 1_000_000} AS DOUBLE)",
+        "retries": "retries",
+        "grpc_status": "grpc_status",
+        "exemplar": "CASE WHEN exemplar IS NOT NULL THEN CAST(ROW(exemplar.request_id, exemplar.trace_id, "
+        f"exemplar.latency_us / CAST(1000 AS DOUBLE)) AS {ROW_TYPES['exemplar']}) END",
     }
     return {name: columns[name] for name in ("message_key", *ROW_TYPES)}
+
+
+def _distribution(name: str, histogram: str) -> dict[str, str]:
+    """The columns of a time's count, mean, extremes and percentiles."""
+    return {
+        f"{name}_count": f"{name}_count",
+        f"{name}_avg_ms": _average_ms(name),
+        f"{name}_min_ms": _us_to_ms(f"{name}_min_us"),
+        f"{name}_max_ms": _us_to_ms(f"{name}_max_us"),
+        **{
+            f"{name}_{quantile}_ms": f"{histogram}.{quantile}_ms" for quantile in ("p50", "p90", "p95", "p99")
+        },
+    }
+
+
+def _buckets(histogram: str) -> str:
+    return f"ROW(5, {histogram}.`zero`, {histogram}.`buckets`)"
 
 
 def _average_ms(name: str) -> str:
@@ -544,10 +618,6 @@ def _us_to_ms(column: str) -> str:
 
 def _is_ahead(settings: ServiceMetrics) -> str:
     return f"event_time > kafka_time + {_interval(settings.max_ahead_seconds)}"
-
-
-def _folded(name: str) -> str:
-    return f"CASE WHEN REGEXP({name}, '{_NAME}') THEN {name} ELSE '{OVERFLOW}' END"
 
 
 def _position(topic: str) -> str:

@@ -34,8 +34,15 @@ ACCESS_LOG_FORMAT: dict[str, str] = {
     "traceparent": "%REQ(TRACEPARENT)%",
     "client": "%REQ(X-CLIENT-ID)%",
     "gateway": "%ENVIRONMENT(POD_NAME)%",
+    "grpc_status": "%GRPC_STATUS_NUMBER%",
+    "response_duration": "%RESPONSE_DURATION%",
+    "upstream_request_attempt_count": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+    # As Envoy AI Gateway sets them. Another filter's metadata, a header or a trailer will do as well.
+    "model": "%DYNAMIC_METADATA(io.envoy.ai_gateway:response_model)%",
+    "input_tokens": "%DYNAMIC_METADATA(io.envoy.ai_gateway:llm_input_token)%",
+    "output_tokens": "%DYNAMIC_METADATA(io.envoy.ai_gateway:llm_output_token)%",
 }
-"""Key to Envoy's command operator: the 24 of Istio's default JSON log, then tidegate's four."""
+"""Key to Envoy's command operator: the 24 of Istio's default JSON log, then tidegate's ten."""
 
 ACCESS_LOG_TYPE = "%ACCESS_LOG_TYPE%"
-"""Optional 29th key `access_log_type`, for gateways that also write periodic lines."""
+"""Optional 35th key `access_log_type`, for gateways that also write periodic lines."""

@@ -71,7 +71,7 @@ COMPUTED: Mapping[str, str] = {
 """Fields that a rule may look at beside the row's own."""
 _ALWAYS = {"department", "task", "version", "replica", "value", "threshold"}
 _DAYS = get_args(Day)
-_PERCENTILE = re.compile(r"latency_(p\d+|avg|max)_ms")
+_OF_A_TIME = re.compile(r"(latency|first_byte)_(p\d+|avg|max)_ms")
 _DEFAULT_SAMPLES = 20
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -129,7 +129,8 @@ class Rule(_Entry):
     min_samples: int | None = Field(
         None,
         ge=0,
-        description="of a row that counts: latency_count for a latency (default 20), else requests",
+        description="of a row that counts: latency_count for a latency and first_byte_count for a first byte "
+        "(default 20), else requests",
     )
     only_after_other: bool = Field(
         False,
@@ -143,14 +144,15 @@ class Rule(_Entry):
     @property
     def samples_field(self) -> str:
         """The field in which a row holds their number."""
-        return "latency_count" if _PERCENTILE.fullmatch(self.when.field) else "requests"
+        found = _OF_A_TIME.fullmatch(self.when.field)
+        return "requests" if found is None else f"{found[1]}_count"
 
     @property
     def samples(self) -> int:
         """What a row needs of them to count."""
         if self.min_samples is not None:
             return self.min_samples
-        return _DEFAULT_SAMPLES if _PERCENTILE.fullmatch(self.when.field) else 0
+        return _DEFAULT_SAMPLES if _OF_A_TIME.fullmatch(self.when.field) else 0
 
 
 class BurnRate(_Entry):

@@ -16,14 +16,17 @@ from tidegate.schemas.index_hints import IndexAs
 from tidegate.schemas.settings import Elasticsearch
 from tidegate.schemas.topics import Index, RowTopic
 
-TEMPLATE_VERSION = 6
+TEMPLATE_VERSION = 7
 """Grows with every change of the templates; a test holds the templates' digest to it."""
 
 TEMPLATE_PRIORITY = 500
 """Above Elasticsearch's own templates for names such as `metrics-*-*` (100)."""
 
-IDENTITY = ("department", "task", "version")
-"""What the indexer adds to a gateway's line: whose request it was, as the gateway decided."""
+IDENTITY = ("department", "task", "version", "replica")
+"""What the indexer adds to a gateway's line: whose request it was and which replica it reached, as rows name them."""
+
+OUTCOME = "outcome"
+"""What else the indexer adds to a gateway's line: its outcome; null for a line that is no request."""
 
 RAW_TIME = "@timestamp"
 """What the indexer adds to a raw line: when it happened, as a date that Elasticsearch can surely read.
@@ -169,7 +172,7 @@ def mappings(contract: IndexContract, features: Features) -> dict[str, Any]:
     elif contract.moment:
         properties[RAW_TIME] = {"type": "alias", "path": contract.moment}
     if contract.gateway:
-        properties |= {name: _of_type("keyword") for name in IDENTITY}
+        properties |= {name: _of_type("keyword") for name in (*IDENTITY, OUTCOME)}
     return {"dynamic": False, "properties": properties}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,17 @@ _NOT_IN_ENTRIES = tuple(
 _NOTE = "# Made by `python -m tidegate.schemas.gateway_settings deploy` from schemas/access_log.py.\n"
 
 
-def envoy_access_log(path: str = LOG_FILE) -> dict[str, Any]:
-    """One entry of `access_log` of Envoy's HTTP connection manager, as a dict for JSON or YAML."""
+def envoy_access_log(path: str = LOG_FILE, operators: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """One entry of `access_log` of Envoy's HTTP connection manager, as a dict for JSON or YAML.
+
+    operators: Envoy's command operator by key, in place of the format's own.
+    """
     return {
         "name": "envoy.access_loggers.file",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
             "path": path,
-            "log_format": {"json_format": dict(ACCESS_LOG_FORMAT)},
+            "log_format": {"json_format": ACCESS_LOG_FORMAT | dict(operators or {})},
         },
     }
 

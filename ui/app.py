@@ -19,8 +19,9 @@ from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import JSONResponse, Response
 
 from tidegate.adapters.indexing.client import trouble
-from tidegate.adapters.queries.log_search import SEVERITIES, LogLine, LogQuery, search, status_range
+from tidegate.adapters.queries.log_search import SEVERITIES, LogLine, LogQuery, search, status_query
 from tidegate.adapters.queries.request_lookup import Story, look_up, trace_links
+from tidegate.schemas.response_flags import RESPONSE_FLAGS
 from tidegate.schemas.settings import Settings
 from tidegate.ui.assets import Assets
 from tidegate.ui.source import Source, SourceUnavailable
@@ -91,6 +92,10 @@ def _rows(app: FastAPI, parts: Parts, views: Views) -> None:
             "reach": source.reach,
             "logs": parts.client is not None,
         }
+
+    @app.get("/api/response-flags")
+    def response_flags() -> dict[str, str]:
+        return {form: flag.occurs_when for flag in RESPONSE_FLAGS for form in (flag.short, flag.long)}
 
     @app.get("/api/now/{level}")
     def now(level: ListLevel, department: Name = None, task: Name = None) -> Response:
@@ -203,7 +208,7 @@ def _stretch(since: int | None, until: int | None, now: datetime) -> tuple[datet
 
 def _status(text: str) -> str:
     try:
-        status_range(text)
+        status_query(text)
     except ValueError as error:
         raise HTTPException(422, f"status: {error}") from error
     return text
@@ -225,7 +230,10 @@ def _story(story: Story, settings: Settings) -> dict[str, Any]:
             {
                 "line": _line(request.line),
                 "ended_at": request.ended_at,
-                "windows": [row.model_dump(mode="json", exclude={"histogram"}) for row in request.windows],
+                "windows": [
+                    row.model_dump(mode="json", exclude={"histogram", "first_byte_histogram"})
+                    for row in request.windows
+                ],
                 "alerts": [row.model_dump(mode="json") for row in request.alerts],
             }
             for request in story.requests

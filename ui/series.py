@@ -24,7 +24,17 @@ _AS_IT_IS = {
     "p99_ms": "latency_p99_ms",
     "max_ms": "latency_max_ms",
     "replicas_seen": "replicas_seen",
+    "first_byte_p50_ms": "first_byte_p50_ms",
+    "first_byte_p90_ms": "first_byte_p90_ms",
+    "first_byte_p99_ms": "first_byte_p99_ms",
+    "stream_tokens_per_second": "output_tokens_per_second",
+    "concurrency": "concurrency",
 }
+_PER_SECOND_WHERE_KNOWN = {
+    "input_tokens_per_second": "input_tokens",
+    "output_tokens_per_second": "output_tokens",
+}
+"""Null in a row where no line had a count; a row of 0.1.0 lacks them."""
 _RESOURCES = (
     *("cpu_of_limit_ratio", "cpu_throttled_ratio", "gpu_utilization_ratio"),
     *("memory_working_set_bytes", "memory_limit_bytes"),
@@ -39,7 +49,7 @@ def start_of(row: Json) -> int:
 def service_columns(
     rows: Iterable[Json], starts: range, span_seconds: int, observed: Collection[int]
 ) -> dict[str, list[float | None]]:
-    """Rates per second, and percentiles as the rows have them.
+    """Rates per second; percentiles, the speed of streams and requests in flight as the rows have them.
 
     observed: the windows for which the job has published any row. In these a missing row means no request. In any
     other window, and without a single row, the rate is unknown and null.
@@ -58,12 +68,20 @@ def service_columns(
     def plain(name: str) -> Callable[[int], float | None]:
         def at(start: int) -> float | None:
             row = by_start.get(start)
-            return None if row is None else row[name]
+            return None if row is None else row.get(name)
+
+        return at
+
+    def rate_where_known(name: str) -> Callable[[int], float | None]:
+        def at(start: int) -> float | None:
+            count = by_start.get(start, {}).get(name)
+            return None if count is None else float(count) / span_seconds
 
         return at
 
     columns = {name: rate(of) for name, of in _PER_SECOND.items()}
     columns |= {name: plain(of) for name, of in _AS_IT_IS.items()}
+    columns |= {name: rate_where_known(of) for name, of in _PER_SECOND_WHERE_KNOWN.items()}
     return {name: [of(start) for start in starts] for name, of in columns.items()}
 
 

@@ -34,6 +34,8 @@ _LONGEST_ALERT = timedelta(days=7)
 _NEWEST_LIMITS = ("applied", "held", "failed")
 _ALERT_STATES = ("pending", "firing", "resolved")
 _REPLICAS_HOLD = timedelta(minutes=2)
+_HISTOGRAMS = ("histogram", "first_byte_histogram")
+_NOT_FOR_TRENDS = (*_HISTOGRAMS, "response_flags", "grpc_status", "exemplar")
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Views:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._seconds = NewestWindows(source, "1s", NOW_SECONDS, ("upstream_service_time_avg_ms",))
-        self._minutes = NewestWindows(source, "1m", TREND_MINUTES, ("histogram", "response_flags"))
+        self._minutes = NewestWindows(source, "1m", TREND_MINUTES, _NOT_FOR_TRENDS)
         self._lists: tuple[int, dict[Names, Group]] = (0, {})
         self._lock = threading.Lock()
 
@@ -167,7 +169,7 @@ class Views:
         topic = service_metrics(span)
         first = _floor(since, length)
         since = _at(first)
-        rows = self._source.find(topic, scope.equal, since, until, ("histogram",))
+        rows = self._source.find(topic, scope.equal, since, until, _HISTOGRAMS)
         observed = self._observed(span, since, until)
         starts = range(first, max(observed) + length if observed else first, length)
         series: Json = {
@@ -246,7 +248,7 @@ class Views:
 
     def _observed(self, span: Literal["1s", "1m"], since: datetime, until: datetime) -> set[int]:
         rows = self._source.find(
-            service_metrics(span), {"level": "department"}, since, until, ("histogram", "response_flags")
+            service_metrics(span), {"level": "department"}, since, until, _NOT_FOR_TRENDS
         )
         return {start_of(row) for row in rows}
 

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tidegate.jobs.logic.identity import of_cluster
+from tidegate.jobs.logic.identity import name_of_line, of_cluster, replica_of_line
 from tidegate.jobs.logic.logs.envelopes import opened
-from tidegate.schemas.elasticsearch import IDENTITY, RAW_TIME, IndexContract
-from tidegate.schemas.rows.service_metrics import UNROUTED
+from tidegate.jobs.logic.outcome import grpc_status_of, outcome_of
+from tidegate.schemas.elasticsearch import IDENTITY, OUTCOME, RAW_TIME, IndexContract
 from tidegate.schemas.settings import AccessLog
 from tidegate.schemas.timestamps import from_epoch_ms, from_text, line_epoch_ms, to_text
 
@@ -75,8 +75,8 @@ class DocumentMaker:
     ) -> None:
         """access_log: how a gateway's clusters are read; None: by default."""
         self._contract = contract
-        settings = access_log or AccessLog()
-        self._identity = lru_cache(maxsize=10_000)(lambda cluster: _identity(cluster, settings))
+        self._access_log = access_log or AccessLog()
+        self._identity = lru_cache(maxsize=10_000)(lambda name: _identity(name, self._access_log))
         self._index = lru_cache(maxsize=64)(lambda day: contract.index(index_prefix, day))
 
     def make(self, message: Received) -> Document | Refusal | None:
@@ -114,8 +114,13 @@ class DocumentMaker:
             if line.get(key) == "-":
                 del line[key]
         if self._contract.gateway:
-            cluster = line.get("upstream_cluster")
-            line |= self._identity(cluster if isinstance(cluster, str) else "")
+            line[OUTCOME] = outcome_of(line)
+            if (status := grpc_status_of(line.get("grpc_status"))) is not None:
+                line["grpc_status"] = status  # a name isn't searchable as the number that it stands for
+            replica = replica_of_line(line)
+            line |= dict(
+                zip(IDENTITY, (*self._identity(name_of_line(line, self._access_log)), replica), strict=True)
+            )
         line[RAW_TIME] = to_text(moment)
         line_id = message.header_id or str(message.position)
         return Document(
@@ -131,12 +136,10 @@ class DocumentMaker:
         return claimed
 
 
-def _identity(cluster: str, settings: AccessLog) -> dict[str, str | None]:
-    """IDENTITY of a gateway's line."""
-    if cluster in ("", "-"):
-        return dict(zip(IDENTITY, (UNROUTED, UNROUTED, None), strict=True))
-    found = of_cluster(cluster, settings)
-    return dict(zip(IDENTITY, (*found.identity, found.version), strict=True))
+def _identity(name: str | None, settings: AccessLog) -> tuple[str, str, str | None]:
+    """Department, task and version of a gateway's line, by what names them."""
+    found = of_cluster(name, settings)
+    return (*found.identity, found.version)
 
 
 def document_id(text: str) -> str:

@@ -12,7 +12,8 @@ from elasticsearch import Elasticsearch as Client
 
 from tidegate.jobs.logic.logs.fields import Severity
 from tidegate.schemas import topics
-from tidegate.schemas.elasticsearch import RAW_TIME, contract_of
+from tidegate.schemas.elasticsearch import OUTCOME, RAW_TIME, contract_of
+from tidegate.schemas.response_flags import Outcome
 from tidegate.schemas.settings import Elasticsearch
 from tidegate.schemas.timestamps import from_text, to_text
 
@@ -23,7 +24,11 @@ SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
 Kind = Literal["access", "service"]
 _TOPICS: Mapping[Kind, topics.Topic] = {"access": topics.ACCESS_LOGS, "service": topics.INFERENCE_LOGS}
-_STATUS = re.compile(r"(\d)xx|(\d{1,3})")
+_CODE = re.compile(r"(\d)xx|(\d{1,3})")
+_GRPC = re.compile(r"grpc:(\d{1,2}|\*)")
+_OUTCOMES: Mapping[str, str] = {"4xx": "errors_4xx", "5xx": "errors_5xx"} | {
+    name: name for name in get_args(Outcome)
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,8 @@ class LogLine:
 class LogQuery:
     """What to look for; what isn't given leaves nothing out.
 
-    statuses: such as 503 or 5xx. severity: at least this one. A status or a duration is a gateway's, a severity a
+    statuses: such as 503 (the HTTP status), 5xx or rate_limited (the outcome), grpc:14 or grpc:* (the gRPC status).
+    severity: at least this one. A status or a duration is a gateway's, a severity a
     service's: given one of them, the other's lines are not looked for.
     """
 
@@ -80,7 +86,7 @@ class LogQuery:
                 found.append({"term": {name: value}})
         if kind == "access":
             if self.statuses:
-                any_of = [{"range": {"response_code": status_range(text)}} for text in self.statuses]
+                any_of = [status_query(text) for text in self.statuses]
                 found.append({"bool": {"should": any_of, "minimum_should_match": 1}})
             if self.slower_than_ms is not None:
                 found.append({"range": {"duration": {"gt": self.slower_than_ms}}})
@@ -98,14 +104,43 @@ class Found:
     more: bool
 
 
-def status_range(text: str) -> dict[str, int]:
-    """`5xx` or `503` as Elasticsearch's range. Raises ValueError for another form."""
-    found = _STATUS.fullmatch(text.lower())
-    if found is None:
-        raise ValueError(f"{text!r} is not a valid status; use one such as 503 or 5xx")
-    if found[2] is not None:
-        return {"gte": int(found[2]), "lte": int(found[2])}
-    return {"gte": 100 * int(found[1]), "lt": 100 * int(found[1]) + 100}
+def status_query(text: str) -> dict[str, Any]:
+    """`503`, `2xx`, `5xx`, `rate_limited` or `grpc:14` as Elasticsearch's query. Raises ValueError for another form.
+
+    4xx and 5xx are outcomes, as in the metrics: of a line that an earlier release indexed, without one, the HTTP status
+    decides.
+    """
+    lower = text.lower()
+    outcome = _OUTCOMES.get(lower)
+    code = _CODE.fullmatch(lower)
+    if outcome is not None:
+        by_outcome = {"term": {OUTCOME: outcome}}
+        if code is None:
+            return by_outcome
+        without = {"must_not": [{"exists": {"field": OUTCOME}}], "filter": [_codes(code)]}
+        return {"bool": {"should": [by_outcome, {"bool": without}], "minimum_should_match": 1}}
+    if code is not None:
+        return _codes(code)
+    if (grpc := _GRPC.fullmatch(lower)) is not None:
+        return (
+            {"exists": {"field": "grpc_status"}}
+            if grpc[1] == "*"
+            else {"term": {"grpc_status": int(grpc[1])}}
+        )
+    raise ValueError(
+        f"{text!r} is not a valid status; use an HTTP status (503), 2xx to 5xx, a gRPC status (grpc:14), or one of "
+        + ", ".join(get_args(Outcome))
+    )
+
+
+def _codes(code: re.Match[str]) -> dict[str, Any]:
+    hundreds, exact = code[1], code[2]
+    limits = (
+        {"gte": int(exact), "lte": int(exact)}
+        if exact
+        else {"gte": 100 * int(hundreds), "lt": 100 * int(hundreds) + 100}
+    )
+    return {"range": {"response_code": limits}}
 
 
 def search(client: Client, elasticsearch: Elasticsearch, query: LogQuery, limit: int) -> Found:

@@ -11,6 +11,7 @@ from typing import Any
 from elasticsearch import Elasticsearch as Client
 
 from tidegate.adapters.queries.log_search import LogLine, LogQuery, search
+from tidegate.jobs.logic.identity import replica_of_line
 from tidegate.schemas import topics
 from tidegate.schemas.elasticsearch import contract_of
 from tidegate.schemas.rows.service_metrics import ServiceMetricsRow
@@ -115,9 +116,9 @@ def _request(client: Client, elasticsearch: Elasticsearch, line: LogLine) -> Req
     ended_at = line.at + timedelta(milliseconds=_milliseconds(line.fields.get("duration")))
     task = [{"term": {name: line.fields.get(name)}} for name in ("department", "task")]
     around = {"gt": to_text(ended_at - _AROUND), "lte": to_text(ended_at + _AROUND)}
-    replica = line.fields.get("upstream_host")
+    replica = replica_of_line(line.fields)
     whole_or_replica = _any(
-        {"term": {"level": "task"}}, *([{"term": {"replica": replica}}] if isinstance(replica, str) else [])
+        {"term": {"level": "task"}}, *([] if replica is None else [{"term": {"replica": replica}}])
     )
     windows = _rows(
         client,

@@ -7,7 +7,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,9 +16,11 @@ from tidegate.adapters.heartbeat import Heartbeat
 from tidegate.cli.app_context import CommandFailed, Options
 from tidegate.jobs import specs
 from tidegate.jobs.specs import JOBS, JobSpec
+from tidegate.schemas.rows.service_metrics import OVERFLOW
 from tidegate.schemas.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
+    from tidegate.adapters.queries.line_counts import FoldedNames
     from tidegate.jobs.environment import Where
 
 Job = Annotated[str, typer.Argument(metavar="JOB", help=f"one of: {', '.join(JOBS)}")]
@@ -35,15 +37,15 @@ def run(
     spec, settings = _prepare(context, job)
     from tidegate.jobs.environment import Where
 
-    result = _start(settings, spec, Where(bounded=bounded))
-    typer.echo(f"{job} runs here; its rows go to {', '.join(map(settings.kafka.topic, spec.publishes))}")
-    started = time.monotonic()
-    _wait(result, job)
+    with _folded_names(settings, follow=spec is specs.SERVICE_METRICS and not bounded) as shown:
+        result = _start(settings, spec, Where(bounded=bounded))
+        typer.echo(f"{job} runs here; its rows go to {', '.join(map(settings.kafka.topic, spec.publishes))}")
+        started = time.monotonic()
+        _wait(result, job, shown)
     if bounded:
         typer.echo(f"{job} has read its topics to the end, in {time.monotonic() - started:.0f} s")
     if bounded and spec is specs.SERVICE_METRICS:
-        for kind, lines in _line_counts(settings).items():
-            typer.echo(f"  {kind:8} {lines:>12,} lines")
+        _print_line_counts(settings)
 
 
 def submit(
@@ -141,8 +143,8 @@ HISTORIES: Mapping[JobSpec, Callable[[Settings, Where], tuple[Any, ...]]] = {
 """Who reads what a job goes on from. Here and not in the specs: it comes from adapters, which jobs don't know."""
 
 
-def _wait(result: Any, job: str) -> None:
-    """Until the job has ended, Ctrl-C or SIGTERM; the JVM ends with this process.
+def _wait(result: Any, job: str, shown: FoldedNames | None) -> None:
+    """Prints the names that fold, until the job has ended, Ctrl-C or SIGTERM; the JVM ends with this process.
 
     On a thread of its own: an interrupt would break into the talk with the JVM, and be logged with a traceback.
     """
@@ -161,18 +163,20 @@ def _wait(result: Any, job: str) -> None:
     before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         threading.Thread(target=wait, daemon=True).start()
-        if error := _taken(ended):
+        if error := _taken(ended, shown):
             raise CommandFailed(f"{job} ended with an error: {_cause(error)}") from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _taken(ended: queue.SimpleQueue[Exception | None]) -> Exception | None:
+def _taken(ended: queue.SimpleQueue[Exception | None], shown: FoldedNames | None) -> Exception | None:
     """What comes, whenever it comes; meanwhile the job goes on."""
     heartbeat = Heartbeat()
     while True:
         heartbeat.beat()
+        for name in shown.new() if shown else ():
+            typer.echo(f"  {_folds(name)}")
         with contextlib.suppress(queue.Empty):
             return ended.get(timeout=1)
 
@@ -184,11 +188,35 @@ def _cause(error: Exception) -> str:
     return "\n".join(causes[-2:] or lines[:2])
 
 
-def _line_counts(settings: Settings) -> dict[str, int]:
+def _print_line_counts(settings: Settings) -> None:
     from tidegate.adapters.kafka.client import KafkaUnavailable
-    from tidegate.adapters.queries.line_counts import newest
+    from tidegate.adapters.queries import line_counts
 
     try:
-        return newest(settings.kafka)
+        counts = line_counts.rows(settings.kafka)
     except KafkaUnavailable as error:
         raise CommandFailed(f"the job has ended; its line counts can't be read: {error}") from error
+    for row in counts:
+        typer.echo(f"  {row.kind:8} {row.lines:>12,} lines")
+    for name in line_counts.folded_names(counts):
+        typer.echo(f"  {_folds(name)}")
+
+
+@contextlib.contextmanager
+def _folded_names(settings: Settings, *, follow: bool) -> Iterator[FoldedNames | None]:
+    from tidegate.adapters.kafka.client import KafkaUnavailable
+    from tidegate.adapters.queries.line_counts import FoldedNames
+
+    if not follow:
+        yield None
+        return
+    try:
+        names = FoldedNames(settings.kafka)
+    except KafkaUnavailable as error:
+        raise CommandFailed(f"the names that fold can't be followed: {error}") from error
+    with names:
+        yield names
+
+
+def _folds(name: str) -> str:
+    return f"{name!r} goes into {OVERFLOW}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tidegate.cli.local.doctor_findings import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from elasticsearch import Elasticsearch as Client
 
@@ -30,7 +30,7 @@ def check_servers(settings: Settings) -> list[Finding]:
 
 
 def check_kafka(kafka: Kafka) -> list[Finding]:
-    """Check whether brokers answer, and whether the topics exist."""
+    """Check whether brokers answer, whether the topics exist, and which names folded."""
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
@@ -44,7 +44,30 @@ def check_kafka(kafka: Kafka) -> list[Finding]:
         return [Finding("Kafka", "fail", found, todo)]
     count = len(metadata.brokers)
     answer = Finding("Kafka", "ok", f"{count} broker{'s' if count > 1 else ''} at {kafka.bootstrap_servers}")
-    return [answer, judge_topics(kafka, metadata.topics, count)]
+    return [answer, judge_topics(kafka, metadata.topics, count), *_names(kafka)]
+
+
+def _names(kafka: Kafka) -> list[Finding]:
+    """Which names the job service-metrics has folded; no finding where that can't be read."""
+    from tidegate.adapters.kafka.client import KafkaUnavailable
+    from tidegate.adapters.queries import line_counts
+
+    try:
+        return [judge_names(line_counts.folded_names(line_counts.rows(kafka)))]
+    except KafkaUnavailable:
+        return []
+
+
+def judge_names(folded: Sequence[str]) -> Finding:
+    """Judge the names of departments, tasks and versions. folded: those that went into `__overflow__`."""
+    if not folded:
+        return Finding("names", "ok", "none has folded into __overflow__")
+    found = f"folded into __overflow__, the first {len(folded)}: {', '.join(map(repr, folded))}"
+    todo = (
+        "a name has up to 128 characters of A-Za-z0-9._-: see access_log.name_key and access_log.name_pattern; for "
+        "tasks past a department's number (department/task) raise access_log.max_tasks_per_department"
+    )
+    return Finding("names", "warn", found, todo)
 
 
 def judge_topics(kafka: Kafka, existing: Mapping[str, object], brokers: int) -> Finding:

@@ -17,6 +17,7 @@ from tidegate.cli.ages import age
 from tidegate.cli.app_context import DONE, FAILED, Options
 from tidegate.cli.elasticsearch_connection import asking
 from tidegate.cli.stopping import stopping
+from tidegate.jobs.logic.identity import replica_of_line
 
 if TYPE_CHECKING:
     from tidegate.adapters.queries.log_search import LogLine
@@ -68,7 +69,11 @@ def logs(
     ] = None,
     status: Annotated[
         list[str] | None,
-        typer.Option("--status", help="gateway lines with this status: 503, 5xx; can be repeated"),
+        typer.Option(
+            "--status",
+            help="gateway lines with this HTTP status (503), outcome (4xx, 5xx, aborted, rate_limited, ok) or gRPC "
+            "status (grpc:14, grpc:*); can be repeated",
+        ),
     ] = None,
     slower_than: Annotated[
         str | None, typer.Option("--slower-than", metavar="TIME", help="gateway lines slower than 500ms, 2s")
@@ -86,12 +91,12 @@ def logs(
 
     Exits with 1 if no line matches.
     """
-    from tidegate.adapters.queries.log_search import LogQuery, search, status_range
+    from tidegate.adapters.queries.log_search import LogQuery, search, status_query
 
     now = datetime.now(UTC)
     for text in status or ():
         try:
-            status_range(text)
+            status_query(text)
         except ValueError as error:
             raise typer.BadParameter(f"--status {error}") from error
     query = LogQuery(
@@ -219,10 +224,12 @@ def as_text(line: LogLine) -> str:
         f"{at} {fields.get('response_code', '-')!s:5} {subject}",
         f"{fields.get('method', '-')} {fields.get('path', '-')}",
         f"{fields.get('duration', '-')} ms",
-        f"by {fields.get('upstream_host') or '-'}",
+        f"by {replica_of_line(fields) or '-'}",
     ]
     if fields.get("response_flags") not in (None, "-"):
         parts.append(f"flags {fields['response_flags']}")
+    if fields.get("grpc_status") not in (None, "-", ""):
+        parts.append(f"grpc {fields['grpc_status']}")
     return "  ".join([*parts, f"id {fields.get('request_id', '-')}"])
 
 
@@ -233,10 +240,12 @@ def _print_request(request: Request) -> None:
     typer.echo(
         f"task     {fields.get('department')}/{fields.get('task')}"
         + (f", version {fields['version']}" if fields.get("version") else "")
-        + f", replica {fields.get('upstream_host') or '- (none was reached)'}"
+        + f", replica {replica_of_line(fields) or '- (none was reached)'}"
     )
+    grpc_status = fields.get("grpc_status")
     typer.echo(
-        f"answer   {fields.get('response_code')} ({fields.get('response_code_details')}), flags "
+        f"answer   {fields.get('response_code')} ({fields.get('response_code_details')}), outcome "
+        f"{fields.get('outcome') or '-'}, gRPC status {'-' if grpc_status is None else grpc_status}, flags "
         f"{fields.get('response_flags')}, {fields.get('duration')} ms, of them the replica's "
         f"{fields.get('upstream_service_time') or '-'} ms"
     )

@@ -26,10 +26,11 @@ _ANY_WIDTH = 1000
 
 COLUMNS = (
     "window", "level", "department", "task", "version", "replica", "requests", "qps",
-    "p50 ms", "p90 ms", "p99 ms", "4xx", "5xx", "aborted", "limited", "apdex", "replicas",
+    "p50 ms", "p90 ms", "p99 ms", "first byte", "tokens/s", "in flight", "retries",
+    "4xx", "5xx", "aborted", "limited", "apdex", "replicas",
 )  # fmt: skip
 _FIRST_NUMBER = COLUMNS.index("requests")
-_FOLLOW_WIDTHS = (24, 10, 14, 20, 10, 21, 8, 9, 9, 9, 9, 6, 6, 7, 7, 5, 8)
+_FOLLOW_WIDTHS = (24, 10, 14, 20, 10, 21, 8, 9, 9, 9, 9, 10, 8, 9, 7, 6, 6, 7, 7, 5, 8)
 
 
 class SpanName(StrEnum):
@@ -106,7 +107,11 @@ def cells(row: ServiceMetricsRow) -> tuple[str, ...]:
         row.replica or "-",
         str(row.requests),
         f"{row.qps:.1f}",
-        *(_ms(value) for value in (row.latency_p50_ms, row.latency_p90_ms, row.latency_p99_ms)),
+        *(_number(value) for value in (row.latency_p50_ms, row.latency_p90_ms, row.latency_p99_ms)),
+        _number(row.first_byte_p50_ms),
+        _number(row.output_tokens_per_second),
+        _number(row.concurrency),
+        "-" if row.retries is None else str(row.retries),
         str(row.errors_4xx),
         str(row.errors_5xx),
         str(row.aborted),
@@ -177,5 +182,5 @@ def _print_one(row: ServiceMetricsRow | None, *, json: bool) -> None:
         typer.echo(row.model_dump_json() if json else as_line(cells(row)))
 
 
-def _ms(value: float | None) -> str:
+def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"

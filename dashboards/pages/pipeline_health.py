@@ -119,10 +119,15 @@ def _ages() -> list[Target]:
 def _line_counts() -> table.Panel:
     return grid(
         "Line counts",
-        "How many lines of the access log met which fate since the job's state began: counted, late, dead and skipped "
-        "add up to what was read; folded is a part of counted.",
+        "How many lines of the access log met which fate since the job's state began: counted, late, dead, skipped and "
+        "tcp add up to what was read; folded is a part of counted, with the first names that went into __overflow__.",
         documents(rows("tidegate.line-counts")),
-        columns={"kind": Column("fate"), "lines": Column("lines", "short"), **plain("topic", "updated_at")},
+        columns={
+            "kind": Column("fate"),
+            "lines": Column("lines", "short"),
+            "names": Column("names that folded", width=420),
+            **plain("topic", "updated_at"),
+        },
         width=12,
         height=4,
     )

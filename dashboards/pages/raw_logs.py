@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from grafana_foundation_sdk.builders import table
 
 from tidegate.dashboards import uids
 from tidegate.dashboards.layout import Page, base_variables, choice, text, values_of
 from tidegate.dashboards.panels import Column, Look, grid, lines, plain, series
 from tidegate.dashboards.queries import DOCUMENTS, documents, largest, log_lines, over_time, rows
+from tidegate.schemas.response_flags import Outcome
 
 ACCESS = rows(
     "gateway.access-logs",
     "(upstream_cluster:${cluster})",
     "response_code:${status:raw}",
+    "(${outcome:raw})",
     "response_flags:${flags}",
     "(${lucene:raw})",
 )
@@ -45,6 +49,12 @@ def page() -> Page:
                 ("*", "[200 TO 299]", "[400 TO 499]", "[500 TO 599]", "429", "0"),
                 "Of the access log; 0: the client left before an answer.",
             ),
+            choice(
+                "outcome",
+                "Outcome",
+                ("*", *(f"outcome:{outcome}" for outcome in get_args(Outcome))),
+                "Of the access log, as metrics and alerts count it: a gRPC call that fails is answered with 200, too.",
+            ),
             values_of(
                 "flags", "Flags", "response_flags", access, multiple=True, description="Of the access log."
             ),
@@ -58,11 +68,21 @@ def page() -> Page:
         panels=[
             "Access log",
             series(
+                "Lines by outcome",
+                "Lines of the access log that the filters let through, without TCP connections. Counts of each bucket "
+                "of time.",
+                "short",
+                over_time(ACCESS, DOCUMENTS, by="outcome"),
+                look=Look(bars=True, stacked=True),
+                width=8,
+            ),
+            series(
                 "Lines by status",
-                "Lines of the access log that the filters let through. Counts of each bucket of time.",
+                "Lines of the access log that the filters let through, by HTTP status. Counts of each bucket of time.",
                 "short",
                 over_time(ACCESS, DOCUMENTS, by="response_code"),
                 look=Look(bars=True, stacked=True),
+                width=8,
             ),
             series(
                 "Longest request",
@@ -70,6 +90,7 @@ def page() -> Page:
                 "ms",
                 over_time(ACCESS, largest("duration")),
                 look=Look(names={"duration": "longest"}),
+                width=8,
             ),
             _access(),
             "Services",
@@ -97,10 +118,12 @@ def _access() -> table.Panel:
         documents(ACCESS, size=500),
         columns={
             "start_time": Column("began"),
-            **plain("method", "path", "response_code", "response_flags"),
+            **plain("method", "path", "outcome", "response_code", "grpc_status", "response_flags"),
             "duration": Column("duration", "ms"),
+            "response_duration": Column("first byte", "ms"),
             "upstream_service_time": Column("in the replica", "ms"),
             **plain("upstream_cluster", "upstream_host", "client", "taskid"),
+            **plain("model", "input_tokens", "output_tokens"),
             "bytes_received": Column("received", "bytes"),
             "bytes_sent": Column("sent", "bytes"),
             **plain("response_code_details", "request_id", "traceparent", "gateway"),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from grafana_foundation_sdk.builders import stat, table, timeseries
 
 from tidegate.dashboards import uids
-from tidegate.dashboards.layout import Event, Page, base_variables, text, values_of
+from tidegate.dashboards.layout import Event, Page, base_variables, values_of
 from tidegate.dashboards.panels import (
     ERROR_COLUMN,
     ERROR_RATE,
@@ -64,13 +64,6 @@ def page() -> Page:
             *base_variables(resource_span="1m"),
             values_of("department", "Department", "department", service("department")),
             values_of("task", "Task", "task", service("task", IN_DEPARTMENT)),
-            text(
-                "service_prefix",
-                "Service prefix",
-                "service-",
-                "What stands before the task's name in the gateway's cluster, whose namespace must be the department; "
-                "for the panel of response flags.",
-            ),
         ],
         since="now-6h",
         events=EVENTS,
@@ -89,6 +82,8 @@ def page() -> Page:
                 over_time(OWN, largest("apdex")),
                 look=Look(names={"apdex": "apdex"}, maximum=1),
             ),
+            "First byte and tokens",
+            *_streams(),
             "Versions side by side",
             *_versions(),
             "Limit and replicas",
@@ -182,7 +177,6 @@ def _now() -> Sequence[stat.Panel]:
 
 
 def _flags() -> timeseries.Panel:
-    cluster = r"upstream_cluster:*\|${service_prefix:raw}${task:raw}.${department:raw}.*"
     return series(
         "Response flags",
         "Lines of the gateway's access log with each combination of Envoy's response flags: UH no healthy replica, UF "
@@ -190,10 +184,50 @@ def _flags() -> timeseries.Panel:
         "gateway.access-logs in Elasticsearch.",
         "short",
         over_time(
-            rows("gateway.access-logs", cluster, 'NOT response_flags:"-"'), DOCUMENTS, by="response_flags"
+            rows("gateway.access-logs", IN_TASK, 'NOT response_flags:"-"'), DOCUMENTS, by="response_flags"
         ),
         look=Look(bars=True, stacked=True),
     )
+
+
+def _streams() -> Sequence[timeseries.Panel]:
+    known = "Null where the access log lacks the keys (docs/service-metrics.md)."
+    return [
+        series(
+            "First byte",
+            "From the request's start to its answer's first byte: of a streaming model, to the first token. Of the "
+            f"task's own rows. {known} {LARGEST}",
+            "ms",
+            over_time(OWN, *(largest(f"first_byte_{name}_ms") for name in ("p50", "p90", "p99"))),
+            look=Look(names={f"first_byte_{name}_ms": name for name in ("p50", "p90", "p99")}),
+        ),
+        series(
+            "Speed of a stream",
+            "Output tokens a second of one stream between its first byte and its last, and the time of a token at the "
+            f"right: ratios of the row's sums. {known} Where a bucket of time holds more than one row, the largest.",
+            "short",
+            over_time(OWN, largest("output_tokens_per_second"), ref="T", alias="tokens/s"),
+            over_time(OWN, largest("stream_ms_per_token"), ref="M", alias="ms per token"),
+            look=Look(right={"ms per token": "ms"}),
+        ),
+        series(
+            "Tokens",
+            f"Sums of the task's own rows in each bucket of time. {known}",
+            "short",
+            over_time(OWN, total("input_tokens"), ref="I", alias="input"),
+            over_time(OWN, total("output_tokens"), ref="O", alias="output"),
+            look=Look(bars=True, stacked=True),
+        ),
+        series(
+            "Requests in flight and retries",
+            "In flight: the durations of the requests that ended, by the window's length; the largest row of a bucket. "
+            f"Retries at the right, sums of each bucket. {known}",
+            "short",
+            over_time(OWN, largest("concurrency"), ref="C", alias="in flight"),
+            over_time(OWN, total("retries"), ref="R", alias="retries"),
+            look=Look(right={"retries": "short"}),
+        ),
+    ]
 
 
 def _versions() -> Sequence[timeseries.Panel]:

@@ -12,16 +12,18 @@ public final class AccessLogDeserializationSchema implements DeserializationSche
 
     private final TypeInformation<RowData> produced;
     private final boolean withClient;
+    private final String nameKey;
     private transient AccessLogLine reader;
 
-    AccessLogDeserializationSchema(TypeInformation<RowData> produced, boolean withClient) {
+    AccessLogDeserializationSchema(TypeInformation<RowData> produced, boolean withClient, String nameKey) {
         this.produced = produced;
         this.withClient = withClient;
+        this.nameKey = nameKey;
     }
 
     @Override
     public void open(InitializationContext context) {
-        reader = new AccessLogLine(withClient);
+        reader = new AccessLogLine(withClient, nameKey);
     }
 
     @Override

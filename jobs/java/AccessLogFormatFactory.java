@@ -5,6 +5,7 @@ import java.util.Set;
 import org.apache.flink.api.common.serialization.DeserializationSchema;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.configuration.ConfigOption;
+import org.apache.flink.configuration.ConfigOptions;
 import org.apache.flink.configuration.ReadableConfig;
 import org.apache.flink.table.api.ValidationException;
 import org.apache.flink.table.connector.ChangelogMode;
@@ -19,6 +20,10 @@ import org.apache.flink.table.types.logical.RowType;
 /** The format {@code tidegate-access-log}: one line of an Envoy JSON access log to one row, whatever the line holds. */
 public final class AccessLogFormatFactory implements DeserializationFormatFactory {
 
+    /** The line's key that names department and task. */
+    private static final ConfigOption<String> NAME_KEY =
+            ConfigOptions.key("name-key").stringType().defaultValue("upstream_cluster");
+
     @Override
     public String factoryIdentifier() {
         return "tidegate-access-log";
@@ -31,12 +36,13 @@ public final class AccessLogFormatFactory implements DeserializationFormatFactor
 
     @Override
     public Set<ConfigOption<?>> optionalOptions() {
-        return Set.of();
+        return Set.of(NAME_KEY);
     }
 
     @Override
     public DecodingFormat<DeserializationSchema<RowData>> createDecodingFormat(
             DynamicTableFactory.Context context, ReadableConfig options) {
+        String nameKey = options.get(NAME_KEY);
         return new DecodingFormat<>() {
             @Override
             public DeserializationSchema<RowData> createRuntimeDecoder(
@@ -49,7 +55,7 @@ public final class AccessLogFormatFactory implements DeserializationFormatFactor
                                     + AccessLogLine.COLUMNS + " in this order, and may end with client; not " + columns);
                 }
                 TypeInformation<RowData> produced = context.createTypeInformation(physicalType);
-                return new AccessLogDeserializationSchema(produced, withClient);
+                return new AccessLogDeserializationSchema(produced, withClient, nameKey);
             }
 
             @Override

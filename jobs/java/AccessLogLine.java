@@ -29,7 +29,15 @@ final class AccessLogLine {
                     "outcome",
                     "response_flags",
                     "bytes_received",
-                    "bytes_sent");
+                    "bytes_sent",
+                    "response_duration_us",
+                    "grpc_status",
+                    "retries",
+                    "input_tokens",
+                    "output_tokens",
+                    "upgraded",
+                    "request_id",
+                    "traceparent");
 
     /** The column that a table may have after these: it is read only then. */
     static final String CLIENT = "client";
@@ -39,17 +47,24 @@ final class AccessLogLine {
 
     static final byte SKIPPED = 1;
     static final byte DEAD = 2;
-
-    /** Values of the column outcome: each request has one. */
-    static final byte OK = 0;
-
-    static final byte ERROR_4XX = 1;
-    static final byte ERROR_5XX = 2;
-    static final byte ABORTED = 3;
-    static final byte RATE_LIMITED = 4;
+    static final byte TCP = 3;
 
     private static final long MAX_EVENT_MS = 7_289_654_400_000L; // 2201-01-01
+
+    /** Of one request's tokens and attempts: more is read as unknown, so that no sum of a window can overflow. */
+    private static final long MAX_COUNT = 1_000_000_000L;
+
     private static final String START_OUT_OF_RANGE = "start_time: out of range (1970 to 2200)";
+
+    /** By gRPC status, as the counts of a row name it. */
+    private static final BinaryStringData[] GRPC_STATUSES = new BinaryStringData[GrpcStatus.MAX + 1];
+
+    static {
+        for (int status = 0; status < GRPC_STATUSES.length; status++) {
+            GRPC_STATUSES[status] = BinaryStringData.fromString(Integer.toString(status));
+            GRPC_STATUSES[status].ensureMaterialized();
+        }
+    }
 
     private static final TimestampData NO_EVENT_TIME = TimestampData.fromEpochMillis(0);
 
@@ -63,10 +78,11 @@ final class AccessLogLine {
 
     private TimestampData closesAt = NO_EVENT_TIME;
 
-    AccessLogLine(boolean withClient) {
+    /** nameKey: the key that names department and task; the cluster where a line lacks it. */
+    AccessLogLine(boolean withClient, String nameKey) {
         this.withClient = withClient;
-        flat = new FlatLineReader(texts, withClient);
-        json = new JsonLineReader(texts, withClient);
+        flat = new FlatLineReader(texts, withClient, nameKey);
+        json = new JsonLineReader(texts, withClient, nameKey);
     }
 
     static List<String> columnsWithClient() {
@@ -89,22 +105,36 @@ final class AccessLogLine {
         if (wrong != null) {
             return row(line, DEAD, wrong, NO_EVENT_TIME);
         }
+        if (fields.isTcp()) {
+            return row(line, TCP, null, NO_EVENT_TIME);
+        }
         long eventMs = startMs + fields.durationMs;
         if (eventMs >= MAX_EVENT_MS) {
             return row(line, DEAD, START_OUT_OF_RANGE, NO_EVENT_TIME);
         }
         GenericRowData row = row(line, REQUEST, null, TimestampData.fromEpochMillis(eventMs));
         row.setField(4, closesAt(eventMs));
-        row.setField(5, known(fields.cluster));
+        BinaryStringData name = known(fields.name);
+        row.setField(5, name == null ? known(fields.cluster) : name);
         row.setField(6, known(fields.host));
-        row.setField(7, fields.durationUs == LineFields.UNKNOWN ? null : (Object) fields.durationUs);
-        row.setField(8, fields.serviceTimeUs < 0 ? null : (Object) fields.serviceTimeUs);
-        row.setField(9, outcome());
+        boolean upgraded = fields.isUpgraded();
+        // How long an upgraded connection stayed open is no duration of a request.
+        row.setField(7, upgraded ? null : given(fields.durationUs));
+        row.setField(8, given(fields.serviceTimeUs));
+        row.setField(9, Outcome.of(fields));
         row.setField(10, known(fields.flags));
         row.setField(11, Math.max(0, fields.bytesReceived));
         row.setField(12, Math.max(0, fields.bytesSent));
+        row.setField(13, upgraded ? null : given(fields.responseDurationUs));
+        row.setField(14, fields.hasGrpcStatus() ? GRPC_STATUSES[(int) fields.grpcStatus] : null);
+        row.setField(15, isCount(fields.attempts) ? (Object) Math.max(0, fields.attempts - 1) : null);
+        row.setField(16, isCount(fields.inputTokens) ? (Object) fields.inputTokens : null);
+        row.setField(17, isCount(fields.outputTokens) ? (Object) fields.outputTokens : null);
+        row.setField(18, upgraded);
+        row.setField(19, fields.requestId);
+        row.setField(20, fields.traceparent);
         if (withClient) {
-            row.setField(13, known(fields.client));
+            row.setField(21, known(fields.client));
         }
         return row;
     }
@@ -158,18 +188,13 @@ final class AccessLogLine {
         return fields.durationUs == LineFields.OUT_OF_RANGE ? "duration: out of range (0 to 1e10 ms)" : null;
     }
 
-    private byte outcome() {
-        if (fields.limitedByDetails || (fields.flags != null && fields.flags.hasRateLimitFlag)) {
-            return RATE_LIMITED;
-        }
-        long code = fields.responseCode;
-        if (code == 0) {
-            return ABORTED;
-        }
-        if (code >= 500 && code < 600) {
-            return ERROR_5XX;
-        }
-        return code >= 400 && code < 500 ? ERROR_4XX : OK;
+    private static boolean isCount(long number) {
+        return number >= 0 && number <= MAX_COUNT;
+    }
+
+    /** A number that is known, or null. */
+    private static Long given(long number) {
+        return number < 0 ? null : number;
     }
 
     private static BinaryStringData known(Texts.Text text) {

@@ -26,6 +26,10 @@ public final class FlagCounts extends AggregateFunction<Map<String, Long>, FlagC
         if (flags == null) {
             return;
         }
+        if (flags.indexOf(',') < 0 && flags.indexOf(' ') < 0) {
+            counts.byFlag.merge(flags, 1L, Long::sum); // as nearly all; "-" alone is read as null
+            return;
+        }
         Set<String> once = new HashSet<>();
         for (String part : flags.split(",")) {
             String flag = Texts.withoutBlanks(part);

@@ -3,6 +3,9 @@ package io.tidegate.flink;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.Map;
+import org.apache.flink.core.memory.MemorySegment;
+import org.apache.flink.core.memory.MemorySegmentFactory;
+import org.apache.flink.table.data.binary.BinaryStringData;
 
 /**
  * Reads lines of the shape that gateways write nearly always: one flat JSON object whose keys, and whose values that
@@ -41,6 +44,16 @@ final class FlatLineReader {
     private static final int UPSTREAM_HOST = 10;
     private static final int ACCESS_LOG_TYPE = 11;
     private static final int CLIENT = 12;
+    private static final int RESPONSE_DURATION = 13;
+    private static final int GRPC_STATUS = 14;
+    private static final int ATTEMPTS = 15;
+    private static final int INPUT_TOKENS = 16;
+    private static final int OUTPUT_TOKENS = 17;
+    private static final int METHOD = 18;
+    private static final int PROTOCOL = 19;
+    private static final int REQUEST_ID = 20;
+    private static final int TRACEPARENT = 21;
+    private static final int NAME = 22;
 
     private static final Map<String, Integer> FIELDS =
             Map.ofEntries(
@@ -55,7 +68,16 @@ final class FlatLineReader {
                     Map.entry("upstream_cluster", UPSTREAM_CLUSTER),
                     Map.entry("upstream_host", UPSTREAM_HOST),
                     Map.entry("access_log_type", ACCESS_LOG_TYPE),
-                    Map.entry("client", CLIENT));
+                    Map.entry("client", CLIENT),
+                    Map.entry("response_duration", RESPONSE_DURATION),
+                    Map.entry("grpc_status", GRPC_STATUS),
+                    Map.entry("upstream_request_attempt_count", ATTEMPTS),
+                    Map.entry("input_tokens", INPUT_TOKENS),
+                    Map.entry("output_tokens", OUTPUT_TOKENS),
+                    Map.entry("method", METHOD),
+                    Map.entry("protocol", PROTOCOL),
+                    Map.entry("request_id", REQUEST_ID),
+                    Map.entry("traceparent", TRACEPARENT));
 
     /** The keys of the line before, each with the quote that ends it, and their fields. */
     private final byte[][] keys = new byte[MAX_KEYS][];
@@ -65,6 +87,9 @@ final class FlatLineReader {
     private final Texts texts;
     private final boolean withClient;
 
+    /** A key that isn't among FIELDS, or one that is: then it is read as that. */
+    private final String nameKey;
+
     // The line at hand.
     private byte[] line;
     private LineFields fields;
@@ -72,9 +97,10 @@ final class FlatLineReader {
     /** Whether a skipped text had bytes of other than ASCII. */
     private boolean beyondAscii;
 
-    FlatLineReader(Texts texts, boolean withClient) {
+    FlatLineReader(Texts texts, boolean withClient, String nameKey) {
         this.texts = texts;
         this.withClient = withClient;
+        this.nameKey = nameKey;
     }
 
     /** Fills the fields, and says true; or refuses the line: then the fields hold anything. */
@@ -133,7 +159,8 @@ final class FlatLineReader {
         if (end == REFUSED || end - from > MAX_KEY_BYTES) {
             return null;
         }
-        int field = FIELDS.getOrDefault(ascii(from, end), OTHER);
+        String key = ascii(from, end);
+        int field = FIELDS.getOrDefault(key, key.equals(nameKey) ? NAME : OTHER);
         fieldOfKey[nth] = field == CLIENT && !withClient ? OTHER : field;
         keys[nth] = Arrays.copyOfRange(line, from, end + 1);
         return keys[nth];
@@ -145,20 +172,17 @@ final class FlatLineReader {
             return REFUSED;
         }
         byte first = line[at];
-        if (field == OTHER || field == RESPONSE_CODE_DETAILS) {
-            int end = skipped(at);
-            if (field == RESPONSE_CODE_DETAILS && end != REFUSED) {
-                if (first == '"' && plainEnd(at + 1) == REFUSED) {
-                    return REFUSED;
-                }
-                fields.limitedByDetails = first == '"' && ascii(at + 1, end - 1).equals("local_rate_limited");
-            }
-            return end;
-        }
         switch (field) {
+            case OTHER:
+                return skipped(at);
             case DURATION:
             case UPSTREAM_SERVICE_TIME:
+            case RESPONSE_DURATION:
             case RESPONSE_CODE:
+            case GRPC_STATUS:
+            case ATTEMPTS:
+            case INPUT_TOKENS:
+            case OUTPUT_TOKENS:
             case BYTES_RECEIVED:
             case BYTES_SENT:
                 return first == '"' ? numberText(field, at + 1) : first == 'n' ? unknown(field, at) : number(field, at);
@@ -167,10 +191,9 @@ final class FlatLineReader {
         }
         if (first != '"') {
             int end = skipped(at);
-            setText(field, null);
-            if (field == START_TIME) {
-                fields.startTime = null;
-                return first == 'n' ? end : REFUSED; // a number may be an epoch time
+            setNoText(field);
+            if (field == START_TIME && first != 'n') {
+                return REFUSED; // a number may be an epoch time
             }
             return end;
         }
@@ -178,19 +201,69 @@ final class FlatLineReader {
         if (end == REFUSED) {
             return REFUSED;
         }
-        if (field == START_TIME) {
-            String text = ascii(at + 1, end);
-            fields.startTime = Texts.isUnknown(text) ? null : text;
-        } else {
-            setText(field, texts.of(line, at + 1, end));
+        switch (field) {
+            case START_TIME:
+                String text = ascii(at + 1, end);
+                fields.startTime = Texts.isUnknown(text) ? null : text;
+                break;
+            case METHOD:
+                // A client may send any method, so it isn't kept among the texts.
+                if (isCapital(line[at + 1]) && line[at + 1] != 'C') {
+                    fields.hasMethod = true;
+                    fields.connects = false;
+                } else {
+                    fields.setMethod(ascii(at + 1, end));
+                }
+                break;
+            case REQUEST_ID:
+                fields.requestId = end - at - 1 > ExemplarOf.MAX_ID_LENGTH ? null : slice(at + 1, end);
+                break;
+            case TRACEPARENT:
+                fields.traceparent = end - at - 1 == ExemplarOf.TRACEPARENT_LENGTH ? slice(at + 1, end) : null;
+                break;
+            default:
+                setText(field, texts.of(line, at + 1, end));
+                break;
         }
         return end + 1;
+    }
+
+    private void setNoText(int field) {
+        switch (field) {
+            case START_TIME:
+                fields.startTime = null;
+                break;
+            case METHOD:
+                fields.setMethod(null);
+                break;
+            case REQUEST_ID:
+                fields.requestId = null;
+                break;
+            case TRACEPARENT:
+                fields.traceparent = null;
+                break;
+            default:
+                setText(field, null);
+                break;
+        }
+    }
+
+    /** A part of the line, without a copy. */
+    private BinaryStringData slice(int from, int to) {
+        return BinaryStringData.fromAddress(
+                new MemorySegment[] {MemorySegmentFactory.wrap(line)}, from, to - from);
     }
 
     private void setText(int field, Texts.Text text) {
         switch (field) {
             case RESPONSE_FLAGS:
                 fields.flags = text;
+                break;
+            case RESPONSE_CODE_DETAILS:
+                fields.details = text;
+                break;
+            case PROTOCOL:
+                fields.hasProtocol = text != null && text.known != null;
                 break;
             case UPSTREAM_CLUSTER:
                 fields.cluster = text;
@@ -203,6 +276,9 @@ final class FlatLineReader {
                 break;
             case CLIENT:
                 fields.client = text;
+                break;
+            case NAME:
+                fields.name = text;
                 break;
             default:
                 break;
@@ -218,8 +294,16 @@ final class FlatLineReader {
         return end;
     }
 
-    /** A text that is a short integer, or says that nothing is known. */
+    /** A text that is a short integer, says that nothing is known, or is the name of a gRPC status. */
     private int numberText(int field, int at) {
+        if (field == GRPC_STATUS && at < line.length && isCapital(line[at])) {
+            int end = plainEnd(at);
+            if (end != REFUSED && line[end - 1] != ' ') {
+                setNumber(field, GrpcStatus.named(ascii(at, end)));
+                return end + 1;
+            }
+            return REFUSED;
+        }
         if (at + 1 < line.length && line[at] == '-' && line[at + 1] == '"') {
             setNumber(field, LineFields.UNKNOWN);
             return at + 2;
@@ -249,6 +333,21 @@ final class FlatLineReader {
                 break;
             case RESPONSE_CODE:
                 fields.responseCode = value;
+                break;
+            case RESPONSE_DURATION:
+                fields.responseDurationUs = known ? value * 1000 : value;
+                break;
+            case GRPC_STATUS:
+                fields.grpcStatus = value;
+                break;
+            case ATTEMPTS:
+                fields.attempts = value;
+                break;
+            case INPUT_TOKENS:
+                fields.inputTokens = value;
+                break;
+            case OUTPUT_TOKENS:
+                fields.outputTokens = value;
                 break;
             case BYTES_RECEIVED:
                 fields.bytesReceived = value;
@@ -413,6 +512,10 @@ final class FlatLineReader {
 
     private String ascii(int from, int to) {
         return new String(line, from, to - from, StandardCharsets.ISO_8859_1);
+    }
+
+    private static boolean isCapital(byte b) {
+        return b >= 'A' && b <= 'Z';
     }
 
     private static boolean isDigit(byte b) {

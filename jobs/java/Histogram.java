@@ -33,8 +33,8 @@ public final class Histogram {
 
     public long zero;
     public int size;
-    public int[] indexes = new int[8];
-    public long[] counts = new long[8];
+    public int[] indexes = new int[0];
+    public long[] counts = new long[0];
 
     public Histogram() {}
 
@@ -72,8 +72,9 @@ public final class Histogram {
         }
         at = -at - 1;
         if (size == indexes.length) {
-            indexes = Arrays.copyOf(indexes, size * 2);
-            counts = Arrays.copyOf(counts, size * 2);
+            int room = Math.max(8, size * 2);
+            indexes = Arrays.copyOf(indexes, room);
+            counts = Arrays.copyOf(counts, room);
         }
         System.arraycopy(indexes, at, indexes, at + 1, size - at);
         System.arraycopy(counts, at, counts, at + 1, size - at);

@@ -7,6 +7,7 @@ import java.util.regex.Pattern;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.JsonFactory;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.JsonParser;
 import org.apache.flink.shaded.jackson2.com.fasterxml.jackson.core.JsonToken;
+import org.apache.flink.table.data.binary.BinaryStringData;
 
 /** Reads any line, by Jackson, and says what is wrong with one that can't be read. Not thread safe. */
 final class JsonLineReader {
@@ -32,10 +33,12 @@ final class JsonLineReader {
     private final JsonFactory json = new JsonFactory();
     private final Texts texts;
     private final boolean withClient;
+    private final String nameKey;
 
-    JsonLineReader(Texts texts, boolean withClient) {
+    JsonLineReader(Texts texts, boolean withClient, String nameKey) {
         this.texts = texts;
         this.withClient = withClient;
+        this.nameKey = nameKey;
     }
 
     /** Fills the fields; returns what is wrong with the line as JSON, or null. */
@@ -78,7 +81,35 @@ final class JsonLineReader {
                         fields.flags = kept(parser, value);
                         break;
                     case "response_code_details":
-                        fields.limitedByDetails = "local_rate_limited".equals(text(parser, value));
+                        fields.details = kept(parser, value);
+                        break;
+                    case "response_duration":
+                        fields.responseDurationUs = micros(parser, value);
+                        break;
+                    case "grpc_status":
+                        fields.grpcStatus = grpcStatus(parser, value);
+                        break;
+                    case "upstream_request_attempt_count":
+                        fields.attempts = whole(parser, value);
+                        break;
+                    case "input_tokens":
+                        fields.inputTokens = whole(parser, value);
+                        break;
+                    case "output_tokens":
+                        fields.outputTokens = whole(parser, value);
+                        break;
+                    case "method":
+                        fields.setMethod(text(parser, value));
+                        break;
+                    case "protocol":
+                        fields.hasProtocol = text(parser, value) != null;
+                        break;
+                    case "request_id":
+                        fields.requestId = id(parser, value, 1, ExemplarOf.MAX_ID_LENGTH);
+                        break;
+                    case "traceparent":
+                        fields.traceparent =
+                                id(parser, value, ExemplarOf.TRACEPARENT_LENGTH, ExemplarOf.TRACEPARENT_LENGTH);
                         break;
                     case "upstream_cluster":
                         fields.cluster = kept(parser, value);
@@ -93,6 +124,9 @@ final class JsonLineReader {
                         fields.client = withClient ? kept(parser, value) : null;
                         break;
                     default:
+                        if (key.equals(nameKey)) {
+                            fields.name = kept(parser, value);
+                        }
                         break;
                 }
                 if (value.isStructStart()) {
@@ -104,8 +138,26 @@ final class JsonLineReader {
             }
             return parser.nextToken() == null ? null : "line: not one JSON object, more follows it";
         } catch (IOException error) {
-            return "line: not JSON";
+            String key = UnquotedDash.key(line);
+            return key == null
+                    ? "line: not JSON"
+                    : "line: not JSON: " + key + " is an unquoted -; quote the operators of the text format, or use json_format";
         }
+    }
+
+    /** A gRPC status by its number, or by its name. */
+    private static long grpcStatus(JsonParser parser, JsonToken value) throws IOException {
+        long number = whole(parser, value);
+        return number == LineFields.UNKNOWN && value == JsonToken.VALUE_STRING
+                ? GrpcStatus.named(Texts.withoutBlanks(parser.getText()))
+                : number;
+    }
+
+    /** A text of a length from least to most characters; else null. */
+    private static BinaryStringData id(JsonParser parser, JsonToken value, int least, int most) throws IOException {
+        String text = text(parser, value);
+        boolean fits = text != null && text.length() >= least && text.length() <= most;
+        return fits ? BinaryStringData.fromString(text) : null;
     }
 
     private Texts.Text kept(JsonParser parser, JsonToken value) throws IOException {

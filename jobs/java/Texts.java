@@ -23,8 +23,11 @@ final class Texts {
         /** For Flink's rows; null where the text says nothing: it is blank or "-". */
         final BinaryStringData known;
 
-        /** Whether the flag RL is among the comma-joined flags that this text would be. */
-        final boolean hasRateLimitFlag;
+        /** What the comma-joined flags that this text would be decide: bits of {@link ResponseFlags}. */
+        final int decidedByFlags;
+
+        /** Whether this text, as response code details, says that a rate limit refused the request. */
+        final boolean saysRateLimited;
 
         private Text(byte[] bytes) {
             this.bytes = bytes;
@@ -33,7 +36,8 @@ final class Texts {
             if (known != null) {
                 known.ensureMaterialized();
             }
-            hasRateLimitFlag = hasRateLimitFlag(string);
+            decidedByFlags = ResponseFlags.decided(string);
+            saysRateLimited = string.contains("rate_limited") || string.equals("rate_limiter_error");
         }
 
         boolean is(String other) {
@@ -111,22 +115,5 @@ final class Texts {
             to--;
         }
         return text.substring(from, to);
-    }
-
-    private static boolean hasRateLimitFlag(String flags) {
-        for (int at = flags.indexOf("RL"); at >= 0; at = flags.indexOf("RL", at + 1)) {
-            if (endsFlag(flags, at - 1, -1) && endsFlag(flags, at + 2, 1)) {
-                return true;
-            }
-        }
-        return false;
-    }
-
-    /** Whether only blanks lie between a position and the next comma, or the text's end, in one direction. */
-    private static boolean endsFlag(String flags, int at, int step) {
-        while (at >= 0 && at < flags.length() && flags.charAt(at) == ' ') {
-            at += step;
-        }
-        return at < 0 || at >= flags.length() || flags.charAt(at) == ',';
     }
 }

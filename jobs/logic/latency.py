@@ -25,16 +25,13 @@ class Latencies:
 
     def add_row(self, row: Mapping[str, Any]) -> None:
         """Add a service-metrics row, as parsed JSON. Raises KeyError, TypeError or ValueError if it is invalid."""
-        if not row["latency_count"]:
-            return
-        histogram = row["histogram"]
-        self._add(
-            int(row["latency_count"]),
-            int(histogram["zero"]),
-            {int(index): count for index, count in histogram["buckets"].items()},
-            float(row["latency_min_ms"]),
-            float(row["latency_max_ms"]),
-        )
+        if row["latency_count"]:
+            self._add_times(row, "latency", row["histogram"])
+
+    def add_first_bytes(self, row: Mapping[str, Any]) -> None:
+        """Add a row's times to the first byte instead; a row of 0.1.0 has none. Raises as add_row."""
+        if row.get("first_byte_count"):
+            self._add_times(row, "first_byte", row["first_byte_histogram"])
 
     def add(self, other: Latencies) -> None:
         """Add those of another object."""
@@ -55,6 +52,15 @@ class Latencies:
                 if passed >= rank:
                     break
         return min(max(value, self.lowest_ms), self.highest_ms)
+
+    def _add_times(self, row: Mapping[str, Any], name: str, histogram: Mapping[str, Any]) -> None:
+        self._add(
+            int(row[f"{name}_count"]),
+            int(histogram["zero"]),
+            {int(index): count for index, count in histogram["buckets"].items()},
+            float(row[f"{name}_min_ms"]),
+            float(row[f"{name}_max_ms"]),
+        )
 
     def _add(
         self, count: int, zero: int, buckets: Mapping[int, int], lowest_ms: float, highest_ms: float

@@ -10,7 +10,7 @@ from tidegate.schemas.index_hints import IndexAs
 from tidegate.schemas.rows.base import Count, Row
 from tidegate.schemas.timestamps import Timestamp
 
-LineKind = Literal["counted", "late", "dead", "skipped", "folded"]
+LineKind = Literal["counted", "late", "dead", "skipped", "tcp", "folded"]
 
 
 class DeadLetter(Row):
@@ -33,12 +33,18 @@ class DeadLetter(Row):
 class LineCount(Row):
     """How many lines met one fate, since the job's state began (compacted, keyed by kind).
 
-    The first four kinds add up to the lines that the job has read from the topic, less those of seconds that are
-    open. `folded` is a part of `counted`: the lines whose department or task went into `__overflow__`.
+    The first five kinds add up to the lines that the job has read from the topic, less those of seconds that are
+    open. `skipped` are periodic lines and `tcp` those of TCP connections: neither is a request. `folded` is a part
+    of `counted`: the lines whose department, task or version went into `__overflow__`.
     """
 
     id: str = Field(description="topic|kind")
     topic: str
     kind: LineKind
     lines: Count
+    names: tuple[str, ...] | None = Field(
+        None,
+        description="kind folded: the first 20 names that went into __overflow__, as the gateway has them, or "
+        "department/task of a task past max_tasks_per_department; null for other kinds",
+    )
     updated_at: Timestamp

@@ -15,7 +15,12 @@ ACCESS_LOG_NUMBERS = (
     "bytes_received",
     "bytes_sent",
     "duration",
+    "grpc_status",
+    "input_tokens",
+    "output_tokens",
     "response_code",
+    "response_duration",
+    "upstream_request_attempt_count",
     "upstream_service_time",
 )
 """The keys of the access log whose value is a number, a text that is a number, null, `"-"`, or absent."""
@@ -27,8 +32,14 @@ _UNITS = {
     "bytes_received": "bytes of the request's body",
     "bytes_sent": "bytes of the response's body",
     "duration": "ms from the request's first byte to the response's last",
+    "grpc_status": "gRPC status of a gRPC call, 0 to 16",
+    "input_tokens": "tokens of the prompt",
+    "model": "the model that answered",
+    "output_tokens": "tokens of the answer",
     "response_code": "HTTP status; 0 where the client left before an answer",
+    "response_duration": "ms from the request's first byte to the response's first",
     "start_time": "when the request began, ISO 8601",
+    "upstream_request_attempt_count": "attempts at an upstream, 0 where none was made",
     "upstream_service_time": "ms that the replica took",
 }
 

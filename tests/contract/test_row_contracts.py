@@ -20,6 +20,7 @@ from tidegate.schemas.autoscaling_policy import AutoscalingPolicy, Targets
 from tidegate.schemas.elasticsearch import (
     IDENTITY,
     INDEX_CONTRACTS,
+    OUTCOME,
     Features,
     IndexContract,
     contract_of,
@@ -81,6 +82,24 @@ def service_row(**fields: Any) -> dict[str, Any]:
         "replicas_seen": 1,
         "qps_per_replica": 4.0,
         "histogram": {"scale": 5, "zero": 0, "buckets": {"106": 1, "138": 1}},
+        "upgraded": 0,
+        "first_byte_count": 1,
+        "first_byte_avg_ms": 10.0,
+        "first_byte_min_ms": 10.0,
+        "first_byte_max_ms": 10.0,
+        "first_byte_p50_ms": 10.0,
+        "first_byte_p90_ms": 10.0,
+        "first_byte_p95_ms": 10.0,
+        "first_byte_p99_ms": 10.0,
+        "first_byte_histogram": {"scale": 5, "zero": 0, "buckets": {"106": 1}},
+        "stream_ms_per_token": 2.0,
+        "output_tokens_per_second": 500.0,
+        "input_tokens": 7,
+        "output_tokens": 5,
+        "concurrency": 0.03,
+        "retries": 1,
+        "grpc_status": {"0": 3},
+        "exemplar": {"request_id": "r-1", "trace_id": None, "latency_ms": 20.0},
     }
     return row | fields
 
@@ -129,7 +148,8 @@ ROWS: dict[RowTopic, dict[str, Any]] = {
     topics.SERVICE_METRICS_1S: service_row(),
     topics.SERVICE_METRICS_1M: service_row(span="1m"),
     topics.LINE_COUNTS: LineCount(
-        id="gateway.access-logs|late", topic="gateway.access-logs", kind="late", lines=3,
+        id="gateway.access-logs|folded", topic="gateway.access-logs", kind="folded", lines=3,
+        names=("outbound|80||ch at.vision.svc.cluster.local", "vision/zebra"),
         updated_at=from_epoch_ms(START_MS),
     ).model_dump(mode="json"),
     topics.DEAD_LETTERS: DeadLetter(
@@ -270,6 +290,20 @@ def test_a_row_without_one_of_its_fields_is_broken_and_one_with_a_new_field_is_n
     assert errors(topics.SERVICE_METRICS_1S, service_row(field_of_a_newer_tidegate=1)) == []
 
 
+def test_a_row_of_the_release_without_the_first_byte_can_be_read() -> None:
+    earlier = {name: value for name, value in service_row().items() if name in FIELDS_OF_0_1}
+    row = ServiceMetricsRow.model_validate(earlier)
+    assert (row.first_byte_count, row.first_byte_p99_ms, row.concurrency, row.grpc_status) == (
+        0,
+        None,
+        None,
+        {},
+    )
+
+
+FIELDS_OF_0_1 = list(service_row())[: list(service_row()).index("histogram") + 1]
+
+
 def test_the_histogram_always_has_all_of_its_parts() -> None:
     assert errors(topics.SERVICE_METRICS_1S, service_row(histogram={"scale": 5}))
 
@@ -305,7 +339,7 @@ def test_every_form_of_a_lines_values_passes(values: dict[str, Any]) -> None:
 def test_the_index_knows_the_models_fields_and_no_others(contract: IndexContract) -> None:
     schema_fields = set(topic_schema(contract.topic)["properties"])
     indexed = set(mappings(contract, Features())["properties"])
-    added = {"@timestamp", *(IDENTITY if contract.gateway else ())}
+    added = {"@timestamp", *((*IDENTITY, OUTCOME) if contract.gateway else ())}
     assert indexed == schema_fields | added
 
 

@@ -65,7 +65,13 @@ def log_lines(count: int) -> list[str]:
 
 
 def test_replayed_files_run_bounded_are_the_oracles_rows(kafka: Kafka, tmp_path: Path) -> None:
-    values = [*log_lines(6000), "not JSON", line(start_time="-")]
+    odd = "outbound|80||ch at.vision.svc.cluster.local"
+    values = [
+        *log_lines(6000),
+        line(start_time=at(150), upstream_cluster=odd),
+        "not JSON",
+        line(start_time="-"),
+    ]
     older, newer = tmp_path / "access.log.1.gz", tmp_path / "access.log"
     older.write_bytes(gzip.compress("".join(f"{value}\n" for value in values[:2500]).encode()))
     newer.write_text("".join(f"{value}\n" for value in values[2500:]))
@@ -91,6 +97,7 @@ def test_replayed_files_run_bounded_are_the_oracles_rows(kafka: Kafka, tmp_path:
     assert found.counts["dead"] == 2
     assert "has read its topics to the end" in reported
     assert f"{found.counts['counted']:,} lines" in reported
+    assert f"{odd!r} goes into __overflow__" in reported
 
 
 @pytest.mark.parametrize(

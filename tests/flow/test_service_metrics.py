@@ -11,9 +11,21 @@ from hypothesis import settings as hypothesis_settings
 from tests.oracle import RawLine, raw_lines
 from tests.support.flink_jobs import Written, problems, put, run_bounded
 from tests.support.indexing import documents, index_all, settings_of
-from tests.support.lines import aborted, at, cluster, line, rate_limited, unrouted
+from tests.support.lines import (
+    aborted,
+    at,
+    cluster,
+    grpc,
+    line,
+    rate_limited,
+    streamed,
+    tcp,
+    unrouted,
+    upgraded,
+)
 from tests.support.strategies import T0_MS, streams
 from tidegate.jobs import environment, service_metrics
+from tidegate.schemas.response_flags import RESPONSE_FLAGS
 from tidegate.schemas.rows.service_metrics import OVERFLOW, ServiceMetricsRow
 from tidegate.schemas.settings import AccessLog, Elasticsearch, Flink, Kafka, Settings
 
@@ -58,6 +70,33 @@ def test_every_kind_of_line_ends_where_the_contract_says(settings: Settings) -> 
         line(start_time=at(100), bytes_sent="1" + "0" * 5000),
         line(start_time=at(100), extra={"k" * 60_000: 1}),
         line(start_time=at(100), extra={"access_log_type": "DownstreamPeriodic"}),
+        *(tcp(start_time=at(100)) for _ in range(5)),
+        *(grpc(start_time=at(90 + i / 10), grpc_status=i % 17) for i in range(34)),
+        *(
+            grpc(start_time=at(94), grpc_status=status)
+            for status in ("Unavailable", "DATA_LOSS", "Canceled", " OK ", "unavailable")
+        ),
+        *(
+            grpc(start_time=at(95), response_flags=flags)
+            for flags in ("UF", "UH", "UT", "UPE", "DC", "NEW_FLAG")
+        ),
+        *(line(start_time=at(96), response_flags=f"{flag.short}") for flag in RESPONSE_FLAGS),
+        *(line(start_time=at(97), response_flags=f"{flag.long},DI") for flag in RESPONSE_FLAGS),
+        *(streamed(start_time=at(98 + i / 10), output_tokens=i, request_id=f"s-{i:02d}") for i in range(20)),
+        upgraded(start_time=at(99 - 4 * 3600)),
+        line(start_time=at(99 - 900), method="CONNECT", duration=900_000, upstream_host="10.0.0.9:80"),
+        line(start_time=at(99), user_agent="caf\u00e9 \u00ff", path="/v1/查询/😀"),
+        line(start_time=at(99), user_agent="@@").replace("@@", "caf\\u00e9"),
+        line(start_time=at(99), response_code_details="rate_limited_by_quota"),
+        line(start_time=at(99), request_id='"q"', duration=9999),
+        line(start_time=at(99), upstream_request_attempt_count=4, duration=9999, request_id="b"),
+        line(
+            start_time=at(99),
+            upstream_request_attempt_count=4,
+            duration=9999,
+            request_id="a",
+            traceparent=None,
+        ),
         line(start_time=at(100), duration="-"),
         line(start_time=at(100), duration=-1),
         line(start_time="yesterday"),
@@ -65,6 +104,10 @@ def test_every_kind_of_line_ends_where_the_contract_says(settings: Settings) -> 
         line(start_time="1969-12-31T23:59:59.500Z", duration=1000),
         "not JSON",
         "",
+        line(upstream_service_time="@@").replace('"@@"', "-"),
+        line(duration="@@").replace('"@@"', " -"),
+        line(user_agent="@@").replace("@@", "caf\\351"),
+        line(user_agent="@@").encode().replace(b"@@", b"caf\xe9"),
     ]
     placed = put(settings.kafka, raw_lines(values, timestamp_ms=RECEIVED_MS))
 
@@ -72,7 +115,10 @@ def test_every_kind_of_line_ends_where_the_contract_says(settings: Settings) -> 
 
     assert problems(written, placed, settings) == []
     assert written.counts["skipped"] == 1
-    assert written.counts["dead"] == 8
+    assert written.counts["tcp"] == 5
+    assert written.counts["dead"] == 12
+    unquoted = [reason for reason in written.dead.values() if "unquoted" in reason]
+    assert [reason.split()[3] for reason in sorted(unquoted)] == ["duration", "upstream_service_time"]
     assert lines_accounted_for(written) == len(values)
 
 

@@ -3,7 +3,7 @@
     expected = recompute(raw_lines([line(duration=12), line(duration=30)]))
     assert compare(rows_read_from_kafka, expected.rows) == []
 
-It reads lines in exact arithmetic (`values`, `lines`), folds tasks (`folding`), aggregates in DuckDB
+It reads lines in exact arithmetic (`values`, `lines`, `identity`), folds tasks (`folding`), aggregates in DuckDB
 (`windows`), and knows when a line may be late (`lateness`) and what rows owe each other (`merging`).
 """
 

@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tests.oracle.windows import PERCENTS, Row
+from tests.oracle.windows import PERCENTS, TIMES, Row
 
 PERCENTILE_ERROR = 0.011
 """Relative, against the exact nearest rank: half a bucket of 2^(1/32) is 1.09 %."""
 FLOAT_ERROR = 1e-9
-PERCENTILES = frozenset(f"latency_p{percent}_ms" for percent in PERCENTS)
+PERCENTILES = frozenset(f"{time}_p{percent}_ms" for time in TIMES for percent in PERCENTS)
 
 
 def compare(rows_from_job: Iterable[Row], rows_from_oracle: Mapping[str, Row]) -> list[str]:
@@ -63,11 +63,13 @@ def _is_number(value: Any) -> bool:
 
 
 def _out_of_order(name: str, row: Mapping[str, Any]) -> list[str]:
-    fields = ("latency_min_ms", *(f"latency_p{percent}_ms" for percent in PERCENTS), "latency_max_ms")
-    values: list[Any] = [row.get(field) for field in fields]
-    if all(_is_number(value) for value in values) and values != sorted(values):
-        return [f"{name}: out of order: {dict(zip(fields, values, strict=True))}"]
-    return []
+    problems = []
+    for time in TIMES:
+        fields = (f"{time}_min_ms", *(f"{time}_p{percent}_ms" for percent in PERCENTS), f"{time}_max_ms")
+        values: list[Any] = [row.get(field) for field in fields]
+        if all(_is_number(value) for value in values) and values != sorted(values):
+            problems.append(f"{name}: out of order: {dict(zip(fields, values, strict=True))}")
+    return problems
 
 
 def _changed(earlier: Row, later: Row) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tests.oracle.lines import OVERFLOW, Request
+from tests.oracle.identity import OVERFLOW
+from tests.oracle.lines import Request
 
 Fold = Callable[[Sequence[Request], int], list[str]]
 """From the counted requests, in the order given, and the number of tasks allowed: each request's task."""

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from tests.oracle.envelopes import unwrapped
+from tests.oracle.identity import identity_of, replica
 from tests.oracle.settings import OracleSettings
 from tests.oracle.values import (
     Unreadable,
@@ -19,11 +20,6 @@ from tests.oracle.values import (
     text,
     whole_number,
 )
-
-UNROUTED = "__unrouted__"
-OVERFLOW = "__overflow__"
-DEFAULT_DEPARTMENT = "default"
-_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 class Position(NamedTuple):
@@ -86,7 +82,9 @@ class Dead:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A line of a periodic log."""
+    """A line that is no request: of a periodic log, or (tcp) of a TCP connection."""
+
+    tcp: bool = False
 
 
 class Outcome(StrEnum):
@@ -114,6 +112,15 @@ class Request:
     flags: frozenset[str]
     bytes_received: int
     bytes_sent: int
+    grpc_status: int | None = None
+    upgraded: bool = False
+    """101 or CONNECT: then both durations are None."""
+    first_byte_us: int | None = None
+    retries: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    request_id: str | None = None
+    trace_id: str | None = None
 
 
 def read(line: RawLine, settings: OracleSettings) -> Request | Dead | Skipped:
@@ -124,12 +131,14 @@ def read(line: RawLine, settings: OracleSettings) -> Request | Dead | Skipped:
         return Dead(Reason.JSON, str(error))
     if not isinstance(fields, dict):
         return Dead(Reason.JSON, "not an object")
-    if text(fields.get("access_log_type")) not in (None, "DownstreamEnd"):
+    if text(fields.get("access_log_type")) not in (None, "DownstreamEnd", "TcpConnectionEnd"):
         return Skipped()
     return _request(fields, line.timestamp_ms, settings)
 
 
-def _request(fields: dict[str, Any], timestamp_ms: int | None, settings: OracleSettings) -> Request | Dead:
+def _request(
+    fields: dict[str, Any], timestamp_ms: int | None, settings: OracleSettings
+) -> Request | Dead | Skipped:
     try:
         start_ms = epoch_ms(fields.get("start_time"))
     except Unreadable as error:
@@ -138,46 +147,38 @@ def _request(fields: dict[str, Any], timestamp_ms: int | None, settings: OracleS
         duration = milliseconds(fields.get("duration"))
     except Unreadable as error:
         return Dead(Reason.DURATION, str(error))
+    code, method = whole_number(fields.get("response_code")), text(fields.get("method"))
+    if method is None and text(fields.get("protocol")) is None and code in (None, 0):
+        return Skipped(tcp=True)
     event_ms = start_ms + (int(duration) if duration is not None else 0)
     if timestamp_ms is not None and event_ms > timestamp_ms + settings.max_ahead_ms:
         return Dead(Reason.START_TIME, "in the future")
-    department, task, version = identity(text(fields.get("upstream_cluster")), settings)
+    department, task, version = identity_of(fields, settings)
     flags = response_flags(text(fields.get("response_flags")))
+    grpc_status = _grpc_status(fields.get("grpc_status"))
+    attempts = _known_count(fields.get("upstream_request_attempt_count"))
+    upgraded = code == 101 or method == "CONNECT"
     return Request(
         event_ms=event_ms,
         department=department,
         task=task,
         version=version,
-        replica=text(fields.get("upstream_host")),
-        outcome=outcome(
-            whole_number(fields.get("response_code")), flags, text(fields.get("response_code_details"))
-        ),
-        duration_us=microseconds(duration) if duration is not None else None,
-        upstream_service_time_us=_upstream_us(fields.get("upstream_service_time")),
+        replica=replica(text(fields.get("upstream_host"))),
+        outcome=outcome(code, flags, text(fields.get("response_code_details")), grpc_status),
+        duration_us=microseconds(duration) if duration is not None and not upgraded else None,
+        upstream_service_time_us=_lenient_us(fields.get("upstream_service_time")),
         flags=flags,
         bytes_received=_count(fields.get("bytes_received")),
         bytes_sent=_count(fields.get("bytes_sent")),
+        grpc_status=grpc_status,
+        upgraded=upgraded,
+        first_byte_us=None if upgraded else _lenient_us(fields.get("response_duration")),
+        retries=None if attempts is None else max(attempts - 1, 0),
+        input_tokens=_known_count(fields.get("input_tokens")),
+        output_tokens=_known_count(fields.get("output_tokens")),
+        request_id=_request_id(text(fields.get("request_id"))),
+        trace_id=_trace_id(text(fields.get("traceparent"))),
     )
-
-
-def identity(cluster: str | None, settings: OracleSettings) -> tuple[str, str, str | None]:
-    """Department, task and version (or None) that the gateway's choice of cluster means."""
-    if cluster is None:
-        return UNROUTED, UNROUTED, None
-    parts = cluster.split("|")
-    if len(parts) == 4 and parts[0] == "outbound":
-        _, _, subset, host = parts
-        labels = host.split(".")
-        if len(labels) >= 2 and labels[0] and labels[1]:
-            service, namespace = labels[0], labels[1]
-            task = service.removeprefix(settings.service_prefix) or service
-            department = settings.departments.get(namespace, namespace)
-            return _name(department), _name(task), _name(subset) if subset else None
-    return DEFAULT_DEPARTMENT, _name(cluster), None
-
-
-def _name(name: str) -> str:
-    return name if _NAME.fullmatch(name) else OVERFLOW
 
 
 def response_flags(joined: str | None) -> frozenset[str]:
@@ -185,20 +186,79 @@ def response_flags(joined: str | None) -> frozenset[str]:
     return frozenset(flag.strip(" ") for flag in (joined or "").split(",")) - {"", "-"}
 
 
-def outcome(code: int | None, flags: frozenset[str], details: str | None) -> Outcome:
+_LIMITED = {"RL", "RateLimited", "RLSE", "RateLimitServiceError"}
+_LEFT = {"DC", "DownstreamConnectionTermination", "DR", "DownstreamRemoteReset"}
+_FAILED = {
+    *("LH", "FailedLocalHealthCheck", "UH", "NoHealthyUpstream", "UT", "UpstreamRequestTimeout"),
+    *("LR", "LocalReset", "UR", "UpstreamRemoteReset", "UF", "UpstreamConnectionFailure"),
+    *("UC", "UpstreamConnectionTermination", "UO", "UpstreamOverflow", "NR", "NoRouteFound"),
+    *("FI", "FaultInjected", "URX", "UpstreamRetryLimitExceeded", "SI", "StreamIdleTimeout"),
+    *("IH", "InvalidEnvoyRequestHeaders", "DPE", "DownstreamProtocolError"),
+    *("UMSDR", "UpstreamMaxStreamDurationReached", "NFCF", "NoFilterConfigFound"),
+    *("DT", "DurationTimeout", "UPE", "UpstreamProtocolError", "NC", "NoClusterFound"),
+    *("OM", "OverloadManagerTerminated", "DF", "DnsResolutionFailed", "DO", "DropOverload"),
+    *("UDO", "UnconditionalDropOverload"),
+}
+_CANCELLED, _SERVER_ERRORS = 1, {2, 4, 12, 13, 14, 15}
+"""gRPC statuses; the others but 0 are the client's errors."""
+
+
+def outcome(
+    code: int | None, flags: frozenset[str], details: str | None, grpc_status: int | None = None
+) -> Outcome:
     """The first outcome that fits; an unknown code is no error."""
-    if "RL" in flags or details == "local_rate_limited":
+    if flags & _LIMITED or "rate_limited" in (details or "") or details == "rate_limiter_error":
         return Outcome.RATE_LIMITED
-    if code == 0:
+    if code == 0 or flags & _LEFT or grpc_status == _CANCELLED:
         return Outcome.ABORTED
-    if code is not None and 500 <= code <= 599:
+    if (code is not None and 500 <= code <= 599) or flags & _FAILED or grpc_status in _SERVER_ERRORS:
         return Outcome.ERROR_5XX
-    if code is not None and 400 <= code <= 499:
+    if (code is not None and 400 <= code <= 499) or grpc_status not in (None, 0):
         return Outcome.ERROR_4XX
     return Outcome.OK
 
 
-def _upstream_us(value: Any) -> int | None:
+def _known_count(value: Any, most: int = 10**9) -> int | None:
+    number = whole_number(value)
+    return number if number is not None and 0 <= number <= most else None
+
+
+_GRPC_NAMES = [
+    *("Ok", "Cancelled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists"),
+    *(
+        "PermissionDenied",
+        "ResourceExhausted",
+        "FailedPrecondition",
+        "Aborted",
+        "OutOfRange",
+        "Unimplemented",
+    ),
+    *("Internal", "Unavailable", "DataLoss", "Unauthenticated"),
+]
+
+
+def _grpc_status(value: Any) -> int | None:
+    """By number, or by name in camel case (`DataLoss`) or snake case (`DATA_LOSS`)."""
+    name = (text(value) or "").strip(" ").replace("Canceled", "Cancelled").replace("CANCELED", "CANCELLED")
+    for status, camel in enumerate(_GRPC_NAMES):
+        if name in (camel, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", camel).upper()):
+            return status
+    return _known_count(value, most=16)
+
+
+def _request_id(given: str | None) -> str | None:
+    """1 to 128 visible ASCII characters."""
+    return given if given is not None and re.fullmatch(r"[!-~]{1,128}", given) else None
+
+
+def _trace_id(traceparent: str | None) -> str | None:
+    """The trace id of a W3C traceparent; one of zeros only is none."""
+    form = r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}"
+    found = re.fullmatch(form, traceparent or "")
+    return found[1] if found and found[1].strip("0") else None
+
+
+def _lenient_us(value: Any) -> int | None:
     try:
         span = milliseconds(value)
     except Unreadable:

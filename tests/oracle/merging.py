@@ -8,37 +8,75 @@ from fractions import Fraction
 from typing import Any
 
 from tests.oracle.comparing import differences
-from tests.oracle.windows import LEVELS, Row
+from tests.oracle.windows import LEVELS, TIMES, Row
 
-COUNTS = ("requests", "latency_count", "errors_4xx", "errors_5xx", "aborted", "rate_limited")
+COUNTS = (
+    *("requests", "latency_count", "first_byte_count", "upgraded"),
+    *("errors_4xx", "errors_5xx", "aborted", "rate_limited"),
+)
 SUMS = (*COUNTS, "bytes_received", "bytes_sent")
-LATENCY_FIELDS = ("latency_count", "latency_avg_ms", "latency_min_ms", "latency_max_ms", "histogram")
+NULLABLE_SUMS = ("input_tokens", "output_tokens", "retries")
+LATENCY_FIELDS = (
+    *("latency_count", "latency_avg_ms", "latency_min_ms", "latency_max_ms", "histogram"),
+    *(
+        "first_byte_count",
+        "first_byte_avg_ms",
+        "first_byte_min_ms",
+        "first_byte_max_ms",
+        "first_byte_histogram",
+    ),
+    "exemplar",
+)
+"""What follows from the rows of the replicas alone."""
 
 
 def merged(rows: Iterable[Row]) -> Row:
-    """What follows from rows alone: counts, sums, extremes, the mean, flags, apdex, the histogram."""
+    """What follows from rows alone: counts, sums, extremes, means, flags, apdex, histograms, the slowest request."""
     parts = list(rows)
-    buckets: Counter[str] = Counter()
     flags: Counter[str] = Counter()
+    statuses: Counter[str] = Counter()
     for row in parts:
-        buckets.update(row["histogram"]["buckets"])
         flags.update(row["response_flags"])
+        statuses.update(row["grpc_status"])
+    exemplars = [row["exemplar"] for row in parts if row["exemplar"] is not None]
     total: Row = {field: sum(row[field] for row in parts) for field in SUMS}
     return total | {
-        "latency_avg_ms": _weighted((row["latency_avg_ms"], row["latency_count"]) for row in parts),
-        "latency_min_ms": min(_known(parts, "latency_min_ms"), default=None),
-        "latency_max_ms": max(_known(parts, "latency_max_ms"), default=None),
+        **{
+            name: value
+            for time in TIMES
+            for name, value in {
+                f"{time}_avg_ms": _weighted((row[f"{time}_avg_ms"], row[f"{time}_count"]) for row in parts),
+                f"{time}_min_ms": min(_known(parts, f"{time}_min_ms"), default=None),
+                f"{time}_max_ms": max(_known(parts, f"{time}_max_ms"), default=None),
+            }.items()
+        },
+        **{name: sum(known) if (known := _known(parts, name)) else None for name in NULLABLE_SUMS},
         "upstream_service_time_max_ms": max(_known(parts, "upstream_service_time_max_ms"), default=None),
         "response_flags": dict(flags),
-        "apdex": _weighted((row["apdex"], row["requests"] - row["rate_limited"]) for row in parts),
+        "grpc_status": dict(statuses),
+        "apdex": _weighted(
+            (row["apdex"], row["requests"] - row["rate_limited"] - row["upgraded"]) for row in parts
+        ),
         "error_rate": (total["errors_5xx"] + total["aborted"]) / total["requests"],
         "rate_limited_ratio": total["rate_limited"] / total["requests"],
-        "histogram": {
-            "scale": 5,
-            "zero": sum(row["histogram"]["zero"] for row in parts),
-            "buckets": dict(buckets),
-        },
+        "histogram": _summed([row["histogram"] for row in parts]),
+        "first_byte_histogram": _summed([row["first_byte_histogram"] for row in parts]),
+        "exemplar": min(
+            exemplars,
+            key=lambda one: (-one["latency_ms"], one["request_id"], one["trace_id"] or "g"),
+            default=None,
+        ),
     }
+
+
+def _summed(histograms: list[Row | None]) -> Row | None:
+    known = [one for one in histograms if one is not None]
+    buckets: Counter[str] = Counter()
+    for one in known:
+        buckets.update(one["buckets"])
+    return (
+        {"scale": 5, "zero": sum(one["zero"] for one in known), "buckets": dict(buckets)} if known else None
+    )
 
 
 def minutes_that_differ_from_their_seconds(rows: Mapping[str, Row]) -> list[str]:
@@ -103,9 +141,23 @@ def _unlike(
     for key, parent in parents.items():
         if children.get(key):
             problems += differences(parent["id"], parent, merged(children[key]))
+            problems += differences(
+                parent["id"], parent, {"concurrency": _concurrency(parent, children[key])}
+            )
         else:
             problems.append(f"{parent['id']}: a {parent_kind} without {children_kind}")
     return problems
+
+
+def _concurrency(parent: Row, children: list[Row]) -> float | None:
+    """Durations add up: of a window's parts, and of a part of its length."""
+    lengths = {"1s": 1, "1m": 60}
+    known = [
+        Fraction(row["concurrency"]) * lengths[row["span"]]
+        for row in children
+        if row["concurrency"] is not None
+    ]
+    return float(sum(known) / lengths[parent["span"]]) if known else None
 
 
 def _known(rows: Iterable[Row], field: str) -> list[float]:

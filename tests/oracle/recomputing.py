@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tests.oracle.folding import Fold, by_name_in_every_second
-from tests.oracle.lines import OVERFLOW, Dead, Position, RawLine, Reason, Request, Skipped, read
+from tests.oracle.identity import OVERFLOW
+from tests.oracle.lines import Dead, Position, RawLine, Reason, Request, Skipped, read
 from tests.oracle.settings import OracleSettings
 from tests.oracle.windows import Row, rows_of
 
-Kind = Literal["counted", "late", "dead", "skipped"]
-KINDS: tuple[Kind, ...] = ("counted", "late", "dead", "skipped")
+Kind = Literal["counted", "late", "dead", "skipped", "tcp"]
+KINDS: tuple[Kind, ...] = ("counted", "late", "dead", "skipped", "tcp")
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,10 @@ class Expected:
     rows: Mapping[str, Row]
     fates: Mapping[Position, Fate]
     folded: int
-    """Counted lines whose department or task is __overflow__."""
+    """Counted lines whose department, task or version is __overflow__."""
 
     def counts(self) -> dict[Kind, int]:
-        """Lines by fate; all four kinds are there."""
+        """Lines by fate; all kinds are there."""
         found = Counter(fate.kind for fate in self.fates.values())
         return {kind: found[kind] for kind in KINDS}
 
@@ -68,14 +69,17 @@ def recompute(
         if isinstance(found, Dead):
             fates[line.position] = Fate("dead", found.reason, found.detail)
         elif isinstance(found, Skipped):
-            fates[line.position] = Fate("skipped")
+            fates[line.position] = Fate("tcp" if found.tcp else "skipped")
         elif line.position in late:
             fates[line.position] = Fate("late")
         else:
             fates[line.position] = Fate("counted")
             counted.append(found)
     tasks = fold(counted, settings.max_tasks_per_department)
-    folded = sum(OVERFLOW in (request.department, task) for request, task in zip(counted, tasks, strict=True))
+    folded = sum(
+        OVERFLOW in (request.department, task, request.version)
+        for request, task in zip(counted, tasks, strict=True)
+    )
     return Expected(rows_of(counted, tasks, settings), fates, folded)
 
 

@@ -14,6 +14,8 @@ class OracleSettings:
 
     service_prefix: str = "service-"
     departments: Mapping[str, str] = field(default_factory=dict)
+    name_key: str = "upstream_cluster"
+    name_pattern: str | None = None
     max_tasks_per_department: int = 5000
     watermark_delay_ms: int = 2000
     max_ahead_ms: int = 60_000
@@ -25,6 +27,8 @@ class OracleSettings:
         return cls(
             service_prefix=settings.access_log.service_prefix,
             departments=settings.access_log.departments,
+            name_key=settings.access_log.name_key,
+            name_pattern=settings.access_log.name_pattern,
             max_tasks_per_department=settings.access_log.max_tasks_per_department,
             watermark_delay_ms=round(settings.service_metrics.watermark_delay_seconds * 1000),
             max_ahead_ms=round(settings.service_metrics.max_ahead_seconds * 1000),

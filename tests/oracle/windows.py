@@ -22,6 +22,8 @@ Row = dict[str, Any]
 SPAN_MS = {"1s": 1000, "1m": 60_000}
 LEVELS = ("department", "task", "version", "replica")
 PERCENTS = (50, 90, 95, 99)
+TIMES = ("latency", "first_byte")
+"""What a row has a count, a mean, extremes, percentiles and a histogram of."""
 
 _SCHEMA = pa.schema(
     [
@@ -29,9 +31,20 @@ _SCHEMA = pa.schema(
         *((name, pa.string()) for name in (*LEVELS, "outcome")),
         ("answered_by", pa.string()),  # task and replica: one address that serves two tasks is two replicas
         ("latency_us", pa.int64()),  # null unless the request reached a replica and its duration is known
+        ("latency_bucket", pa.int32()),  # null where latency_us is null or 0
+        ("first_byte_us", pa.int64()),  # as latency_us, of response_duration
+        ("first_byte_bucket", pa.int32()),
         ("upstream_us", pa.int64()),
-        ("bucket", pa.int32()),  # null where latency_us is null or 0
-        ("apdex_halves", pa.int8()),  # 2 satisfied, 1 tolerating, 0 frustrated, null rate limited
+        ("duration_us", pa.int64()),
+        ("stream_us", pa.int64()),  # null unless latency, first byte and output tokens are known
+        ("stream_tokens", pa.int64()),
+        ("input_tokens", pa.int64()),
+        ("output_tokens", pa.int64()),
+        ("retries", pa.int64()),
+        ("upgraded", pa.bool_()),
+        ("grpc_status", pa.int8()),
+        ("exemplar", pa.string()),
+        ("apdex_halves", pa.int8()),  # 2 satisfied, 1 tolerating, 0 frustrated, null rate limited or upgraded
         ("flags", pa.list_(pa.string())),
         ("bytes_received", pa.int64()),
         ("bytes_sent", pa.int64()),
@@ -52,6 +65,17 @@ _LEVELED = " UNION ALL BY NAME ".join(
 _SPANS = ", ".join(f"('{span}', {ms})" for span, ms in SPAN_MS.items())
 _OUTCOMES = ", ".join(f"count(*) FILTER (outcome = '{kind}') AS {kind}" for kind in Outcome)
 
+_TIMES = ", ".join(
+    f"""count({time}_us) AS {time}_count,
+        sum({time}_us) AS {time}_sum_us,
+        min({time}_us) AS {time}_min_us,
+        max({time}_us) AS {time}_max_us,
+        list_sort(list({time}_us) FILTER ({time}_us IS NOT NULL)) AS {time}_list_us,
+        count(*) FILTER ({time}_us = 0) AS {time}_zero,
+        map_entries(histogram({time}_bucket) FILTER ({time}_bucket IS NOT NULL)) AS {time}_buckets"""
+    for time in TIMES
+)
+
 _ROWS = f"""
     WITH leveled AS ({_LEVELED}),
     spans(span, span_ms) AS (VALUES {_SPANS})
@@ -59,13 +83,16 @@ _ROWS = f"""
            event_ms // span_ms * span_ms AS start_ms,
            count(*) AS requests,
            {_OUTCOMES},
-           count(latency_us) AS latency_count,
-           sum(latency_us) AS latency_sum_us,
-           min(latency_us) AS latency_min_us,
-           max(latency_us) AS latency_max_us,
-           list_sort(list(latency_us) FILTER (latency_us IS NOT NULL)) AS latencies_us,
-           count(*) FILTER (latency_us = 0) AS zero,
-           map_entries(histogram(bucket) FILTER (bucket IS NOT NULL)) AS buckets,
+           {_TIMES},
+           sum(duration_us) AS duration_sum_us,
+           sum(stream_us) AS stream_sum_us,
+           sum(stream_tokens) AS stream_tokens,
+           sum(input_tokens) AS input_tokens,
+           sum(output_tokens) AS output_tokens,
+           sum(retries) AS retries,
+           count(*) FILTER (upgraded AND outcome <> 'rate_limited') AS upgraded,
+           list(grpc_status) FILTER (grpc_status IS NOT NULL) AS grpc_statuses,
+           list(exemplar) FILTER (exemplar IS NOT NULL) AS exemplars,
            count(upstream_us) AS upstream_count,
            sum(upstream_us) AS upstream_sum_us,
            max(upstream_us) AS upstream_max_us,
@@ -98,11 +125,13 @@ def rows_of(requests: Sequence[Request], tasks: Sequence[str], settings: OracleS
 @cache
 def _database() -> duckdb.DuckDBPyConnection:
     """One empty database in memory for the process: opening one costs as much as a small query."""
-    return duckdb.connect()
+    return duckdb.connect(config={"threads": 1})
 
 
 def _table(requests: Sequence[Request], tasks: Sequence[str], settings: OracleSettings) -> Any:
     latencies = [request.duration_us if request.replica is not None else None for request in requests]
+    first_bytes = [request.first_byte_us if request.replica is not None else None for request in requests]
+    streams = [_stream(request) for request in requests]
     return pa.table(
         {
             "event_ms": [request.event_ms for request in requests],
@@ -116,8 +145,19 @@ def _table(requests: Sequence[Request], tasks: Sequence[str], settings: OracleSe
                 for request, task in zip(requests, tasks, strict=True)
             ],
             "latency_us": latencies,
+            "latency_bucket": [bucket_of(latency) if latency else None for latency in latencies],
+            "first_byte_us": first_bytes,
+            "first_byte_bucket": [bucket_of(time) if time else None for time in first_bytes],
             "upstream_us": [request.upstream_service_time_us for request in requests],
-            "bucket": [bucket_of(latency) if latency else None for latency in latencies],
+            "duration_us": [request.duration_us for request in requests],
+            "stream_us": [time for time, _ in streams],
+            "stream_tokens": [tokens for _, tokens in streams],
+            "input_tokens": [request.input_tokens for request in requests],
+            "output_tokens": [request.output_tokens for request in requests],
+            "retries": [request.retries for request in requests],
+            "upgraded": [request.upgraded for request in requests],
+            "grpc_status": [request.grpc_status for request in requests],
+            "exemplar": [_exemplar(request) for request in requests],
             "apdex_halves": [_apdex_halves(request, settings.apdex_target_ms * 1000) for request in requests],
             "flags": [sorted(request.flags) for request in requests],
             "bytes_received": [request.bytes_received for request in requests],
@@ -127,8 +167,32 @@ def _table(requests: Sequence[Request], tasks: Sequence[str], settings: OracleSe
     )
 
 
+def _stream(request: Request) -> tuple[int | None, int | None]:
+    """The time and the tokens of a stream: from its first byte to its last; nothing where one is unknown."""
+    whole, first, tokens = request.duration_us, request.first_byte_us, request.output_tokens
+    if request.replica is None or whole is None or first is None or tokens is None or first > whole:
+        return None, None
+    return whole - first, tokens
+
+
+def _exemplar(request: Request) -> str | None:
+    """`latency request_id trace_id`, of a request that has a latency and an id."""
+    if request.replica is None or request.duration_us is None or request.request_id is None:
+        return None
+    return f"{request.duration_us} {request.request_id} {request.trace_id or ''}"
+
+
+def _slowest(exemplars: list[str] | None) -> dict[str, Any] | None:
+    """Of equally slow ones the least request id, then the least trace id."""
+    if not exemplars:
+        return None
+    parts = [text.split(" ") for text in exemplars]
+    latency, request_id, trace_id = min(parts, key=lambda part: (-int(part[0]), part[1], part[2] or "g"))
+    return {"request_id": request_id, "trace_id": trace_id or None, "latency_ms": int(latency) / 1000}
+
+
 def _apdex_halves(request: Request, target_us: int) -> int | None:
-    if request.outcome == Outcome.RATE_LIMITED:
+    if request.outcome == Outcome.RATE_LIMITED or request.upgraded:
         return None
     if request.outcome in (Outcome.ERROR_5XX, Outcome.ABORTED) or request.duration_us is None:
         return 0
@@ -142,7 +206,6 @@ def _row(found: dict[str, Any]) -> Row:
     seconds = SPAN_MS[span] // 1000
     names = {level: found[level] for level in LEVELS}
     identity = [span, found["level"], *(name or "" for name in names.values()), str(start_ms)]
-    latencies = found["latencies_us"] or []
     return {
         "id": "|".join(identity),
         "span": span,
@@ -152,16 +215,7 @@ def _row(found: dict[str, Any]) -> Row:
         **names,
         "requests": requests,
         "qps": requests / seconds,
-        "latency_count": found["latency_count"],
-        "latency_avg_ms": _mean_ms(found["latency_sum_us"], found["latency_count"]),
-        "latency_min_ms": _ms(found["latency_min_us"]),
-        "latency_max_ms": _ms(found["latency_max_us"]),
-        **{
-            f"latency_p{percent}_ms": _ms(latencies[nearest_rank(len(latencies), percent) - 1])
-            if latencies
-            else None
-            for percent in PERCENTS
-        },
+        **_distribution(found, "latency"),
         "upstream_service_time_avg_ms": _mean_ms(found["upstream_sum_us"], found["upstream_count"]),
         "upstream_service_time_max_ms": _ms(found["upstream_max_us"]),
         "errors_4xx": found["errors_4xx"],
@@ -176,12 +230,54 @@ def _row(found: dict[str, Any]) -> Row:
         "apdex": found["apdex_halves"] / (2 * found["apdex_requests"]) if found["apdex_requests"] else None,
         "replicas_seen": found["replicas_seen"],
         "qps_per_replica": requests / (found["replicas_seen"] * seconds) if found["replicas_seen"] else None,
-        "histogram": {
-            "scale": SCALE,
-            "zero": found["zero"],
-            "buckets": {str(entry["key"]): entry["value"] for entry in found["buckets"] or []},
+        "histogram": _histogram(found, "latency"),
+        "upgraded": found["upgraded"],
+        **_distribution(found, "first_byte"),
+        "first_byte_histogram": _histogram(found, "first_byte") if found["first_byte_count"] else None,
+        "stream_ms_per_token": _ratio(found["stream_sum_us"], found["stream_tokens"], 1000),
+        "output_tokens_per_second": _ratio(
+            1_000_000 * (found["stream_tokens"] or 0), found["stream_sum_us"], 1
+        ),
+        "input_tokens": _whole(found["input_tokens"]),
+        "output_tokens": _whole(found["output_tokens"]),
+        "concurrency": _ratio(found["duration_sum_us"], seconds, 1_000_000),
+        "retries": _whole(found["retries"]),
+        "grpc_status": dict(Counter(str(status) for status in found["grpc_statuses"] or [])),
+        "exemplar": _slowest(found["exemplars"]),
+    }
+
+
+def _distribution(found: dict[str, Any], time: str) -> dict[str, Any]:
+    ordered = found[f"{time}_list_us"] or []
+    return {
+        f"{time}_count": found[f"{time}_count"],
+        f"{time}_avg_ms": _mean_ms(found[f"{time}_sum_us"], found[f"{time}_count"]),
+        f"{time}_min_ms": _ms(found[f"{time}_min_us"]),
+        f"{time}_max_ms": _ms(found[f"{time}_max_us"]),
+        **{
+            f"{time}_p{percent}_ms": _ms(ordered[nearest_rank(len(ordered), percent) - 1])
+            if ordered
+            else None
+            for percent in PERCENTS
         },
     }
+
+
+def _histogram(found: dict[str, Any], time: str) -> dict[str, Any]:
+    return {
+        "scale": SCALE,
+        "zero": found[f"{time}_zero"],
+        "buckets": {str(entry["key"]): entry["value"] for entry in found[f"{time}_buckets"] or []},
+    }
+
+
+def _ratio(part: int | None, whole: int | None, scale: int) -> float | None:
+    """part / whole / scale; None where one is unknown or nothing is divided by."""
+    return None if part is None or not whole else int(part) / (int(whole) * scale)
+
+
+def _whole(total: int | None) -> int | None:
+    return None if total is None else int(total)
 
 
 def _ms(us: int | None) -> float | None:

@@ -245,13 +245,14 @@ class Hour:
                     )
 
     def _line_counts(self) -> Iterator[LineCount]:
-        for number, kind in enumerate(("counted", "late", "dead", "skipped", "folded"), 1):
+        for number, kind in enumerate(("counted", "late", "dead", "skipped", "tcp", "folded"), 1):
             yield LineCount.model_validate(
                 {
                     "id": f"gateway.access-logs|{kind}",
                     "topic": "gateway.access-logs",
                     "kind": kind,
                     "lines": 10 * number,
+                    "names": ["outbound|80||ch at.vision.svc", "vision/zebra"] if kind == "folded" else None,
                     "updated_at": from_epoch_ms(self.end_ms - 4000),
                 }
             )
@@ -348,6 +349,24 @@ def service_row(
             "replicas_seen": REPLICAS,
             "qps_per_replica": requests / seconds / REPLICAS,
             "histogram": {"scale": 5, "zero": 0, "buckets": {"240": requests - refused}},
+            "upgraded": 0,
+            "first_byte_count": requests - refused,
+            "first_byte_avg_ms": base / 4,
+            "first_byte_min_ms": base / 8,
+            "first_byte_max_ms": base / 2,
+            "first_byte_p50_ms": base / 4,
+            "first_byte_p90_ms": base / 3,
+            "first_byte_p95_ms": base / 3,
+            "first_byte_p99_ms": base / 2.5,
+            "first_byte_histogram": {"scale": 5, "zero": 0, "buckets": {"180": requests - refused}},
+            "stream_ms_per_token": 20.0,
+            "output_tokens_per_second": 50.0,
+            "input_tokens": requests * 300,
+            "output_tokens": requests * 40,
+            "concurrency": requests / seconds * base / 1000,
+            "retries": failed,
+            "grpc_status": {"0": requests - failed, "14": failed},
+            "exemplar": {"request_id": f"slow-{start_ms}", "trace_id": None, "latency_ms": base + 80},
         }
     )
     assert row.id == row.expected_id()

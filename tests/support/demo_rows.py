@@ -45,6 +45,8 @@ def row(second: int = 0, *, span: str = "1s", level: str = "task", **fields: Any
         "replicas_seen": 1,
         "qps_per_replica": requests / seconds,
         "histogram": {"zero": 0, "buckets": {"106": timed} if timed else {}},
+        "concurrency": 0.01 * requests / seconds,
+        "retries": 0,
         **fields,
     }
     identity = (values["department"], values["task"], values["version"], values["replica"])

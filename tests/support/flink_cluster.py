@@ -57,6 +57,14 @@ class Job:
                 total += sum(int(entry["sum"]) for entry in self._get(f"{path}?get={chosen}"))
         return total
 
+    def metric_names(self) -> set[str]:
+        """The names of all operators' metrics."""
+        return {
+            entry["id"]
+            for vertex in self._get("")["vertices"]
+            for entry in self._get(f"/vertices/{vertex['id']}/subtasks/metrics")
+        }
+
     def _completed(self) -> int:
         return int(self._get("/checkpoints")["counts"]["completed"])
 

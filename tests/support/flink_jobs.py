@@ -43,6 +43,7 @@ class Written:
     dead: Mapping[Position, str]
     letters: list[dict[str, Any]]
     counts: Mapping[str, int]
+    folded_names: Sequence[str]
 
     def with_rows(self, rows: list[dict[str, Any]]) -> Written:
         """The same with other rows."""
@@ -111,6 +112,7 @@ def written(kafka: Kafka) -> Written:
         },
         letters=letters,
         counts=line_counts.newest(kafka),
+        folded_names=line_counts.folded_names(line_counts.rows(kafka)),
     )
 
 

@@ -3,7 +3,7 @@
 line(duration=12)                                  one request of 12 ms, everything else ordinary
 line(start_time=at(1.5), upstream_cluster=cluster(task="chat", version="v2"))
 line(absent=("duration",))                         the key is missing
-rate_limited(), aborted(), unrouted()              what Envoy writes in these cases
+rate_limited(), aborted(), unrouted(), grpc(), streamed(), upgraded(), tcp()     what Envoy writes in these cases
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def record(
     size: int = 0,
     **fields: Any,
 ) -> dict[str, Any]:
-    """One access-log line as a dict: 28 keys with ordinary values, changed by `fields`.
+    """One access-log line as a dict: 34 keys with ordinary values, changed by `fields`.
 
     absent: keys to leave out. extra: keys that the format doesn't have (such as `access_log_type`).
     size: at least so many bytes as JSON; user_agent, path and x_forwarded_for grow as in a real log,
@@ -88,6 +88,12 @@ def record(
         "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         "client": "retail-frontend",
         "gateway": "gateway-6f7c9d5b8-x2x7q",
+        "grpc_status": None,
+        "response_duration": 117,
+        "upstream_request_attempt_count": 1,
+        "model": None,
+        "input_tokens": None,
+        "output_tokens": None,
     }
     if size:
         made |= {"user_agent": _LONG_USER_AGENT, "path": _LONG_PATH.format(task=made["taskid"])}
@@ -121,6 +127,8 @@ def rate_limited(**fields: Any) -> str:
         "upstream_local_address": None,
         "upstream_service_time": None,
         "duration": 0,
+        "response_duration": None,
+        "upstream_request_attempt_count": 0,
         "bytes_sent": 18,
     }
     return line(**(usual | fields))
@@ -133,6 +141,7 @@ def aborted(**fields: Any) -> str:
         "response_flags": "DC",
         "response_code_details": "downstream_remote_disconnect",
         "upstream_service_time": None,
+        "response_duration": None,
         "bytes_sent": 0,
     }
     return line(**(usual | fields))
@@ -149,8 +158,51 @@ def unrouted(**fields: Any) -> str:
         "upstream_host": None,
         "upstream_local_address": None,
         "upstream_service_time": None,
+        "response_duration": None,
+        "upstream_request_attempt_count": 0,
         "duration": 0,
     }
+    return line(**(usual | fields))
+
+
+def grpc(**fields: Any) -> str:
+    """A gRPC call that was answered. Envoy answers each with 200; the call's end is in `grpc_status`."""
+    usual: dict[str, Any] = {"path": "/inference.GRPCInferenceService/ModelInfer", "grpc_status": 0}
+    return line(**(usual | fields))
+
+
+def streamed(**fields: Any) -> str:
+    """A stream of 50 tokens: the first after 200 ms, the last after 1200 ms."""
+    usual: dict[str, Any] = {
+        "duration": 1200,
+        "response_duration": 200,
+        "model": "chat-8b",
+        "input_tokens": 30,
+        "output_tokens": 50,
+    }
+    return line(**(usual | fields))
+
+
+def upgraded(**fields: Any) -> str:
+    """A websocket that was open for four hours."""
+    usual: dict[str, Any] = {
+        "method": "GET",
+        "protocol": "HTTP/1.1",
+        "response_code": 101,
+        "duration": 4 * 3600 * 1000,
+        "response_duration": 3,
+    }
+    return line(**(usual | fields))
+
+
+def tcp(**fields: Any) -> str:
+    """What Envoy writes for a TCP connection, such as TLS passthrough: no method, no protocol, no answer."""
+    absent_in_tcp = (
+        *("authority", "method", "path", "protocol", "request_id", "response_code_details", "route_name"),
+        *("taskid", "traceparent", "client", "upstream_service_time", "user_agent", "x_forwarded_for"),
+        *("response_duration", "upstream_request_attempt_count"),
+    )
+    usual: dict[str, Any] = {**dict.fromkeys(absent_in_tcp), "response_code": 0, "duration": 687}
     return line(**(usual | fields))
 
 

@@ -19,7 +19,10 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from tests.oracle import Position, RawLine
+from tests.support.cluster_names import odd_hosts, odd_names
 from tests.support.lines import T0_MS, at, cluster, record
+from tidegate.schemas.response_flags import RESPONSE_FLAGS
+from tidegate.schemas.rows.lines import ACCESS_LOG_NUMBERS
 
 T = TypeVar("T")
 Pairs = list[tuple[str, str]]
@@ -76,6 +79,16 @@ def _outcomes(draw: st.DrawFn) -> dict[str, Any]:
                 {"response_code": 503, "response_flags": "UH", "upstream_host": None},
                 {"response_code": 504, "response_flags": "UT", "upstream_host": host},
                 {
+                    "response_code": 200,
+                    "response_flags": "UPE",
+                    "upstream_host": host,
+                },  # cut after its headers
+                {"response_code": 200, "response_flags": "UpstreamRequestTimeout", "upstream_host": host},
+                {"response_code": 200, "upstream_host": host, "grpc_status": draw(st.integers(0, 16))},
+                {"response_code": 200, "response_flags": "UF", "upstream_host": host, "grpc_status": 14},
+                {"response_code": 101, "upstream_host": host},
+                {"response_code": 200, "method": "CONNECT", "upstream_host": host},
+                {
                     "response_code": 404,
                     "response_flags": "NR",
                     "upstream_cluster": None,
@@ -84,6 +97,18 @@ def _outcomes(draw: st.DrawFn) -> dict[str, Any]:
             ]
         )
     )
+
+
+_TOKENS: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    st.just({}),
+    st.fixed_dictionaries(
+        {
+            "model": st.just("chat-8b"),
+            "input_tokens": st.integers(0, 9000),
+            "output_tokens": st.one_of(st.integers(0, 300), st.integers(0, 300).map(str), st.none()),
+        }
+    ),
+)
 
 
 @st.composite
@@ -105,6 +130,10 @@ def _ordinary(draw: st.DrawFn) -> Pairs:
         "upstream_service_time": draw(
             st.one_of(st.integers(0, 5000), st.integers(0, 99).map(str), st.none())
         ),
+        "response_duration": draw(st.one_of(st.integers(0, 50), st.integers(0, 99).map(str), st.none())),
+        "upstream_request_attempt_count": draw(st.sampled_from([None, 0, 1, 1, "1", 2, 3])),
+        "request_id": draw(st.sampled_from(["a", "b", "c", None])),
+        **draw(_TOKENS),
         "upstream_cluster": cluster(
             task=draw(st.sampled_from(_TASKS)),
             department=draw(st.sampled_from(_DEPARTMENTS)),
@@ -240,6 +269,7 @@ _CLUSTERS = _evenly(
         ['"local_service"', '"a|b"', '"outbound|80||"', '"BlackHoleCluster"', '"Passthrough\\u0043luster"']
     ),
     st.integers(0, 40).map(lambda n: _json(cluster(task=f"task-{n:02d}"))),
+    odd_names().map(_json),
 )
 
 _START_TIMES = st.one_of(
@@ -283,26 +313,80 @@ _START_TIMES = st.one_of(
     st.sampled_from(["1795514400000", "1.7955144e12"]),
 )
 
+_FLAG_NAMES = [name for flag in RESPONSE_FLAGS for name in (flag.short, flag.long)]
 _FLAGS = st.one_of(
     st.lists(st.sampled_from(["RL", "DC", "UF", "URX", "", "-", " UH ", "NEW_FLAG", "rl"]), max_size=6).map(
         lambda flags: _json(",".join(flags))
     ),
+    st.lists(st.sampled_from(_FLAG_NAMES), min_size=1, max_size=2).map(lambda flags: _json(",".join(flags))),
     st.just(_json(",".join(f"F{n}" for n in range(200)))),
 )
 
 _LOG_TYPES = st.sampled_from(
-    ['"DownstreamEnd"', '"DownstreamPeriodic"', '"UpstreamPeriodic"', '"downstreamend"', "7", "{}"]
+    [
+        *(
+            '"DownstreamEnd"',
+            '"DownstreamPeriodic"',
+            '"UpstreamPeriodic"',
+            '"TcpConnectionEnd"',
+            '"TcpPeriodic"',
+        ),
+        *('"downstreamend"', "7", "{}"),
+    ]
 )
 
 _SPECIAL: dict[str, st.SearchStrategy[str]] = {
     "start_time": _START_TIMES,
     "upstream_cluster": _CLUSTERS,
+    "upstream_host": _evenly(
+        *(_TEXTS, _TEXTS, odd_hosts().map(_json)),
+        st.integers(1001, 1500).map(lambda length: _json("h" * length)),
+    ),
     "response_flags": _FLAGS,
     "access_log_type": _LOG_TYPES,
     "response_code": st.one_of(
         st.integers(-1, 1000).map(str), st.integers(0, 1000).map(lambda code: f'"{code}"')
     ),
-    "response_code_details": st.sampled_from(['"local_rate_limited"', '"rate_limited"', '"via_upstream"']),
+    "response_code_details": st.sampled_from(
+        [
+            '"local_rate_limited"',
+            '"request_rate_limited"',
+            '"rate_limited_by_quota"',
+            '"rate_limiter_error"',
+            '"Rate_Limited"',
+            '"via_upstream"',
+        ]
+    ),
+    "method": st.sampled_from(
+        ['"GET"', '"CONNECT"', '"connect"', '"-"', '""', "null", "7", '"C\\u004fNNECT"']
+    ),
+    "protocol": st.sampled_from(['"HTTP/1.1"', '"-"', '""', "null", "{}"]),
+    "grpc_status": st.one_of(
+        st.integers(-2, 20).flatmap(
+            lambda status: st.sampled_from([str(status), f'"{status}"', f"{status}.0"])
+        ),
+        st.sampled_from(
+            [
+                *('"OK"', '"Ok"', '"Unavailable"', '" Unavailable "', '"UNAVAILABLE"', '"unavailable"'),
+                *('"Canceled"', '"CANCELLED"', '"DataLoss"', '"DATA_LOSS"', '"Data_Loss"', '"Teapot"'),
+            ]
+        ),
+    ),
+    "upstream_request_attempt_count": st.sampled_from(["0", "1", "2", '"3"', "1000000000", "1000000001"]),
+    "request_id": st.sampled_from(
+        ['"a"', '"b c"', '"\\u0061"', '"\\u00e4"', f'"{"x" * 128}"', f'"{"x" * 129}"', '"\\"q\\""', '"~!"']
+    ),
+    "traceparent": st.sampled_from(
+        [
+            f'"00-{"0" * 31}1-{"0" * 16}-01"',
+            f'"00-{"0" * 32}-{"0" * 16}-01"',
+            f'"00-{"A" * 32}-{"a" * 16}-01"',
+            f'"0\\u0030-{"a" * 32}-{"a" * 16}-01"',
+            f'"zz-{"b" * 32}-{"c" * 16}-01"',
+            f'"00-{"b" * 32}-{"c" * 16}-01 "',
+            "null",
+        ]
+    ),
 }
 
 _READ_KEYS = (
@@ -317,6 +401,15 @@ _READ_KEYS = (
     "bytes_received",
     "bytes_sent",
     "access_log_type",
+    "method",
+    "protocol",
+    "grpc_status",
+    "response_duration",
+    "upstream_request_attempt_count",
+    "input_tokens",
+    "output_tokens",
+    "request_id",
+    "traceparent",
     "taskid",
     "user_agent",
     "path",
@@ -324,9 +417,10 @@ _READ_KEYS = (
 """The keys that make a row, and three that a client fills and that must change nothing."""
 
 
-_NUMBER_KEYS = frozenset(
-    {"duration", "response_code", "upstream_service_time", "bytes_received", "bytes_sent"}
-)
+_NUMBER_KEYS = frozenset(ACCESS_LOG_NUMBERS)
+
+
+_CODES_OF_TCP = st.sampled_from(["0", '"0"', "null", '"-"', "0", "200"])
 
 
 def odd_values(key: str) -> st.SearchStrategy[str]:
@@ -340,6 +434,8 @@ def odd_values(key: str) -> st.SearchStrategy[str]:
 @st.composite
 def _odd(draw: st.DrawFn) -> Pairs:
     pairs = dict(draw(_ordinary()))
+    if draw(st.integers(0, 15)) == 0:  # a TCP connection, or nearly one
+        pairs |= {"method": draw(_UNKNOWN), "protocol": draw(_UNKNOWN), "response_code": draw(_CODES_OF_TCP)}
     # Identity more often: it has the most odd forms.
     keys = st.sampled_from((*_READ_KEYS, *["upstream_cluster"] * 5))
     for key in draw(st.lists(keys, unique=True, min_size=1, max_size=4)):
@@ -389,7 +485,21 @@ def broken_lines() -> st.SearchStrategy[bytes]:
             lambda line, text: line[:-1] + b',"duration":' + text + b"}",
             whole,
             st.sampled_from(
-                [b"NaN", b"Infinity", b"-Infinity", b"01", b"+1", b".5", b"1.", b"'1'", b"", b"nul", b"0x1"]
+                [
+                    b"-",
+                    b" - ",
+                    b"NaN",
+                    b"Infinity",
+                    b"-Infinity",
+                    b"01",
+                    b"+1",
+                    b".5",
+                    b"1.",
+                    b"'1'",
+                    b"",
+                    b"nul",
+                    b"0x1",
+                ]
             ),
         ),
         st.sampled_from(

@@ -4,6 +4,7 @@ import { ask } from "/assets/api.js";
 import { card, fill, h, state } from "/assets/dom.js";
 import { clock, number } from "/assets/format.js";
 import { taskLink } from "/assets/overview.js";
+import { replicaOf, traceLink } from "/assets/task.js";
 
 const FIELDS = ["department", "task", "kind", "status", "slower_than_ms", "severity", "contains"];
 
@@ -14,7 +15,7 @@ export function logsPage(frame) {
     input("contains", "text", { type: "search", placeholder: "anywhere in the line" }),
     input("department", "department"), input("task", "task"),
     choice("kind", "source", [["", "gateway and services"], ["access", "gateway"], ["service", "services"]]),
-    input("status", "status", { placeholder: "503 or 5xx", pattern: "\\s*|[1-5](xx|[0-9]{2})" }, "short"),
+    input("status", "status", { placeholder: "5xx, 503, aborted, grpc:14", title: "5xx or 4xx, a status such as 503, ok, aborted, rate_limited, or a gRPC status such as grpc:14" }, "short"),
     input("slower_than_ms", "slower than, ms", { inputmode: "numeric", pattern: "[0-9.]*" }, "short"),
     choice("severity", "severity", [["", "any"], ["DEBUG", "debug or higher"], ["INFO", "info or higher"], ["WARN", "warn or higher"], ["ERROR", "error or higher"], ["FATAL", "fatal"]]),
     h("button", {}, "Search"),
@@ -58,8 +59,6 @@ export function lineTable(frame, lines) {
     h("tbody", {}, lines.map((line) => h("tr", {}, line.kind === "access" ? gatewayCells(frame, line) : serviceCells(frame, line))))));
 }
 
-export const traceLink = (id) => `/trace/${encodeURIComponent(id)}`;
-
 function common(frame, line, label, kind, text) {
   const fields = line.fields;
   return [
@@ -71,13 +70,22 @@ function common(frame, line, label, kind, text) {
   ];
 }
 
+const isKnown = (value) => value !== undefined && value !== null && value !== "-" && value !== "";
+
+// The class of a request's tag, by its outcome. Lines of an earlier release have none: by their code.
+export function kindOf(fields) {
+  const code = Number(fields.response_code);
+  const outcome = fields.outcome ?? (code >= 500 ? "errors_5xx" : code === 0 ? "aborted" : code >= 400 ? "errors_4xx" : "ok");
+  return { errors_5xx: "bad", aborted: "bad", errors_4xx: "warn", rate_limited: "warn" }[outcome] ?? "good";
+}
+
 function gatewayCells(frame, line) {
   const fields = line.fields;
   const code = Number(fields.response_code);
-  const kind = code >= 500 || code === 0 ? "bad" : code >= 400 ? "warn" : "good";
+  const status = Number.isNaN(code) ? "–" : String(code);
   const flags = fields.response_flags && fields.response_flags !== "-" ? ` · ${fields.response_flags}` : "";
-  return common(frame, line, Number.isNaN(code) ? "–" : String(code), kind,
-    [h("code", {}, `${fields.method ?? "–"} ${fields.path ?? "–"}`), ` ${number(Number(fields.duration))} ms`, fields.upstream_host && fields.upstream_host !== "-" ? ` by ${fields.upstream_host}` : "", flags]);
+  return common(frame, line, isKnown(fields.grpc_status) ? `${status} grpc ${fields.grpc_status}` : status, kindOf(fields),
+    [h("code", {}, `${fields.method ?? "–"} ${fields.path ?? "–"}`), ` ${number(Number(fields.duration))} ms`, replicaOf(fields) ? ` by ${replicaOf(fields)}` : "", flags]);
 }
 
 function serviceCells(frame, line) {

@@ -25,6 +25,34 @@ export const latencyChart = (frame) => new Chart({ ...shared(frame),
     { name: "max", column: "max_ms", color: "--quiet", hidden: true, dash: [3, 3] },
   ] });
 
+export const firstByteChart = (frame) => new Chart({ ...shared(frame),
+  title: "First byte", unit: "ms, of a streaming model the time to its first token", format: number,
+  lines: [
+    { name: "p50", column: "first_byte_p50_ms", color: "--c3" },
+    { name: "p90", column: "first_byte_p90_ms", color: "--c1" },
+    { name: "p99", column: "first_byte_p99_ms", color: "--c2" },
+  ] });
+
+export const tokensChart = (frame) => new Chart({ ...shared(frame),
+  title: "Tokens", unit: "per second", format: number,
+  lines: [
+    { name: "output", column: "output_tokens_per_second", color: "--c1", fill: true },
+    { name: "input", column: "input_tokens_per_second", color: "--c6" },
+    { name: "output of one stream", column: "stream_tokens_per_second", color: "--c2" },
+  ] });
+
+export const inFlightChart = (frame) => new Chart({ ...shared(frame),
+  title: "Requests in flight", unit: "on average, of those that ended", format: number,
+  lines: [{ name: "in flight", column: "concurrency", color: "--c4", fill: true }] });
+
+// Shows a chart where the rows know any of its values: a log without the optional keys has no first byte and no tokens.
+export function updateKnown(charts, timeline) {
+  for (const chart of charts) {
+    chart.element.hidden = !chart.lines.some((line) => timeline.columns[line.column]?.some((value) => value !== null));
+    if (!chart.element.hidden) chart.update(timeline);
+  }
+}
+
 export const limitChart = (frame) => new Chart({ ...shared(frame),
   title: "Limit", unit: "requests per second", format: number,
   lines: [

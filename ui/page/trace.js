@@ -3,8 +3,9 @@
 import { ask } from "/assets/api.js";
 import { card, fill, h, state } from "/assets/dom.js";
 import { clock, ms, number, whole } from "/assets/format.js";
+import { kindOf } from "/assets/logs.js";
 import { taskLink } from "/assets/overview.js";
-import { replicaLink } from "/assets/task.js";
+import { replicaLink, replicaOf } from "/assets/task.js";
 import { around } from "/assets/timeline.js";
 
 export function tracePage(frame, identifier) {
@@ -40,16 +41,18 @@ const missing = (value) => value === undefined || value === null || value === "-
 
 function requestCard(frame, request, story) {
   const fields = request.line.fields;
-  const code = Number(fields.response_code);
   const task = !missing(fields.department) && !missing(fields.task);
+  const replica = replicaOf(fields);
   const fact = (name, ...value) => [h("dt", {}, name), h("dd", {}, ...value)];
   return card("The gateway's line", {},
     h("dl", { class: "facts" },
-      fact("answer", h("span", { class: `tag ${code >= 500 || code === 0 ? "bad" : code >= 400 ? "warn" : "good"}` }, String(fields.response_code)), ` ${fields.response_code_details ?? ""}`, missing(fields.response_flags) ? "" : ` · flags ${fields.response_flags}`),
+      fact("answer", h("span", { class: `tag ${kindOf(fields)}` }, String(fields.response_code)), missing(fields.outcome) ? "" : ` ${fields.outcome}`, missing(fields.grpc_status) ? "" : ` · gRPC status ${fields.grpc_status}`, missing(fields.response_code_details) ? "" : ` · ${fields.response_code_details}`, missing(fields.response_flags) ? "" : ` · flags ${fields.response_flags}`),
       fact("request", h("code", {}, `${fields.method ?? "–"} ${fields.authority ?? ""}${fields.path ?? ""}`)),
-      fact("time", `${clock(request.line.at, { day: true, milliseconds: true })} to ${clock(request.ended_at, { milliseconds: true })}: ${ms(Number(fields.duration))} ms`, missing(fields.upstream_service_time) ? "" : `, ${ms(Number(fields.upstream_service_time))} ms of them in the replica`),
+      fact("time", `${clock(request.line.at, { day: true, milliseconds: true })} to ${clock(request.ended_at, { milliseconds: true })}: ${ms(Number(fields.duration))} ms`, missing(fields.upstream_service_time) ? "" : `, ${ms(Number(fields.upstream_service_time))} ms of them in the replica`, missing(fields.response_duration) ? "" : `, first byte after ${ms(Number(fields.response_duration))} ms`),
+      missing(fields.output_tokens) ? "" : fact("tokens", `${whole(Number(fields.output_tokens))} output`, missing(fields.input_tokens) ? "" : `, ${whole(Number(fields.input_tokens))} input`, missing(fields.model) ? "" : `, model ${fields.model}`),
+      Number(fields.upstream_request_attempt_count) > 1 ? fact("attempts", whole(Number(fields.upstream_request_attempt_count))) : "",
       fact("task", task ? h("a", { href: around(frame, request.ended_at, taskLink(frame, fields.department, fields.task).split("?")[0]) }, `${fields.department}/${fields.task}`) : "–", missing(fields.version) ? "" : ` version ${fields.version}`),
-      fact("replica", missing(fields.upstream_host) ? "none was reached" : task ? h("a", { href: around(frame, request.ended_at, replicaLink(frame, fields.department, fields.task, fields.upstream_host).split("?")[0]) }, fields.upstream_host) : fields.upstream_host),
+      fact("replica", replica === null ? "none was reached" : task ? h("a", { href: around(frame, request.ended_at, replicaLink(frame, fields.department, fields.task, replica).split("?")[0]) }, replica) : replica),
       fact("client", `${missing(fields.client) ? "unnamed" : fields.client}${missing(fields.downstream_remote_address) ? "" : `, from ${fields.downstream_remote_address}`}`),
       fact("request id", h("code", {}, fields.request_id ?? "–")),
       story.trace_ids.length ? fact("trace", story.trace_ids.map((id, place) => [place ? ", " : "", story.links[place] ? h("a", { href: story.links[place], target: "_blank", rel: "noreferrer" }, id) : h("code", {}, id)])) : "",

@@ -137,7 +137,7 @@ class Evaluation:
         subject = Subject(row.get("department"), row.get("task"), replica)
         key = subject.key(rule.name)
         state = self.states.get(key, AlertState())
-        value = row[rule.when.field]
+        value = row.get(rule.when.field)  # a row of an earlier release lacks what came later
         verdict: bool | None = None
         if value is not None and threshold is not None and (row.get(rule.samples_field) or 0) >= rule.samples:
             limit = rule.resolve_value if state.firing and rule.resolve_value is not None else threshold

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tidegate.jobs.logic.identity import Identity, of_cluster
+from tidegate.jobs.logic.identity import Identity, address_of, of_cluster
 from tidegate.schemas.rows.limits import Replica, ReplicasRow, ReplicaState
 from tidegate.schemas.settings import AccessLog
 
@@ -63,9 +63,17 @@ def row_of(identity: Identity, task: TaskHosts, observed_at: datetime) -> Replic
 
 def _hosts(status: Mapping[str, Any]) -> Iterator[tuple[str, ReplicaState]]:
     for host in status.get("host_statuses") or []:
-        socket = (host.get("address") or {}).get("socket_address")
-        if socket:
-            yield f"{socket['address']}:{socket['port_value']}", _state(host.get("health_status") or {})
+        address = _address(host.get("address") or {})
+        if address:
+            yield address, _state(host.get("health_status") or {})
+
+
+def _address(address: Mapping[str, Any]) -> str | None:
+    """The endpoint as the log's rows name it; of a host behind a listener of Envoy's own, the endpoint's id."""
+    if socket := address.get("socket_address"):
+        return address_of(socket["address"], socket["port_value"])
+    internal = address.get("envoy_internal_address") or {}
+    return internal.get("endpoint_id") or None
 
 
 def _state(health: Mapping[str, Any]) -> ReplicaState:

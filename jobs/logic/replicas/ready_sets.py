@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tidegate.jobs.logic.identity import Identity
+from tidegate.jobs.logic.identity import Identity, address_of
 from tidegate.schemas.rows.limits import GatewayRow, Replica, ReplicasRow, ReplicaState
 
 SERVICE_LABEL = "kubernetes.io/service-name"
@@ -82,7 +82,7 @@ def slice_of(raw: Mapping[str, Any]) -> Slice | None:
             pod=(endpoint.get("targetRef") or {}).get("name"),
             uid=(endpoint.get("targetRef") or {}).get("uid"),
             host=endpoint["addresses"][0],
-            address=_address(endpoint["addresses"][0], port),
+            address=None if port is None else address_of(endpoint["addresses"][0], port),
             state=_state(endpoint.get("conditions") or {}),
         )
         for endpoint in raw.get("endpoints") or ()
@@ -184,10 +184,3 @@ def _port(ports: Iterable[Mapping[str, Any]]) -> int | None:
 def _is_http(port: Mapping[str, Any]) -> bool:
     protocol = port.get("appProtocol") or port.get("name") or ""
     return str(protocol).removeprefix("kubernetes.io/").startswith(("http", "grpc", "h2c"))
-
-
-def _address(host: str, port: int | None) -> str | None:
-    """As Envoy writes `upstream_host`."""
-    if port is None:
-        return None
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

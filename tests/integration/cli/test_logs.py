@@ -53,6 +53,14 @@ GATEWAY = [
     gateway_line(request_id="slow-00001", duration=4000),
     gateway_line(request_id="other-0001", upstream_cluster=cluster(task="embed", department="search")),
     gateway_line(request_id="lost-00001", upstream_cluster=None, upstream_host=None, response_code=404),
+    gateway_line(request_id="grpc-00001", start_time=to_text(BEGAN - timedelta(seconds=30)), grpc_status=14),
+    gateway_line(
+        request_id="refused-01",
+        start_time=to_text(BEGAN - timedelta(seconds=30)),
+        response_code=429,
+        response_flags="RateLimited",
+        upstream_host=None,
+    ),
 ]
 
 
@@ -138,11 +146,13 @@ def test_a_stack_trace_is_one_message_with_its_request_and_its_trace(logged: Set
 
 def test_logs_are_found_by_what_they_say(logged: Settings) -> None:
     assert set(found(logged, "--kind", "access")) == {
-        REQUEST, "quick-0001", "slow-00001", "other-0001", "lost-00001"
+        REQUEST, "quick-0001", "slow-00001", "other-0001", "lost-00001", "grpc-00001", "refused-01"
     }  # fmt: skip
     assert found(logged, "--task", "embed") == ["other-0001"]
     assert found(logged, "--task", "__unrouted__", "--status", "4xx") == ["lost-00001"]
-    assert found(logged, "--status", "5xx") == [REQUEST]
+    assert found(logged, "--status", "5xx") == ["grpc-00001", REQUEST]
+    assert found(logged, "--status", "grpc:14") == found(logged, "--status", "grpc:*") == ["grpc-00001"]
+    assert found(logged, "--status", "429") == found(logged, "--status", "rate_limited") == ["refused-01"]
     assert set(found(logged, "--status", "500", "--status", "404")) == {REQUEST, "lost-00001"}
     assert found(logged, "--task", "chat", "--slower-than", "1.5s") == ["slow-00001"]
     assert set(found(logged, "--severity", "warn")) == {ALIGNED, RECORD.partition("\n")[0]}

@@ -128,6 +128,19 @@ def test_clients_that_left_early_have_no_response_code(played: Played) -> None:
         assert line["response_flags"] == "DC"
 
 
+def test_the_streaming_models_lines_have_tokens_and_a_first_byte_well_before_the_end(played: Played) -> None:
+    streamed = [line for line in played.of_the_day() if line["output_tokens"] is not None]
+    assert streamed
+    for line in streamed:
+        assert group_of(line) == ("assistants", "chat")
+        assert line["model"] == "chat-8b"
+        assert int(line["input_tokens"]) > 0
+        assert int(line["output_tokens"]) > 0
+    times = [(line["response_duration"], line["duration"]) for line in streamed]
+    assert all(first <= last for first, last in times)
+    assert any(first < last for first, last in times)
+
+
 def test_an_unknown_path_has_no_cluster_whatever_task_it_names(played: Played) -> None:
     unrouted = [line for line in played.of_the_day() if line["upstream_cluster"] is None]
     assert unrouted

@@ -53,7 +53,9 @@ def test_a_bounded_job_in_its_image_writes_the_oracles_rows(kafka: Kafka) -> Non
     )
     assert "service-metrics has read its topics to the end" in reported
     found = written(kafka)
-    assert sum(found.counts.get(kind, 0) for kind in ("counted", "late", "dead", "skipped")) == len(placed)
+    assert sum(found.counts.get(kind, 0) for kind in ("counted", "late", "dead", "skipped", "tcp")) == len(
+        placed
+    )
     assert found.counts["dead"] == 60
     assert problems(found, placed, settings) == []
 

@@ -68,19 +68,20 @@ def started(row: dict[str, Any]) -> int:
     return int(datetime.fromisoformat(row["window_start"]).timestamp())
 
 
-def percentile(rows: list[dict[str, Any]], percent: int) -> float | None:
+def percentile(rows: list[dict[str, Any]], percent: int, time: str = "latency") -> float | None:
     """The contract's: nearest rank among the buckets' middles, held within the smallest and the largest."""
+    histogram = "histogram" if time == "latency" else f"{time}_histogram"
     counts: Counter[int] = Counter()
     for row in rows:
-        counts.update({int(bucket): count for bucket, count in row["histogram"]["buckets"].items()})
+        counts.update({int(bucket): count for bucket, count in row[histogram]["buckets"].items()})
     values = sorted(counts.elements())
     if not values:
         return None
     bucket = values[math.ceil(percent / 100 * len(values)) - 1]
     base = 2 ** (1 / 32)
     middle = 2 * base**bucket * base ** (bucket + 1) / (base**bucket + base ** (bucket + 1))
-    low = min(row["latency_min_ms"] for row in rows)
-    high = max(row["latency_max_ms"] for row in rows)
+    low = min(row[f"{time}_min_ms"] for row in rows)
+    high = max(row[f"{time}_max_ms"] for row in rows)
     return min(max(middle, low), high)
 
 
@@ -110,6 +111,11 @@ def test_now_is_the_ten_whole_seconds_before_the_newest_added_up(ui: UiServer, h
             assert row["p50_ms"] == pytest.approx(percentile(its, 50))
             assert row["p99_ms"] == pytest.approx(percentile(its, 99))
             assert row["flags"]["RL"] == limited
+            assert row["first_byte_p99_ms"] == pytest.approx(percentile(its, 99, "first_byte"))
+            tokens = sum(one["output_tokens"] for one in its)
+            assert row["output_tokens_per_second"] == pytest.approx(tokens / NOW_SECONDS)
+            in_flight = sum(one["concurrency"] for one in its) / NOW_SECONDS
+            assert row["concurrency"] == pytest.approx(in_flight)
 
 
 def test_what_is_usual_is_the_five_minutes_before_the_newest(ui: UiServer, hour: Hour) -> None:
@@ -143,6 +149,11 @@ def test_a_charts_columns_are_the_rows_of_its_own_level(
     columns = reported["columns"]
     assert columns["qps"] == [pytest.approx(row["qps"]) for row in rows]
     assert columns["p99_ms"] == [row["latency_p99_ms"] for row in rows]
+    assert columns["first_byte_p99_ms"] == [row["first_byte_p99_ms"] for row in rows]
+    assert columns["stream_tokens_per_second"] == [row["output_tokens_per_second"] for row in rows]
+    assert columns["output_tokens_per_second"] == [
+        pytest.approx(row["output_tokens"] / reported["span_seconds"]) for row in rows
+    ]
     assert columns["errors_5xx_qps"] == [
         pytest.approx(row["errors_5xx"] / reported["span_seconds"]) for row in rows
     ]

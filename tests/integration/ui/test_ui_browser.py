@@ -93,7 +93,9 @@ def test_from_the_overview_to_a_replica_and_back_by_links_and_keys(ui: UiServer)
         browser.wait("h1", "chat")
         browser.wait("table[aria-label=replicas] tbody tr", "10.0.0.1:8080")
         assert browser.path == "/d/vision/t/chat"
-        until(lambda: len(drawn(browser)) == 6, "six charts")
+        until(lambda: len(drawn(browser)) == 9, "nine charts")
+        assert {"First byte", "Tokens", "Requests in flight"} <= set(browser.texts(".card h2"))
+        assert {"first byte, p99 ms", "output tokens a second"} <= set(browser.texts(".tile .name"))
         assert min(drawn(browser)) > 3
         click(browser, "table[aria-label=replicas] a", "10.0.0.1:8080")
         browser.wait("h1", "10.0.0.1:8080")
@@ -114,7 +116,7 @@ def test_what_happened_stands_on_the_charts_and_below_them(ui: UiServer) -> None
         assert reported.count("limit applied") == 3
         assert reported.count("replicas") == 3
         events = f"{len(reported)} events."
-        until(lambda: count_labels(browser, events) == 6, "each chart has all events")
+        until(lambda: count_labels(browser, events) == 9, "each chart has all events")
         # A stretch that is dragged over becomes the time of the whole page.
         plot = browser.all(".u-over")[0]
         middle = plot.size["width"] // 4

@@ -202,3 +202,34 @@ def test_rows_without_a_timed_request_have_no_percentile() -> None:
 def test_a_buckets_middle_is_as_far_from_both_ends(index: int) -> None:
     low, high, middle = GROWTH**index, GROWTH ** (index + 1), bucket_middle_ms(index)
     assert (middle - low) / low == pytest.approx((high - middle) / high, rel=1e-6)
+
+
+def test_a_streaming_task_has_its_tokens_and_its_time_to_the_first_byte() -> None:
+    board = Board()
+    for second in range(2):
+        board.add(
+            row(
+                second,
+                output_tokens=100 + 100 * second,
+                first_byte_count=2,
+                first_byte_min_ms=10.0,
+                first_byte_max_ms=500.0,
+                first_byte_histogram=histogram_of([10.0, 500.0]),
+            ),
+            START_MS + 5000,
+        )
+        board.add(row(second, task="plain"), START_MS + 5000)
+    (line,) = board.streams()
+    assert (line.task, line.output_tokens_per_second) == ("ranking", 150)
+    assert line.first_byte_p50_ms == pytest.approx(10, rel=0.011)
+    assert line.first_byte_p99_ms == pytest.approx(500, rel=0.011)
+
+
+def test_an_upgraded_connection_has_no_part_in_apdex() -> None:
+    board = Board()
+    board.add(row(0, requests=10, upgraded=10, apdex=None), START_MS + 5000)
+    board.add(row(1, requests=10, apdex=0.5), START_MS + 5000)
+    (line,) = [
+        line for line in board.lines(START_MS + 5000) if line.task == "ranking" and line.version is None
+    ]
+    assert line.apdex == 0.5

@@ -100,7 +100,7 @@ def test_replacing_a_file_leaves_no_draft_behind(tmp_path: Path) -> None:
 def test_the_gateways_log_has_exactly_the_contracts_keys() -> None:
     entry = gateway_settings.envoy_access_log("/tmp/log")  # noqa: S108 (never opened)
     assert entry["typed_config"]["log_format"]["json_format"] == ACCESS_LOG_FORMAT
-    assert len(ACCESS_LOG_FORMAT) == 28
+    assert len(ACCESS_LOG_FORMAT) == 34
 
 
 @pytest.mark.parametrize("name", sorted(gateway_settings.files()))

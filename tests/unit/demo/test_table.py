@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console, RenderableType
 
-from tidegate.demo.board import Counts, Line, ReplicaLine
+from tidegate.demo.board import Counts, Line, ReplicaLine, StreamLine
 from tidegate.demo.load_report import LoadReport, TaskReport
 from tidegate.demo.measures import Measures, Stored, compare
 from tidegate.demo.measures import render as render_measures
@@ -103,6 +103,11 @@ def test_a_replica_that_stands_out_is_compared_with_its_task() -> None:
     assert "ranking 127.0.0.1:7003: p50 190 ms, all 41.0 ms" in text
 
 
+def test_a_streaming_model_has_its_first_byte_and_its_tokens() -> None:
+    text = text_of(render([LINE], TOTALS, streams=[StreamLine("assistants", "chat", 212.0, 640.0, 1234.5)]))
+    assert "chat: first byte p50 212 ms, p99 640 ms, 1,234 tokens/s" in text
+
+
 def report(**counts: int) -> LoadReport:
     return LoadReport("ended", 1.0, (TaskReport("search", "ranking", **counts),), cut_off_ms=1)
 
@@ -196,4 +201,7 @@ def test_what_a_low_terminal_hides_is_said() -> None:
 def test_the_table_is_no_higher_than_the_terminal(height: int) -> None:
     lines = [replace(LINE, task=None), LINE, replace(LINE, version="v1"), replace(LINE, task="spelling")]
     slow = ReplicaLine("search", "ranking", "127.0.0.1:7003", 190.0, 41.0, 0.0)
-    assert len(text_of(render(lines, TOTALS, [slow], height), width=80).splitlines()) <= height
+    stream = StreamLine("assistants", "chat", 212.0, 640.0, 1234.5)
+    for streams in ((), (stream,)):
+        text = text_of(render(lines, TOTALS, [slow], height, streams), width=80)
+        assert len(text.splitlines()) <= height

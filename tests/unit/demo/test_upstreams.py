@@ -12,7 +12,7 @@ import pytest
 
 from tidegate.demo.envoy_config import READY_PATH
 from tidegate.demo.model_log import ModelLog
-from tidegate.demo.scenario import DEMO
+from tidegate.demo.scenario import DEMO, Stream
 from tidegate.demo.upstreams import Answer, Behaviour, Model, ReplicaProtocol
 from tidegate.demo.usage import Use
 
@@ -95,6 +95,29 @@ def test_what_is_not_http_ends_the_connection(model: Model, request_bytes: bytes
 
     talk(model, client)
     assert model.use == Use()
+
+
+class Streaming(Behaviour):
+    """Answers with three tokens, one right after the other."""
+
+    def answer(self, now: float) -> Answer:
+        return Answer(0, 200, 3, stream=Stream("tiny", output_tokens=3, token_ms=0), tokens=3)
+
+
+def test_a_stream_comes_token_by_token_and_ends_with_the_number_of_its_tokens(tmp_path: Path) -> None:
+    model = Model(Streaming(TASK, REPLICA, 1), lambda: True, Use(), ModelLog(tmp_path, TASK, REPLICA))
+
+    async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):  # the connection stays usable
+            writer.write(b"POST /v1 HTTP/1.1\r\nhost: a\r\ncontent-length: 8\r\n\r\n........")
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            assert b"x-model: tiny\r\n" in head
+            assert int(head.split(b"x-input-tokens: ")[1].split(b"\r\n")[0]) > 0
+            body = await reader.readuntil(b"x-output-tokens: 3\r\n\r\n")
+            assert body.count(b"data: ") == 3
+
+    talk(model, client)
+    assert model.use.in_flight == 0
 
 
 def test_a_client_that_closes_after_its_request_is_answered_first(model: Model) -> None:

@@ -142,7 +142,7 @@ def test_fates_that_agree_and_fates_that_do_not() -> None:
     )
     counted, broken, negative, late, _ = (raw.position for raw in lines)
     expected = recompute(lines, late=[late])
-    counts = {"counted": 1, "late": 1, "dead": 2, "skipped": 1}
+    counts = {"counted": 1, "late": 1, "dead": 2, "skipped": 1, "tcp": 0}
     dead = {broken: "not an object", negative: "duration: -1 is negative"}
     assert compare_fates(expected, [late], dead, counts) == []
     assert len(compare_fates(expected, [], dead, counts)) == 1

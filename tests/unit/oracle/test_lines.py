@@ -8,8 +8,21 @@ from typing import Any
 import pytest
 
 from tests.oracle import Dead, OracleSettings, Reason, Request, Skipped, raw_lines, read
+from tests.support import cluster_names
 from tests.support.envelopes import ENVELOPES
-from tests.support.lines import T0_MS, aborted, at, cluster, line, rate_limited, record, unrouted
+from tests.support.lines import (
+    T0_MS,
+    aborted,
+    at,
+    cluster,
+    grpc,
+    line,
+    rate_limited,
+    record,
+    streamed,
+    tcp,
+    unrouted,
+)
 
 
 def found(value: str | bytes, timestamp_ms: int | None = None, **settings: Any) -> Request | Dead | Skipped:
@@ -50,6 +63,14 @@ def test_an_ordinary_line_is_read_whole() -> None:
         flags=frozenset(),
         bytes_received=512,
         bytes_sent=2048,
+        grpc_status=None,
+        upgraded=False,
+        first_byte_us=117_000,
+        retries=0,
+        input_tokens=None,
+        output_tokens=None,
+        request_id="8f14e45f-ceea-467f-9f6b-1d3a5c7e9b02",
+        trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
     )
 
 
@@ -117,6 +138,12 @@ def test_a_periodic_line_is_skipped_before_its_fields_are_read(kind: str) -> Non
 @pytest.mark.parametrize("kind", ["DownstreamEnd", "-", "", None])
 def test_the_line_of_an_ended_request_counts(kind: str | None) -> None:
     assert request(line(extra={"access_log_type": kind})) == request(line())
+
+
+def test_the_line_of_an_ended_connection_is_a_tcp_line() -> None:
+    ended = {"method": None, "protocol": None, "response_code": 0}
+    assert found(line(extra={"access_log_type": "TcpConnectionEnd"}, **ended)) == Skipped(tcp=True)
+    assert found(line(extra={"access_log_type": "TcpPeriodic"}, **ended)) == Skipped(tcp=False)
 
 
 # start_time.
@@ -342,16 +369,137 @@ def test_a_rate_limited_request_is_nothing_else(code: int) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"response_flags": "RLSE"},
+        {"response_flags": "RateLimited"},
+        {"response_flags": "RateLimitServiceError"},
+        {"response_code_details": "request_rate_limited"},
+        {"response_code_details": "rate_limited_by_quota"},
+        {"response_code_details": "rate_limiter_error"},
+    ],
+)
+def test_every_rate_limit_of_envoy_is_recognised(fields: dict[str, str]) -> None:
+    assert request(line(response_code=200, **fields)).outcome == "rate_limited"
+
+
 def test_the_replicas_own_429_is_a_4xx() -> None:
     assert request(line(response_code=429)).outcome == "errors_4xx"
-    assert request(
-        line(response_code=429, response_flags="RLSE", response_code_details="rate_limited")
-    ).outcome == ("errors_4xx")
 
 
 def test_an_aborted_and_an_unrouted_line() -> None:
     assert request(aborted()).outcome == "aborted"
-    assert request(unrouted()).outcome == "errors_4xx"
+    assert request(unrouted()).outcome == "errors_5xx"  # NR, whatever the code
+
+
+@pytest.mark.parametrize(
+    ("flags", "outcome"),
+    [
+        ("UF", "errors_5xx"),
+        ("UH", "errors_5xx"),
+        ("UT", "errors_5xx"),
+        ("UPE", "errors_5xx"),
+        ("UpstreamConnectionFailure,UpstreamRetryLimitExceeded", "errors_5xx"),
+        ("DC", "aborted"),
+        ("DR", "aborted"),
+        ("UC,DC", "aborted"),
+        ("DownstreamConnectionTermination", "aborted"),
+        ("DI", "ok"),
+        ("RFCF", "ok"),
+        ("NEW_FLAG", "ok"),
+        ("uf", "ok"),
+    ],
+)
+def test_a_flag_gives_the_outcome_of_an_answer_that_began_with_200(flags: str, outcome: str) -> None:
+    assert request(line(response_code=200, response_flags=flags)).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [(0, "ok"), (1, "aborted")]
+    + [(status, "errors_5xx") for status in (2, 4, 12, 13, 14, 15)]
+    + [(status, "errors_4xx") for status in (3, 5, 6, 7, 8, 9, 10, 11, 16)]
+    + [
+        ("14", "errors_5xx"),
+        ("Unavailable", "errors_5xx"),
+        ("DATA_LOSS", "errors_5xx"),
+        ("Canceled", "aborted"),
+    ]
+    + [
+        ("NotFound", "errors_4xx"),
+        ("OK", "ok"),
+        ("Teapot", "ok"),
+        (17, "ok"),
+        (-1, "ok"),
+        (None, "ok"),
+        ("-", "ok"),
+    ],
+)
+def test_a_grpc_status_gives_the_outcome_of_a_200(status: int | str | None, outcome: str) -> None:
+    assert request(grpc(grpc_status=status)).outcome == outcome
+
+
+# What is no request, and what has no duration.
+
+
+def test_a_tcp_connection_is_skipped_by_a_name_of_its_own() -> None:
+    assert found(tcp()) == Skipped(tcp=True)
+    assert found(tcp(response_code=None, method="-", protocol="")) == Skipped(tcp=True)
+    assert found(tcp(response_flags="UF")) == Skipped(tcp=True)
+    assert isinstance(found(tcp(start_time="-")), Dead)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        line(absent=("method", "protocol")),  # a format without them: its answer shows that it is HTTP
+        tcp(protocol="HTTP/1.1"),
+        tcp(method="GET"),
+        tcp(response_code=400),
+    ],
+)
+def test_a_line_that_has_a_method_a_protocol_or_an_answer_is_a_request(value: str) -> None:
+    assert isinstance(found(value), Request)
+
+
+@pytest.mark.parametrize("fields", [{"response_code": 101}, {"method": "CONNECT"}])
+def test_an_upgraded_connection_is_a_request_without_durations(fields: dict[str, Any]) -> None:
+    read_as = request(line(duration=4 * 3600 * 1000, **fields))
+    assert (read_as.upgraded, read_as.duration_us, read_as.first_byte_us) == (True, None, None)
+    assert read_as.event_ms == T0_MS + 4 * 3600 * 1000
+
+
+# First byte, attempts, tokens, ids.
+
+
+def test_a_stream_is_read_whole() -> None:
+    read_as = request(streamed(upstream_request_attempt_count="3"))
+    assert (read_as.first_byte_us, read_as.retries) == (200_000, 2)
+    assert (read_as.input_tokens, read_as.output_tokens) == (30, 50)
+
+
+@pytest.mark.parametrize("unknown", [None, "-", "", "many", -1, 1.5, 10**9 + 1, {}])
+def test_tokens_and_attempts_that_cannot_be_read_are_unknown(unknown: Any) -> None:
+    read_as = request(streamed(output_tokens=unknown, upstream_request_attempt_count=unknown))
+    assert (read_as.output_tokens, read_as.retries) == (None, None)
+
+
+def test_a_request_without_an_attempt_has_no_retry() -> None:
+    assert request(line(upstream_request_attempt_count=0)).retries == 0
+
+
+@pytest.mark.parametrize("request_id", [None, "-", "", "a b", "x" * 129, "\u00e4", 7])
+def test_a_request_id_is_visible_ascii_of_a_bounded_length(request_id: Any) -> None:
+    assert request(line(request_id=request_id)).request_id is None
+    assert request(line(request_id="x" * 128)).request_id == "x" * 128
+
+
+@pytest.mark.parametrize(
+    "traceparent", [None, "-", f"00-{'0' * 32}-{'1' * 16}-01", f"00-{'A' * 32}-{'1' * 16}-01", "00-ab-cd-01"]
+)
+def test_another_form_than_w3cs_has_no_trace(traceparent: str | None) -> None:
+    assert request(line(traceparent=traceparent)).trace_id is None
 
 
 @pytest.mark.parametrize(
@@ -378,31 +526,7 @@ def test_flags_are_split_trimmed_and_counted_once(joined: Any, flags: set[str]) 
 @pytest.mark.parametrize(
     ("cluster_name", "identity"),
     [
-        ("outbound|80|v2|service-chat.vision.svc.cluster.local", ("vision", "chat", "v2")),
-        ("outbound|80||service-chat.vision.svc.cluster.local", ("vision", "chat", None)),
-        ("outbound|80||chat.vision", ("vision", "chat", None)),
-        ("outbound|||chat.vision", ("vision", "chat", None)),
-        ("outbound|80||service-.vision.svc", ("vision", "service-", None)),
-        ("outbound|80||service-service-a.vision.svc", ("vision", "service-a", None)),
-        ("outbound|80||chat.ns-9.svc", ("payments", "chat", None)),
-        ("outbound|80||ch at.vision.svc", ("vision", "__overflow__", None)),
-        ("outbound|80||chat.vis/ion.svc", ("__overflow__", "chat", None)),
-        ("outbound|80|v 2|chat.vision.svc", ("vision", "chat", "__overflow__")),
-        (f"outbound|80||{'a' * 128}.vision", ("vision", "a" * 128, None)),
-        (f"outbound|80||{'a' * 129}.vision", ("vision", "__overflow__", None)),
-        (f"outbound|80||service-{'a' * 128}.vision", ("vision", "a" * 128, None)),
-        ("outbound|80||chat", ("default", "__overflow__", None)),
-        ("outbound|80||.vision.svc", ("default", "__overflow__", None)),
-        ("outbound|80||chat..svc", ("default", "__overflow__", None)),
-        ("outbound|80|chat.vision", ("default", "__overflow__", None)),
-        ("outbound|80||chat.vision|more", ("default", "__overflow__", None)),
-        ("OUTBOUND|80||chat.vision", ("default", "__overflow__", None)),
-        ("inbound|80||chat.vision", ("default", "__overflow__", None)),
-        ("local_service", ("default", "local_service", None)),
-        ("service-chat", ("default", "service-chat", None)),
-        ("chat.vision.svc", ("default", "chat.vision.svc", None)),
-        ("chät", ("default", "__overflow__", None)),
-        ("chat\n", ("default", "__overflow__", None)),
+        *cluster_names.ALL,
         (None, ("__unrouted__", "__unrouted__", None)),
         ("-", ("__unrouted__", "__unrouted__", None)),
         ("", ("__unrouted__", "__unrouted__", None)),
@@ -410,17 +534,33 @@ def test_flags_are_split_trimmed_and_counted_once(joined: Any, flags: set[str]) 
     ],
 )
 def test_the_cluster_gives_department_task_and_version(
-    cluster_name: Any, identity: tuple[str, str, str | None]
+    cluster_name: Any, identity: cluster_names.Identity
 ) -> None:
-    read_line = request(line(upstream_cluster=cluster_name), departments={"ns-9": "payments"})
+    read_line = request(line(upstream_cluster=cluster_name), departments=cluster_names.DEPARTMENTS)
     assert (read_line.department, read_line.task, read_line.version) == identity
+
+
+@pytest.mark.parametrize(
+    ("extra", "task"),
+    [({"x_task": "ocr"}, "ocr"), ({"x_task": "-"}, "chat"), ({"x_task": 7}, "chat"), ({}, "chat")],
+)
+def test_another_key_names_the_task_where_it_says_something(extra: dict[str, Any], task: str) -> None:
+    assert request(line(extra=extra), name_key="x_task").task == task
+
+
+def test_a_pattern_names_what_it_matches_whole() -> None:
+    own = {"name_pattern": r"(?P<department>\w+):(?P<task>\w+)(?:@(?P<version>\w+))?"}
+    read_line = request(line(upstream_cluster="search:ocr@v2"), **own)
+    assert (read_line.department, read_line.task, read_line.version) == ("search", "ocr", "v2")
+    assert request(line(upstream_cluster="x search:ocr"), **own).department == "default"
+    assert request(line(), **own).task == "chat"
 
 
 def test_without_a_prefix_the_task_is_the_service() -> None:
     assert request(line(upstream_cluster=cluster(task="a")), service_prefix="").task == "service-a"
 
 
-@pytest.mark.parametrize(("host", "replica"), [("chat-0", "chat-0"), ("-", None), (None, None), ("", None)])
+@pytest.mark.parametrize(("host", "replica"), [*cluster_names.HOSTS, ("-", None), (None, None), ("", None)])
 def test_the_upstream_host_is_the_replica(host: str | None, replica: str | None) -> None:
     assert request(line(upstream_host=host)).replica == replica
 

@@ -17,7 +17,19 @@ from tests.oracle import (
     recompute,
 )
 from tests.oracle.histogram import bucket_of, nearest_rank
-from tests.support.lines import T0_MS, aborted, at, cluster, line, rate_limited, unrouted
+from tests.support.lines import (
+    T0_MS,
+    aborted,
+    at,
+    cluster,
+    grpc,
+    line,
+    rate_limited,
+    streamed,
+    tcp,
+    unrouted,
+    upgraded,
+)
 
 
 def rows(*lines: str, **settings: Any) -> Expected:
@@ -94,7 +106,145 @@ def test_a_whole_row() -> None:
             # 32 * log2: 10 -> 106.3, 20 -> 138.3, 30 -> 157.02, 800 -> 308.6
             "buckets": {"106": 1, "138": 1, "157": 1, "308": 1},
         },
+        "upgraded": 0,
+        "first_byte_count": 4,  # the refused request has none
+        "first_byte_avg_ms": 117.0,
+        "first_byte_min_ms": 117.0,
+        "first_byte_max_ms": 117.0,
+        "first_byte_p50_ms": 117.0,
+        "first_byte_p90_ms": 117.0,
+        "first_byte_p95_ms": 117.0,
+        "first_byte_p99_ms": 117.0,
+        "first_byte_histogram": {"scale": 5, "zero": 0, "buckets": {"219": 4}},  # 32 * log2(117) = 219.8
+        "stream_ms_per_token": None,
+        "output_tokens_per_second": None,
+        "input_tokens": None,
+        "output_tokens": None,
+        "concurrency": 0.86,  # (10 + 20 + 800 + 30 + 0) ms in 1 s
+        "retries": 0,
+        "grpc_status": {},
+        "exemplar": {
+            "request_id": "8f14e45f-ceea-467f-9f6b-1d3a5c7e9b02",
+            "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+            "latency_ms": 800.0,
+        },
     }
+
+
+def test_the_speed_of_streams_is_that_of_the_lines_that_know_all_three() -> None:
+    task = row(
+        rows(
+            streamed(),  # 50 tokens in 1000 ms
+            streamed(duration=700, output_tokens=150),  # 150 in 500 ms
+            streamed(duration=1000, output_tokens=None),
+            streamed(duration=1000, response_duration=None),
+            streamed(duration=150),  # a first byte after the last one
+        ),
+        "1m|task|vision|chat||",
+    )
+    assert task["stream_ms_per_token"] == 7.5  # 1500 / 200
+    assert task["output_tokens_per_second"] == 200 / 1.5
+    assert (task["input_tokens"], task["output_tokens"]) == (150, 300)
+    assert task["first_byte_count"] == 4
+
+
+def test_an_upgraded_connection_counts_and_changes_no_latency() -> None:
+    task = row(
+        rows(*(line(duration=50, start_time=at(0.1)) for _ in range(10)), upgraded(start_time=before_t0())),
+        "1s|task|vision|chat||",
+    )
+    assert (task["requests"], task["upgraded"], task["latency_count"], task["first_byte_count"]) == (
+        11,
+        1,
+        10,
+        10,
+    )
+    assert (task["latency_max_ms"], task["concurrency"], task["apdex"]) == (50.0, 0.5, 1.0)
+
+
+def test_only_upgraded_connections_have_no_apdex_and_no_concurrency() -> None:
+    task = row(rows(upgraded(start_time=before_t0())), "1s|task|vision|chat||")
+    assert (task["apdex"], task["concurrency"], task["latency_count"]) == (None, None, 0)
+
+
+def before_t0() -> str:
+    """Such that what lasts four hours ends at T0."""
+    return "2026-11-24T06:00:00.000Z"
+
+
+def test_grpc_statuses_and_retries_are_counted() -> None:
+    task = row(
+        rows(
+            *(grpc(grpc_status=status) for status in (0, 0, 14)),
+            line(upstream_request_attempt_count=3),
+            line(upstream_request_attempt_count=None),
+        ),
+        "1s|task|vision|chat||",
+    )
+    assert task["grpc_status"] == {"0": 2, "14": 1}
+    assert (task["errors_5xx"], task["error_rate"], task["retries"]) == (1, 0.2, 2)
+
+
+def test_the_exemplar_is_the_slowest_that_has_an_id_and_the_least_id_of_equals() -> None:
+    task = row(
+        rows(
+            line(duration=90, request_id="-"),
+            line(duration=80, request_id="b"),
+            line(duration=80, request_id="a", traceparent=None),
+            line(duration=80, request_id="a"),
+            line(duration=10, request_id="0"),
+            line(duration=99, request_id="none", upstream_host=None),
+        ),
+        "1s|task|vision|chat||",
+    )
+    assert task["exemplar"] == {
+        "request_id": "a",
+        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+        "latency_ms": 80.0,
+    }
+
+
+def test_failures_behind_a_200_are_errors() -> None:
+    """Envoy answers gRPC with 200; no backend, a refused connection, a timeout, and an answer cut after its headers."""
+    task = row(
+        rows(
+            line(),
+            *(line(response_flags=flags, upstream_host=None) for flags in ("UF", "UH", "UT", "UPE")),
+        ),
+        "1s|task|vision|chat||",
+    )
+    assert (task["error_rate"], task["apdex"]) == (0.8, 0.2)
+
+
+def test_flags_are_counted_apart_in_their_short_and_long_forms() -> None:
+    task = row(
+        rows(
+            line(response_code=503, response_flags="UF,URX"),
+            line(response_code=503, response_flags="UpstreamConnectionFailure,UpstreamRetryLimitExceeded"),
+            line(response_code=429, response_flags="RateLimited"),
+            line(response_code=429, response_flags="RL"),
+            line(response_code=429),
+            line(response_flags="RLSE"),
+        ),
+        "1s|task|vision|chat||",
+    )
+    names = (
+        "UF",
+        "URX",
+        "UpstreamConnectionFailure",
+        "UpstreamRetryLimitExceeded",
+        "RateLimited",
+        "RL",
+        "RLSE",
+    )
+    assert task["response_flags"] == dict.fromkeys(names, 1)
+    assert (task["errors_5xx"], task["rate_limited"], task["errors_4xx"]) == (2, 3, 1)
+
+
+def test_tcp_connections_make_no_row() -> None:
+    expected = rows(tcp(), tcp(response_flags="DC"))
+    assert expected.rows == {}
+    assert expected.counts()["tcp"] == 2
 
 
 def test_a_minute_row_counts_the_minute() -> None:
@@ -208,7 +358,7 @@ def test_versions_part_the_replicas_of_a_task() -> None:
 def test_unrouted_requests_have_rows_of_their_own() -> None:
     expected = rows(unrouted(), unrouted(taskid="chat"))
     assert row(expected, "1s|department|__unrouted__|||")["requests"] == 2
-    assert row(expected, "1s|task|__unrouted__|__unrouted__||")["errors_4xx"] == 2
+    assert row(expected, "1s|task|__unrouted__|__unrouted__||")["errors_5xx"] == 2
     assert len(expected.rows) == 4
 
 
@@ -269,7 +419,7 @@ def test_late_dead_and_skipped_lines_are_in_no_row() -> None:
         ]
     )
     expected = recompute(lines, late={lines[1].position})
-    assert expected.counts() == {"counted": 1, "late": 1, "dead": 2, "skipped": 1}
+    assert expected.counts() == {"counted": 1, "late": 1, "dead": 2, "skipped": 1, "tcp": 0}
     assert [expected.fates[raw.position].reason for raw in lines] == [
         None,
         None,

@@ -29,29 +29,29 @@ from tidegate.schemas.settings import Elasticsearch
 
 DAY = date(2026, 11, 24)
 PLAIN = Elasticsearch()
-DIGESTS_OF_VERSION = 6
+DIGESTS_OF_VERSION = 7
 DIGESTS = {
-    "gateway.access-logs": "c30fa2d545f6c6e4",
-    "inference.logs": "431207bab4db994b",
-    "tidegate.service-metrics.1s": "435f4eeb17cb29d9",
-    "tidegate.service-metrics.1m": "127c1f5e05a7aff6",
-    "tidegate.line-counts": "4d8fd1526e3c1b2f",
-    "tidegate.late": "ba9f2c15ee761336",
-    "tidegate.dead-letters": "9336db6f3329aa05",
-    "kubernetes.replicas": "3a36f118c0b68516",
-    "kubernetes.gateways": "6302e9084721edb4",
-    "tidegate.replica-changes": "c189e782cca4682b",
-    "tidegate.rate-limits": "1dfd6ed8dced3b41",
-    "tidegate.rate-limits.current": "cba577056d4afa70",
-    "tidegate.limit-controls": "02843179f576b721",
-    "tidegate.tasks": "9a25e422ded2c131",
-    "tidegate.changes": "0a03152589b9adb1",
-    "tidegate.resource-metrics.10s": "697ced4f069b1359",
-    "tidegate.resource-metrics.1m": "56ec6ef56fa9ed1a",
-    "tidegate.task-profile": "41b457fe7b2bf430",
-    "tidegate.alerts": "fc89eaeef78ffa13",
-    "tidegate.autoscaling-signals": "a59ecacb93a6f5f6",
-    "tidegate.call-statistics": "097de0f4181612fb",
+    "gateway.access-logs": "06f18d60636e7c17",
+    "inference.logs": "906a390f4f1b7dfd",
+    "tidegate.service-metrics.1s": "87fc107a7aa250ae",
+    "tidegate.service-metrics.1m": "82e48024a6a5e526",
+    "tidegate.line-counts": "20481b1ae4499cb4",
+    "tidegate.late": "f100105bafc574b2",
+    "tidegate.dead-letters": "b7ada709c61c1a18",
+    "kubernetes.replicas": "f5291ad6ce8d91d1",
+    "kubernetes.gateways": "fae382e2b5028e68",
+    "tidegate.replica-changes": "fb8e091b56a109f7",
+    "tidegate.rate-limits": "534edc6d58c3f079",
+    "tidegate.rate-limits.current": "88ecd104fec044dd",
+    "tidegate.limit-controls": "9a93042c54b82cc2",
+    "tidegate.tasks": "f0ca24d666104bc1",
+    "tidegate.changes": "3d233441147f0e0e",
+    "tidegate.resource-metrics.10s": "449e9c470e17c158",
+    "tidegate.resource-metrics.1m": "4a0e27e9dfd1c657",
+    "tidegate.task-profile": "6e7ee2b36356210a",
+    "tidegate.alerts": "404ea3a50ec7762b",
+    "tidegate.autoscaling-signals": "7fe607e728cfd0a3",
+    "tidegate.call-statistics": "72d7fc2a9e49a145",
 }
 """Of each topic's template. One changed? Raise TEMPLATE_VERSION, and write both anew here."""
 

@@ -55,7 +55,7 @@ def traits(value: bytes) -> set[str]:
     if isinstance(found, Dead):
         return {f"dead: {found.reason}"} | {trait for trait, holds in bytes_hold.items() if holds}
     if isinstance(found, Skipped):
-        return {"skipped"}
+        return {"tcp" if found.tcp else "skipped"}
     replica = found.replica or ""
     request_holds = {
         "an unknown duration": found.duration_us is None,
@@ -70,13 +70,21 @@ def traits(value: bytes) -> set[str]:
         "a NUL in a name": "\x00" in replica,
         "half a surrogate pair": "?" in replica,
         "a long name": len(replica) > 1000,
+        "a gRPC call": found.grpc_status is not None,
+        "an upgrade": found.upgraded,
+        "a first byte": found.first_byte_us is not None,
+        "tokens": found.output_tokens is not None,
+        "retries": bool(found.retries),
+        "no request id": found.request_id is None,
+        "no trace": found.trace_id is None,
     }
     return {str(found.outcome)} | {trait for trait, holds in (bytes_hold | request_holds).items() if holds}
 
 
 EVERY_TRAIT = {
     *("empty", "deep or long", "a repeated key", "a NaN"),
-    *("dead: not JSON", "dead: start_time", "dead: duration", "skipped"),
+    *("dead: not JSON", "dead: start_time", "dead: duration", "skipped", "tcp"),
+    *("a gRPC call", "an upgrade", "a first byte", "tokens", "retries", "no request id", "no trace"),
     *("an unknown duration", "a fraction of a ms", "no replica", "a NUL in a name"),
     *("a folded task", "a folded department", "a folded version", "unrouted", "another cluster"),
     *("many flags", "half a surrogate pair", "a long name"),

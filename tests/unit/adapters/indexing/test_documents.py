@@ -21,6 +21,7 @@ from tidegate.adapters.indexing.documents import (
     document_id,
     read_time,
 )
+from tidegate.jobs.logic.outcome import outcome_of
 from tidegate.schemas.elasticsearch import contract_of
 from tidegate.schemas.settings import AccessLog
 
@@ -104,8 +105,22 @@ def test_a_line_stays_as_it_is_but_for_its_time_and_dashes_where_numbers_belong(
     line = record(start_time=at(1.5), duration="-", upstream_service_time="41", response_flags="-", path="-")
     document = json.loads(made(line).body)
     assert document.pop("@timestamp") == at(1.5)
-    whose = {"department": "vision", "task": "chat", "version": None}
+    whose = {
+        "department": "vision",
+        "task": "chat",
+        "version": None,
+        "replica": "10.60.1.10:8080",
+        "outcome": "ok",
+    }
     assert document == {key: value for key, value in line.items() if key != "duration"} | whose
+
+
+@pytest.mark.parametrize(
+    ("value", "indexed"),
+    [("Unavailable", 14), ("DEADLINE_EXCEEDED", 4), (" OK ", 0), (5, 5), ("Teapot", "Teapot"), (None, None)],
+)
+def test_a_grpc_status_that_is_a_name_is_searchable_as_its_number(value: object, indexed: object) -> None:
+    assert json.loads(made(record(grpc_status=value)).body)["grpc_status"] == indexed
 
 
 @pytest.mark.parametrize(
@@ -113,6 +128,8 @@ def test_a_line_stays_as_it_is_but_for_its_time_and_dashes_where_numbers_belong(
     [
         ("outbound|8080|v2|service-chat.vision.svc.cluster.local", ("vision-team", "chat", "v2")),
         ("local_models", ("default", "local_models", None)),
+        ("httproute/vision/chat/rule/0", ("vision-team", "chat", None)),
+        ("outbound|443||api.example.com", ("external", "api.example.com", None)),
         ("a name with spaces", ("default", "__overflow__", None)),
         (None, ("__unrouted__", "__unrouted__", None)),
         ("-", ("__unrouted__", "__unrouted__", None)),
@@ -130,6 +147,27 @@ def test_a_line_gets_whose_it_is_by_what_the_gateway_decided(
     assert isinstance(document, Document)
     found = json.loads(document.body)
     assert (found["department"], found["task"], found["version"]) == whose
+
+
+@pytest.mark.parametrize(
+    ("host", "replica"),
+    [
+        ("envoy://connect_originate/[::1]:8080", "[::1]:8080"),
+        ("10.0.0.1:80", "10.0.0.1:80"),
+        ("-", None),
+        (None, None),
+    ],
+)
+def test_a_line_gets_its_replica_as_rows_name_it(host: str | None, replica: str | None) -> None:
+    assert json.loads(made(record(upstream_host=host)).body)["replica"] == replica
+
+
+def test_a_line_is_named_by_the_key_of_the_settings() -> None:
+    maker = DocumentMaker(contract_of("gateway.access-logs"), "", AccessLog(name_key="route_name"))
+    for route, task in (("ocr", "ocr"), ("-", "chat")):
+        document = maker.make(received(json.dumps(record(route_name=route)).encode()))
+        assert isinstance(document, Document)
+        assert json.loads(document.body)["task"] == task
 
 
 @pytest.mark.parametrize("start_time", [None, "-", "soon", 5, "1971-01-01T00:00:00Z", "2031-01-01T00:00:00Z"])
@@ -164,7 +202,8 @@ def test_any_object_becomes_a_document_of_one_line_with_all_that_it_says(line: d
     numbers = contract_of("gateway.access-logs").numbers
     kept = {key: value for key, value in line.items() if not (key in numbers and value == "-")}
     added = {"@timestamp": "2026-11-25T00:00:05.000Z"} | dict.fromkeys(("department", "task"), "__unrouted__")
-    assert json.loads(document.body) == kept | added | {"version": None}
+    nothing = dict.fromkeys(("version", "replica"))
+    assert json.loads(document.body) == kept | added | nothing | {"outcome": outcome_of(line)}
 
 
 @given(st.text() | st.integers() | st.none() | st.datetimes().map(str))

@@ -13,7 +13,13 @@ from tidegate.cli.local.doctor_findings import (
     judge_packages,
     judge_ports,
 )
-from tidegate.cli.local.doctor_servers import judge_flink, judge_health, judge_templates, judge_topics
+from tidegate.cli.local.doctor_servers import (
+    judge_flink,
+    judge_health,
+    judge_names,
+    judge_templates,
+    judge_topics,
+)
 from tidegate.schemas.settings import Kafka
 from tidegate.schemas.topics import ALL_TOPICS
 
@@ -80,6 +86,14 @@ def test_missing_topics_are_a_failure_only_where_nobody_may_make_them() -> None:
     assert "eu.gateway.access-logs" in judge_topics(kafka, one_less, 1).found
     assert judge_topics(kafka.model_copy(update={"create_topics": False}), one_less, 1).state == "fail"
     assert judge_topics(kafka.model_copy(update={"replication_factor": 3}), one_less, 1).state == "fail"
+
+
+def test_names_that_folded_are_shown_with_what_to_do() -> None:
+    finding = judge_names(["ch at", "vision/zebra"])
+    assert finding.state == "warn"
+    assert "the first 2: 'ch at', 'vision/zebra'" in finding.found
+    assert "access_log.name_pattern" in finding.todo
+    assert judge_names([]).state == "ok"
 
 
 @pytest.mark.parametrize(("status", "state"), [("green", "ok"), ("yellow", "warn"), ("red", "fail")])

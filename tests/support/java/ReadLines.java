@@ -10,7 +10,7 @@ public final class ReadLines {
     private ReadLines() {}
 
     public static void main(String[] arguments) throws IOException {
-        AccessLogLine reader = new AccessLogLine(false);
+        AccessLogLine reader = new AccessLogLine(false, null);
         DataInputStream input = new DataInputStream(System.in);
         for (int lines = input.readInt(); lines > 0; lines--) {
             RowData row = reader.read(input.readNBytes(input.readInt()));

@@ -26,6 +26,8 @@ def _common() -> dict[str, Any]:
     return {
         "startTime": "2026-11-24T10:00:00.250999Z",
         "duration": "0.120s",
+        "timeToFirstUpstreamRxByte": "0.117s",
+        "upstreamRequestAttemptCount": 1,
         "downstreamRemoteAddress": _socket(FILE["downstream_remote_address"]),
         "downstreamLocalAddress": _socket(FILE["downstream_local_address"]),
         "upstreamRemoteAddress": _socket(FILE["upstream_host"]),

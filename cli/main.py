@@ -14,6 +14,7 @@ from tidegate.cli import app_context
 from tidegate.cli.elasticsearch.index import index
 from tidegate.cli.elasticsearch.reindex import reindex
 from tidegate.cli.elasticsearch.retention import retention
+from tidegate.cli.ingest.receive import receive
 from tidegate.cli.ingest.remote_write import remote_write
 from tidegate.cli.ingest.replay import replay
 from tidegate.cli.ingest.ship import ship
@@ -72,7 +73,7 @@ def _common(
 
 PANELS: Mapping[str, Mapping[str, Callable[..., Any] | typer.Typer]] = {
     "This machine": {"up": up, "down": down, "status": status, "demo": demo, "doctor": doctor},
-    "Data in": {"ship": ship, "replay": replay, "remote-write": remote_write},
+    "Data in": {"ship": ship, "replay": replay, "receive": receive, "remote-write": remote_write},
     "Jobs": {"run": run, "submit": submit, "keep": keep, "prepare": prepare},
     "Elasticsearch": {"index": index, "reindex": reindex, "retention": retention},
     "Limits": {

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from tidegate.schemas.access_log import ACCESS_LOG_FORMAT
 
@@ -17,6 +20,18 @@ LOG_FILE = "/var/log/tidegate/access.log"
 """Where the ready-made settings put the log: a volume that the gateway and the shipper share."""
 
 PROVIDER = "tidegate-access-log"
+
+RECEIVER_CLUSTER = "tidegate-receive"
+"""The name of Envoy's cluster that leads to `tidegate receive`."""
+
+_NOT_IN_ENTRIES = tuple(
+    key
+    for key, operator in ACCESS_LOG_FORMAT.items()
+    if operator.startswith(
+        ("%RESPONSE_FLAGS", "%ENVIRONMENT", "%GRPC_STATUS", "%RESPONSE_DURATION", "%REQUESTED_SERVER")
+    )
+)
+"""Keys for which the gRPC access log service has no field, or none with the same value."""
 
 _NOTE = "# Made by `python -m tidegate.schemas.gateway_settings deploy` from schemas/access_log.py.\n"
 
@@ -34,6 +49,49 @@ def envoy_access_log(path: str = LOG_FILE, operators: Mapping[str, str] | None =
             "log_format": {"json_format": ACCESS_LOG_FORMAT | dict(operators or {})},
         },
     }
+
+
+def envoy_als(cluster: str) -> dict[str, Any]:
+    """The entry that sends to `tidegate receive` by the gRPC access log service. cluster: Envoy's for the receiver."""
+    return {
+        "name": "envoy.access_loggers.http_grpc",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
+            "common_config": {
+                "log_name": PROVIDER,
+                "transport_api_version": "V3",
+                "grpc_service": {"envoy_grpc": {"cluster_name": cluster}},
+                "custom_tags": [{"tag": key, "value": ACCESS_LOG_FORMAT[key]} for key in _NOT_IN_ENTRIES],
+            },
+            "additional_request_headers_to_log": _arguments("REQ"),
+            "additional_response_headers_to_log": _arguments("RESP"),
+        },
+    }
+
+
+def envoy_otlp(cluster: str) -> dict[str, Any]:
+    """The entry that sends to `tidegate receive` by OTLP. cluster: Envoy's for the receiver."""
+    return {
+        "name": "envoy.access_loggers.open_telemetry",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.open_telemetry.v3."
+            "OpenTelemetryAccessLogConfig",
+            "log_name": PROVIDER,
+            "grpc_service": {"envoy_grpc": {"cluster_name": cluster}},
+            "attributes": {
+                "values": [
+                    {"key": key, "value": {"string_value": operator}}
+                    for key, operator in ACCESS_LOG_FORMAT.items()
+                ]
+            },
+        },
+    }
+
+
+def _arguments(operator: str) -> list[str]:
+    """The headers that the format reads by this operator and that are not pseudo headers."""
+    found = (re.fullmatch(rf"%{operator}\(([A-Z0-9-]+)\)%", value) for value in ACCESS_LOG_FORMAT.values())
+    return [match[1].lower() for match in found if match]
 
 
 def envoy_snippet() -> str:
@@ -65,6 +123,16 @@ def istio_provider() -> str:
         *_labels(10),
     ]
     return _NOTE + "\n".join(lines) + "\n"
+
+
+def istio_otlp_provider() -> dict[str, Any]:
+    """`meshConfig` with a provider that sends to `tidegate receive` by OTLP."""
+    service = {
+        "service": "tidegate-receive.tidegate.svc.cluster.local",
+        "port": 4317,
+        "logFormat": {"labels": dict(ACCESS_LOG_FORMAT)},
+    }
+    return {"meshConfig": {"extensionProviders": [{"name": PROVIDER, "envoyOtelAls": service}]}}
 
 
 def istio_telemetry() -> str:
@@ -105,6 +173,9 @@ def files() -> dict[str, str]:
     """Every ready-made file's path below `deploy/`, and its content."""
     return {
         "envoy/access-log.yaml": envoy_snippet(),
+        "envoy/access-log-als.yaml": _yaml({"access_log": [envoy_als(RECEIVER_CLUSTER)]}),
+        "envoy/access-log-otlp.yaml": _yaml({"access_log": [envoy_otlp(RECEIVER_CLUSTER)]}),
+        "istio/provider-otlp.yaml": _yaml(istio_otlp_provider()),
         "istio/provider.yaml": istio_provider(),
         "istio/telemetry.yaml": istio_telemetry(),
         "istio/mesh-config.yaml": istio_mesh_config(),
@@ -120,6 +191,10 @@ def write(folder: Path) -> list[Path]:
         path.write_text(content)
         written.append(path)
     return written
+
+
+def _yaml(content: dict[str, Any]) -> str:
+    return _NOTE + yaml.safe_dump(content, sort_keys=False, width=200)
 
 
 def _labels(indent: int) -> list[str]:

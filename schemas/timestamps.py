@@ -1,8 +1,8 @@
 """Timestamps: written as UTC, ISO 8601 with milliseconds and `Z`; read in the three forms of the inputs.
 
 - rows and samples: ISO 8601 with a time zone (`from_text`);
-- access-log lines: RFC 3339 with up to 9 digits of a second's fraction (`line_epoch_ms`); jobs/java/StartTime.java
-  reads the same form in the Flink job;
+- access-log lines: RFC 3339 with any precision and offset, or an epoch number (`line_epoch_ms`);
+  jobs/java/StartTime.java reads the same forms in the Flink job, and tests/support/times.py holds both to one table;
 - records of services' logs: what loggers write, UTC where no zone is given (`from_log_text`).
 """
 
@@ -10,11 +10,22 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Annotated
 
 from pydantic import AfterValidator, PlainSerializer, WithJsonSchema
 
-_LINE_FORM = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_LINE_FORM = re.compile(
+    r"(\d{4})([-/])(\d\d)\2(\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?(?:([Zz])|([+-]\d\d):?([0-5]\d))", re.ASCII
+)
+_EPOCH_FORM = re.compile(r"(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE]\+?\d{1,2})?", re.ASCII)
+_MAX_EPOCH_CHARACTERS = 64
+_EPOCH_UNITS = ((11, 1000), (14, 1), (17, Decimal("1e-3")), (20, Decimal("1e-6")))
+"""Powers of ten below which an epoch number is in s, ms, us, ns; and the milliseconds of the unit.
+
+So each unit reads moments from 10^8 s (March 1973) on, and none of them is a moment before 2201 in another unit.
+"""
+_MIN_EPOCH = Decimal(10) ** 8
 _LOG_FORM = re.compile(
     r"[\[\s\"(]{0,3}(\d{4})[-/](\d\d)[-/](\d\d)[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?"
     r"\s?(Z|UTC|[+-]\d\d:?\d\d)?(?![\d:])"
@@ -52,21 +63,40 @@ def from_text(text: str) -> datetime:
     return moment
 
 
-def line_epoch_ms(text: str) -> int | None:
-    """The milliseconds since the epoch of an access-log line's `start_time`, finer digits cut off.
+def line_epoch_ms(value: object) -> int | None:
+    """The milliseconds since the epoch of an access-log line's `start_time`, finer parts cut off.
 
-    None for any other form.
+    value: RFC 3339 (also with a blank for the T, slashes in the date, an offset without its colon), or an epoch number
+    in s, ms, us or ns as a number or a text. None for any other value.
     """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    text = value.strip(" ") if isinstance(value, str) else str(value)
     match = _LINE_FORM.fullmatch(text)
     if match is None:
-        return None
-    zone = "+00:00" if match[3] == "Z" else match[3]
+        return _epoch_number_ms(text)
+    zone = "+00:00" if match[7] else f"{match[8]}:{match[9]}"
     try:
-        moment = datetime.fromisoformat(match[1] + zone)
+        moment = datetime.fromisoformat(f"{match[1]}-{match[3]}-{match[4]}T{match[5]}{zone}")
         whole_seconds_ms = to_epoch_ms(moment)
     except (ValueError, OverflowError):
         return None
-    return whole_seconds_ms + int((match[2] or "0").ljust(3, "0")[:3])
+    return whole_seconds_ms + int((match[6] or "0").ljust(3, "0")[:3])
+
+
+def epoch_unit_ms(number: Decimal) -> Decimal | int | None:
+    """The milliseconds of the unit that an epoch number is in; None where it is a moment in no unit."""
+    if number < _MIN_EPOCH:
+        return None
+    return next((unit_ms for power, unit_ms in _EPOCH_UNITS if number < Decimal(10) ** power), None)
+
+
+def _epoch_number_ms(text: str) -> int | None:
+    if len(text) > _MAX_EPOCH_CHARACTERS or _EPOCH_FORM.fullmatch(text) is None:
+        return None
+    number = Decimal(text)
+    unit_ms = epoch_unit_ms(number)
+    return None if unit_ms is None else int(number * unit_ms)
 
 
 def from_log_text(text: str, within: int = 0) -> datetime | None:

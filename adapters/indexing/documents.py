@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import orjson
 
 from tidegate.jobs.logic.identity import name_of_line, of_cluster, replica_of_line
+from tidegate.jobs.logic.logs.envelopes import opened
 from tidegate.jobs.logic.outcome import grpc_status_of, outcome_of
 from tidegate.schemas.elasticsearch import IDENTITY, OUTCOME, RAW_TIME, IndexContract
 from tidegate.schemas.settings import AccessLog
-from tidegate.schemas.timestamps import from_epoch_ms, from_text, to_text
+from tidegate.schemas.timestamps import from_epoch_ms, from_text, line_epoch_ms, to_text
 
 MAX_ID_BYTES = 512
 """The maximum: Elasticsearch rejects a whole bulk request for a longer `_id`."""
@@ -83,7 +84,7 @@ class DocumentMaker:
         if message.value is None:
             return None
         try:
-            content = orjson.loads(message.value)
+            content = orjson.loads(opened(message.value) if self._contract.gateway else message.value)
         except orjson.JSONDecodeError as error:
             return Refusal(message.position, message.value, f"value: not JSON ({error})")
         if not isinstance(content, dict):
@@ -128,7 +129,8 @@ class DocumentMaker:
 
     def _line_time(self, message: Received, line: dict[str, Any]) -> datetime:
         received = from_epoch_ms(max(0, message.timestamp_ms))
-        claimed = read_time(line.get(self._contract.time_field or ""))
+        claimed_ms = line_epoch_ms(line.get(self._contract.time_field or ""))
+        claimed = None if claimed_ms is None or claimed_ms < 0 else from_epoch_ms(claimed_ms)
         if claimed is None or not received - MAX_AGE <= claimed <= received + MAX_AHEAD:
             return received
         return claimed

@@ -11,7 +11,8 @@ from pathlib import Path
 from confluent_kafka.admin import AdminClient
 
 from tidegate.adapters.kafka.client import ensure_topics
-from tidegate.adapters.shipping.lines import Lines, LineSplitter, Overlong, lines_of
+from tidegate.adapters.shipping.envelopes import EnvelopeSplitter, access_lines
+from tidegate.adapters.shipping.lines import Lines, Overlong
 from tidegate.adapters.shipping.positions import Fingerprint
 from tidegate.adapters.shipping.replay_lines import LineTime, shifted, time_of
 from tidegate.adapters.shipping.sender import Destination, Origin, Sender
@@ -193,7 +194,7 @@ class _Replay:
     def _lines(self, report: bool = True) -> Iterator[_Line]:
         for origin, block in self._blocks(report):
             offset = origin.offset
-            for line in lines_of(block)[0]:
+            for line in access_lines(block)[0]:
                 yield _Line(line, Origin(origin.path, origin.identity, offset), time_of(line))
                 offset += len(line) + 1
 
@@ -202,7 +203,7 @@ class _Replay:
         for path in self._files:
             source = _opened(path)
             identity = Fingerprint.of(source.head).digest
-            splitter = LineSplitter(0, self._max_line_bytes)
+            splitter = EnvelopeSplitter(0, self._max_line_bytes)
             try:
                 while data := source.read(splitter.read_offset, b"", _CHUNK_BYTES):
                     for item in splitter.feed(data):

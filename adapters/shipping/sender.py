@@ -23,7 +23,8 @@ from confluent_kafka import KafkaError, KafkaException
 
 from tidegate.adapters.kafka.client import KafkaUnavailable, ensure_topics
 from tidegate.adapters.shipping.delivery import ANSWER_SECONDS, BY_KEY, Connection, Delivery
-from tidegate.adapters.shipping.lines import lines_of, offset_of
+from tidegate.adapters.shipping.envelopes import access_lines
+from tidegate.adapters.shipping.lines import offset_of
 from tidegate.schemas.dead_letters import dead_letter
 from tidegate.schemas.settings import Kafka, Shipper
 from tidegate.schemas.topics import ACCESS_LOGS, DEAD_LETTERS, Topic
@@ -48,14 +49,14 @@ class Destination:
     """The topic of the lines, and the message that a line becomes.
 
     messages: for lines of one file and its path, a dict with `value` and maybe `key` for each line, in order.
-    split: what a block's lines are, and how many empty ones were left out; each is found again in the block.
+    split: what a block's lines are, out of their envelopes, and how many empty ones were left out.
     keyed: the key decides the partition. partition: the only one that is written to. With neither, whole blocks
     go to the partitions in turn.
     """
 
     topic: Topic = ACCESS_LOGS
     messages: Callable[[Sequence[bytes], Path], list[dict[str, Any]]] = untouched
-    split: Callable[[bytes], tuple[list[bytes], int]] = lines_of
+    split: Callable[[bytes], tuple[list[bytes], int]] = access_lines
     keyed: bool = False
     partition: int | None = None
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tidegate.adapters.shipping.envelopes import EnvelopeSplitter
 from tidegate.adapters.shipping.follower import Follower
 from tidegate.adapters.shipping.limits import FollowLimits
 from tidegate.adapters.shipping.lines import Lines, LineSplitter, Overlong
@@ -34,7 +35,7 @@ class ShippingPlan:
     files: tuple[str, ...]
     state_dir: Path
     destination: Destination = field(default_factory=Destination)
-    splitter: type[LineSplitter] = LineSplitter
+    splitter: type[LineSplitter] = EnvelopeSplitter
     record_wait_seconds: float = 1
 
 

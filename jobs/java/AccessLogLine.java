@@ -74,6 +74,7 @@ final class AccessLogLine {
     private final boolean withClient;
     private final LineFields fields = new LineFields();
     private final StartTime startTime = new StartTime();
+    private final Envelope envelope = new Envelope();
 
     private TimestampData closesAt = NO_EVENT_TIME;
 
@@ -92,7 +93,7 @@ final class AccessLogLine {
 
     /** The line's row; never null, never an exception. */
     RowData read(byte[] line) {
-        String wrong = flat.read(line, fields) ? null : json.read(line, fields);
+        String wrong = readFields(line);
         if (wrong == null && fields.periodic) {
             return row(line, SKIPPED, null, NO_EVENT_TIME);
         }
@@ -138,6 +139,20 @@ final class AccessLogLine {
         return row;
     }
 
+    /** Fills the fields from the line, out of its envelope if it has one; returns what is wrong with it, or null. */
+    private String readFields(byte[] line) {
+        String wrong = flat.read(line, fields) ? null : json.read(line, fields);
+        if ((wrong == null && (fields.startTime != null || fields.periodic)) || line.length == 0) {
+            return wrong;
+        }
+        byte[] inner = envelope.open(line);
+        if (inner == null) {
+            return wrong;
+        }
+        wrong = flat.read(inner, fields) ? null : json.read(inner, fields);
+        return wrong != null && Envelope.isPart(line) ? Envelope.PART : wrong;
+    }
+
     private GenericRowData row(byte[] line, byte kind, String reason, TimestampData eventTime) {
         GenericRowData row = new GenericRowData(withClient ? COLUMNS.size() + 1 : COLUMNS.size());
         row.setField(0, line);
@@ -162,7 +177,7 @@ final class AccessLogLine {
             return "start_time: unknown";
         }
         if (startMs == StartTime.UNREADABLE) {
-            return "start_time: not ISO 8601 with a zone";
+            return StartTime.unreadable(fields.startTime);
         }
         if (startMs < 0 || startMs >= MAX_EVENT_MS) {
             return START_OUT_OF_RANGE;

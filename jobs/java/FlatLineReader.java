@@ -192,6 +192,9 @@ final class FlatLineReader {
         if (first != '"') {
             int end = skipped(at);
             setNoText(field);
+            if (field == START_TIME && first != 'n') {
+                return REFUSED; // a number may be an epoch time
+            }
             return end;
         }
         int end = plainEnd(at + 1);

@@ -60,7 +60,7 @@ final class JsonLineReader {
                 JsonToken value = parser.nextToken();
                 switch (key) {
                     case "start_time":
-                        fields.startTime = text(parser, value);
+                        fields.startTime = value.isNumeric() ? parser.getText() : text(parser, value);
                         break;
                     case "duration":
                         readDuration(parser, value, fields);

@@ -1,10 +1,15 @@
 package io.tidegate.flink;
 
+import java.math.BigDecimal;
+import java.math.RoundingMode;
 import java.time.DateTimeException;
 import java.time.LocalDate;
+import java.util.regex.Pattern;
 
 /**
- * Reads ISO 8601 moments: {@code 2026-11-24T10:00:00.123Z}, 0 to 9 digits of a second's fraction, Z or ±hh:mm.
+ * Reads the moments that gateways write: RFC 3339 with any number of digits of a second's fraction, Z, ±hh:mm or ±hhmm,
+ * also with a blank for the T and slashes in the date; or an epoch number in s, ms, µs or ns. schemas/timestamps.py reads
+ * the same forms.
  *
  * <p>Written by hand since java.time's formatter would cost as much as the rest of the line. Not thread safe.
  */
@@ -13,14 +18,51 @@ final class StartTime {
     static final long UNREADABLE = Long.MIN_VALUE;
 
     private static final int DATE_LENGTH = 10;
+    private static final Pattern EPOCH = Pattern.compile("(?:0|[1-9][0-9]*)(?:\\.[0-9]+)?(?:[eE]\\+?[0-9]{1,2})?");
+    private static final int MAX_EPOCH_LENGTH = 64;
+    private static final BigDecimal MIN_EPOCH = BigDecimal.TEN.pow(8);
+
+    /** Below these powers of ten an epoch number is in s, ms, µs, ns: from March 1973 on, no unit is taken for another. */
+    private static final int[] UNIT_ENDS = {11, 14, 17, 20};
 
     private String day = "";
     private long dayMs;
 
     /** Milliseconds since the epoch, finer digits cut off; UNREADABLE for any other form. */
     long epochMs(String text) {
+        long ms = calendarMs(text);
+        if (ms != UNREADABLE) {
+            return ms;
+        }
+        String inner = Texts.withoutBlanks(text);
+        return inner.length() < text.length() ? epochMs(inner) : numberMs(text);
+    }
+
+    /** The reason of a dead letter, with the refused text or its beginning. */
+    static String unreadable(String text) {
+        String shown = text.length() > MAX_EPOCH_LENGTH ? text.substring(0, MAX_EPOCH_LENGTH) + "…" : text;
+        return "start_time: '" + shown + "' is neither RFC 3339 with an offset nor an epoch number in s, ms, µs or ns";
+    }
+
+    private static long numberMs(String text) {
+        if (text.length() > MAX_EPOCH_LENGTH || !EPOCH.matcher(text).matches()) {
+            return UNREADABLE;
+        }
+        BigDecimal number = new BigDecimal(text);
+        if (number.compareTo(MIN_EPOCH) < 0) {
+            return UNREADABLE;
+        }
+        for (int unit = 0; unit < UNIT_ENDS.length; unit++) {
+            if (number.compareTo(BigDecimal.TEN.pow(UNIT_ENDS[unit])) < 0) {
+                return number.movePointRight(3 - 3 * unit).setScale(0, RoundingMode.FLOOR).longValueExact();
+            }
+        }
+        return UNREADABLE;
+    }
+
+    private long calendarMs(String text) {
         int length = text.length();
-        if (length < 20 || text.charAt(10) != 'T' || text.charAt(13) != ':' || text.charAt(16) != ':') {
+        if (length < 20 || !isBetweenDateAndTime(text.charAt(10)) || text.charAt(13) != ':' || text.charAt(16) != ':') {
             return UNREADABLE;
         }
         if (!text.regionMatches(0, day, 0, DATE_LENGTH) && !readDay(text)) {
@@ -41,23 +83,23 @@ final class StartTime {
                 ms += (long) (text.charAt(at) - '0') * scale;
                 scale /= 10;
             }
-            if (digits == 0 || digits > 9) {
+            if (digits == 0) {
                 return UNREADABLE;
             }
         }
-        if (at == length - 1 && text.charAt(at) == 'Z') {
+        if (at == length - 1 && (text.charAt(at) == 'Z' || text.charAt(at) == 'z')) {
             return ms;
         }
-        return at == length - 6 ? withOffset(text, at, ms) : UNREADABLE;
+        boolean colon = at == length - 6 && text.charAt(at + 3) == ':';
+        return colon || at == length - 5 ? withOffset(text, at, at + (colon ? 4 : 3), ms) : UNREADABLE;
     }
 
-    private static long withOffset(String text, int at, long ms) {
+    private static long withOffset(String text, int at, int minutesAt, long ms) {
         char sign = text.charAt(at);
         int hours = two(text, at + 1);
-        int minutes = two(text, at + 4);
+        int minutes = two(text, minutesAt);
         boolean readable =
                 (sign == '+' || sign == '-')
-                        && text.charAt(at + 3) == ':'
                         && hours >= 0
                         && hours <= 23
                         && minutes >= 0
@@ -75,7 +117,7 @@ final class StartTime {
         int month = two(text, 5);
         int dayOfMonth = two(text, 8);
         boolean readable =
-                century >= 0 && years >= 0 && month >= 0 && dayOfMonth >= 0 && text.charAt(4) == '-' && text.charAt(7) == '-';
+                century >= 0 && years >= 0 && month >= 0 && dayOfMonth >= 0 && isDateSeparator(text.charAt(4)) && text.charAt(7) == text.charAt(4);
         if (!readable) {
             return false;
         }
@@ -86,6 +128,14 @@ final class StartTime {
         }
         day = text.substring(0, DATE_LENGTH);
         return true;
+    }
+
+    private static boolean isBetweenDateAndTime(char c) {
+        return c == 'T' || c == 't' || c == ' ';
+    }
+
+    private static boolean isDateSeparator(char c) {
+        return c == '-' || c == '/';
     }
 
     private static int two(String text, int at) {

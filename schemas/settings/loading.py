@@ -25,6 +25,7 @@ from tidegate.schemas.settings.elasticsearch import Elasticsearch, Indexer
 from tidegate.schemas.settings.jobs import Flink, ServiceMetrics
 from tidegate.schemas.settings.kafka import Kafka
 from tidegate.schemas.settings.limits import Catalog, Kubernetes, Limits, Manager, ReplicaChanges, Watcher
+from tidegate.schemas.settings.receiving import Receive
 from tidegate.schemas.settings.shipping import ServiceLogs, Shipper
 from tidegate.schemas.settings.signals import (
     Alerts,
@@ -69,6 +70,7 @@ class Settings(BaseSettings):
     limits: Limits = Field(default_factory=Limits)
     manager: Manager = Field(default_factory=Manager)
     remote_write: RemoteWrite = Field(default_factory=RemoteWrite)
+    receive: Receive = Field(default_factory=Receive)
     resource_metrics: ResourceMetrics = Field(default_factory=ResourceMetrics)
     task_profile: ProfileSettings = Field(default_factory=ProfileSettings)
     alerts: Alerts = Field(default_factory=Alerts)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from tests.oracle.envelopes import unwrapped
 from tests.oracle.identity import identity_of, replica
 from tests.oracle.settings import OracleSettings
 from tests.oracle.values import (
@@ -125,7 +126,7 @@ class Request:
 def read(line: RawLine, settings: OracleSettings) -> Request | Dead | Skipped:
     """What a line is, late or not."""
     try:
-        fields = strict_json(line.value or b"")
+        fields = strict_json(unwrapped(line.value or b""))
     except Unreadable as error:
         return Dead(Reason.JSON, str(error))
     if not isinstance(fields, dict):

@@ -24,10 +24,14 @@ FIRST_YEAR, LAST_YEAR = 1970, 2200
 
 _JSON_NUMBER = re.compile(r"(-?)(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?)([0-9]+))?")
 _ISO_MOMENT = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})"
-    r"(?:\.([0-9]{1,9}))?(?:(Z)|([+-])([0-9]{2}):([0-9]{2}))"
+    r"([0-9]{4})([-/])([0-9]{2})\2([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})"
+    r"(?:\.([0-9]+))?(?:([Zz])|([+-])([0-9]{2}):?([0-9]{2}))"
 )
+_LEAST_EPOCH = 10**8
+"""Seconds; smaller epoch numbers (before March 1973) are no moments, so that a number's size tells its unit."""
+_MAX_EPOCH_LENGTH = 64
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_END_SECONDS = int(datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC).timestamp())
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -148,16 +152,18 @@ def microseconds(span_ms: Fraction) -> int:
 
 
 def epoch_ms(value: Any) -> int:
-    """The moment that an ISO 8601 text with a zone names, in ms since 1970, finer parts cut off.
+    """The moment that an RFC 3339 text or an epoch number names, in ms since 1970, finer parts cut off.
 
     Raises Unreadable, also for years (in UTC) outside FIRST_YEAR..LAST_YEAR.
     """
     if is_unknown(value):
         raise Unreadable("unknown")
-    match = _ISO_MOMENT.fullmatch(value) if isinstance(value, str) else None
+    characters = value.strip(" ") if isinstance(value, str) else ""
+    match = _ISO_MOMENT.fullmatch(characters)
     if match is None:
-        raise Unreadable("not an ISO 8601 moment with a zone")
-    *calendar, fraction, _, sign, hours, minutes = match.groups()
+        return _epoch_number_ms(characters)
+    year, _, *rest, fraction, _, sign, hours, minutes = match.groups()
+    calendar = [year, *rest]
     if hours is not None and (int(hours) > 23 or int(minutes) > 59):
         raise Unreadable("no such zone")
     offset = timedelta(hours=int(hours), minutes=int(minutes)) if hours is not None else timedelta()
@@ -169,3 +175,17 @@ def epoch_ms(value: Any) -> int:
     if not FIRST_YEAR <= moment.year <= LAST_YEAR:
         raise Unreadable(f"year {moment.year}")
     return (moment - _EPOCH) // timedelta(milliseconds=1) + int((fraction or "").ljust(3, "0")[:3])
+
+
+def _epoch_number_ms(characters: str) -> int:
+    """Of a number in s, ms, us or ns since 1970: the unit in which it is a moment from 1973 on and not far off."""
+    if len(characters) > _MAX_EPOCH_LENGTH or re.search(r"[eE]-|[eE]\+?[0-9]{3}", characters):
+        raise Unreadable("not an epoch number")
+    number = _exact(characters)
+    for in_a_second in (1, 10**3, 10**6, 10**9):
+        seconds = number / in_a_second
+        if _LEAST_EPOCH <= seconds < 1000 * _LEAST_EPOCH:
+            if seconds >= _END_SECONDS:
+                raise Unreadable("after 2200")
+            return int(seconds * 1000)
+    raise Unreadable("a moment in no unit")

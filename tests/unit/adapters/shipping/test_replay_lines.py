@@ -82,6 +82,22 @@ def test_only_the_start_time_is_moved(moment: datetime, digits: str, seconds: in
     assert len(result) == len(text)
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (1_796_050_935, 1_796_050_995),
+        (1_796_050_935.25, 1_796_050_995.25),
+        (1_796_050_935_001, 1_796_050_995_001),
+        ("1796050935.001999", "1796050995.001999"),
+        ("1796050935001999999", "1796050995001999999"),
+        ("2026/11/30T15:02:15.5+0000", "2026/11/30T15:03:15.5+0000"),
+        (" 2026-11-30 15:02:15Z", " 2026-11-30 15:03:15Z"),
+    ],
+)
+def test_a_start_time_is_moved_in_its_own_form(given: object, expected: object) -> None:
+    assert json.loads(moved(line(start_time=given).encode(), 60))["start_time"] == expected
+
+
 def test_a_forged_start_time_inside_a_text_is_not_touched() -> None:
     forged = 'x", "start_time": "2000-01-01T00:00:00Z'
     text = line(start_time=at(0), user_agent=forged, path=forged).encode()

@@ -235,7 +235,7 @@ def _selected(spec: Mapping[str, Any]) -> dict[str, str]:
     return (spec.get("workloadSelector") or {}).get("labels") or {}
 
 
-def _value(patch: _Patch) -> dict[str, Any]:
+def _value(patch: Mapping[str, Any]) -> dict[str, Any]:
     value = (patch.get("patch") or {}).get("value")
     return value if isinstance(value, dict) else {}
 

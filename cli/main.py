@@ -30,6 +30,7 @@ from tidegate.cli.limits.watch import watch
 from tidegate.cli.local.demo import demo
 from tidegate.cli.local.doctor import doctor
 from tidegate.cli.local.stack import down, status, up
+from tidegate.cli.queries.dead_letters import dead_letters
 from tidegate.cli.queries.logs import logs, trace
 from tidegate.cli.queries.report import report
 from tidegate.cli.queries.ui import ui
@@ -85,7 +86,14 @@ PANELS: Mapping[str, Mapping[str, Callable[..., Any] | typer.Typer]] = {
         "manager": manager,
     },
     "Signals": {"profile": profile, "alerts": alerts, "autoscale": autoscale},
-    "Queries": {"windows": windows, "logs": logs, "trace": trace, "report": report, "ui": ui},
+    "Queries": {
+        "windows": windows,
+        "dead-letters": dead_letters,
+        "logs": logs,
+        "trace": trace,
+        "report": report,
+        "ui": ui,
+    },
     "Reference": {"schemas": schemas, "settings": settings},
 }
 """The commands by the panel that `--help` shows them in. Each panel mirrors a package of `cli`."""

@@ -10,8 +10,9 @@ autoscaling:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -108,3 +109,34 @@ class AutoscalingPolicy(_Entry):
                     f"schedules: {schedule.name!r} asks for {schedule.min_replicas}, more than max_replicas"
                 )
         return self
+
+
+_DIRECTIONS = ("scale_up", "scale_down")
+
+
+def merged_block(*blocks: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The block with each field from the first of these that sets it; None where none is given.
+
+    `scale_up` and `scale_down` are merged by their fields too, down to the policy's own defaults. `targets` and
+    `schedules` count whole: a task must be able to do without a target of its department.
+    """
+    if all(block is None for block in blocks):
+        return None
+    whole: dict[str, Any] = {}
+    for block in reversed(blocks):
+        for name, value in (block or {}).items():
+            if value is None:
+                continue
+            if name in _DIRECTIONS and isinstance(value, Mapping):
+                before = whole.get(name, AutoscalingPolicy.model_fields[name].default.model_dump())
+                whole[name] = before | {key: part for key, part in value.items() if part is not None}
+            else:
+                whole[name] = value
+    return whole
+
+
+def part_of_policy(block: Mapping[str, Any]) -> AutoscalingPolicy:
+    """The policy with this block, where what has no default is set elsewhere. Raises ValidationError."""
+    return AutoscalingPolicy.model_validate(
+        merged_block(block, {"max_replicas": 10_000, "targets": {"qps_per_replica": 1.0}})
+    )

@@ -24,7 +24,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tidegate.schemas import strict_yaml
-from tidegate.schemas.autoscaling_policy import AutoscalingPolicy
+from tidegate.schemas.autoscaling_policy import AutoscalingPolicy, merged_block, part_of_policy
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
 Text = Annotated[str, Field(pattern=r"\S", max_length=256)]
@@ -69,7 +69,9 @@ class TaskSettings(_Entry):
     route: Text | None = Field(None, description="name of its route; else the task's name")
     gateway: Name | None = None
     clients: ClientLimits | None = None
-    autoscaling: AutoscalingPolicy | None = None
+    autoscaling: dict[str, Any] | None = Field(
+        None, description="an AutoscalingPolicy, or a part of one: the rest is that of the defaults"
+    )
 
 
 class Gateway(_Entry):
@@ -147,7 +149,9 @@ def parse(text: str, where: str) -> Catalog:
     except ValidationError as error:
         raise CatalogError("\n".join(f"{where}: {line}" for line in strict_yaml.explain(error))) from error
     tasks: dict[tuple[str, str], Task] = {}
-    wrong: list[str] = []
+    wrong = [f"{where}: {problem}" for problem in _wrong_defaults(file)]
+    if wrong:
+        raise CatalogError("\n".join(wrong))
     routes: dict[tuple[str, str], str] = {}
     for department, entry in file.departments.items():
         if entry.gateway is not None and entry.gateway not in file.gateways:
@@ -158,7 +162,10 @@ def parse(text: str, where: str) -> Catalog:
             whole = _merged(settings, entry.defaults, file.defaults, _LAST_DEFAULTS)
             gateway = settings.gateway or entry.gateway or whole.gateway
             place = f"departments.{department}.tasks.{name}"
-            problems = list(_problems(whole, gateway, file.gateways))
+            policy, policy_problems = _policy(
+                settings.autoscaling, entry.defaults.autoscaling, file.defaults.autoscaling
+            )
+            problems = [*_problems(whole, gateway, file.gateways), *policy_problems]
             route = (gateway or "", whole.route or name)
             if (other := routes.setdefault(route, place)) != place:
                 problems.append(
@@ -166,7 +173,7 @@ def parse(text: str, where: str) -> Catalog:
                 )
             wrong += [f"{where}: {place}.{problem}" for problem in problems]
             if not problems:
-                tasks[department, name] = _task(department, name, gateway or "", whole)
+                tasks[department, name] = _task(department, name, gateway or "", whole, policy)
     if wrong:
         raise CatalogError("\n".join(wrong))
     return Catalog(tasks, file.gateways)
@@ -178,6 +185,30 @@ def _merged(*settings: TaskSettings) -> TaskSettings:
     for one in reversed(settings):
         chosen |= {name: value for name in one.model_fields_set if (value := getattr(one, name)) is not None}
     return TaskSettings.model_construct(**chosen)
+
+
+def _wrong_defaults(file: CatalogFile) -> Iterator[str]:
+    """What is wrong with the autoscaling of defaults, whether or not a task has them."""
+    places = {"defaults": file.defaults}
+    places |= {f"departments.{name}.defaults": entry.defaults for name, entry in file.departments.items()}
+    for place, settings in places.items():
+        if settings.autoscaling is None:
+            continue
+        try:
+            part_of_policy(settings.autoscaling)
+        except ValidationError as error:
+            yield from (f"{place}.autoscaling.{line}" for line in strict_yaml.explain(error))
+
+
+def _policy(*blocks: dict[str, Any] | None) -> tuple[AutoscalingPolicy | None, list[str]]:
+    """The policy of these blocks, the task's own first, and what is wrong with it."""
+    block = merged_block(*blocks)
+    if block is None:
+        return None, []
+    try:
+        return AutoscalingPolicy.model_validate(block), []
+    except ValidationError as error:
+        return None, [f"autoscaling.{line}" for line in strict_yaml.explain(error)]
 
 
 def _problems(whole: TaskSettings, gateway: str | None, gateways: Mapping[str, Gateway]) -> Iterator[str]:
@@ -195,8 +226,17 @@ def _unknown(gateway: str, gateways: Mapping[str, Gateway]) -> str:
     return f"{gateway!r} is not one of gateways ({', '.join(sorted(gateways)) or 'there are none'})"
 
 
-def _task(department: str, name: str, gateway: str, whole: TaskSettings) -> Task:
+def _task(
+    department: str, name: str, gateway: str, whole: TaskSettings, policy: AutoscalingPolicy | None
+) -> Task:
     chosen = {field: getattr(whole, field) for field in TaskSettings.model_fields}
     return Task(
-        **chosen | {"department": department, "name": name, "gateway": gateway, "route": whole.route or name}
+        **chosen
+        | {
+            "department": department,
+            "name": name,
+            "gateway": gateway,
+            "route": whole.route or name,
+            "autoscaling": policy,
+        }
     )

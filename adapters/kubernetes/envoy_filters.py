@@ -22,13 +22,14 @@ from tidegate.jobs.logic.istio.rate_limits import (
     GatewayPlace,
     LimitRefusal,
     Put,
+    body_patches,
     envoy_filter,
     held_patches,
     limits_in_force,
     put,
     task_patch,
 )
-from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
+from tidegate.jobs.logic.limits.envoy_limits import ENVOYS_DEFAULTS_BUT_GRPC, Limit, LimitedAnswer, TaskKey
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +51,14 @@ class Written:
 class EnvoyFilters:
     """The gateways' EnvoyFilters on one API server. Safe to use from several threads."""
 
-    def __init__(self, objects: KubernetesObjects) -> None:
+    def __init__(self, objects: KubernetesObjects, answer: LimitedAnswer = ENVOYS_DEFAULTS_BUT_GRPC) -> None:
         self._objects = objects
+        self._answer = answer
 
     def read(self, place: GatewayPlace) -> Mapping[TaskKey, Limit]:
         """The limits of the gateway's EnvoyFilter; none if it doesn't exist. Raises ApiFailed."""
         live = self._live(place)
-        return {} if live is None else limits_in_force(live, place)
+        return {} if live is None else limits_in_force(live, place, self._answer)
 
     def change(self, place: GatewayPlace, limits: Iterable[Limit], *, dry_run: bool = False) -> Written:
         """Write these limits into the gateway's EnvoyFilter, unless it has all of them already.
@@ -66,8 +68,8 @@ class EnvoyFilters:
         wanted = list(limits)
         for attempt in range(1, _TRIES + 1):
             live = self._live(place)
-            before = {} if live is None else limits_in_force(live, place)
-            change, body, too_many = _fitting(live, place, wanted)
+            before = {} if live is None else limits_in_force(live, place, self._answer)
+            change, body, too_many = _fitting(live, place, wanted, self._answer)
             try:
                 if change.changed:
                     self._apply(live, body, dry_run=dry_run)
@@ -98,30 +100,32 @@ class EnvoyFilters:
 
 
 def _fitting(
-    live: Mapping[str, Any] | None, place: GatewayPlace, limits: list[Limit]
+    live: Mapping[str, Any] | None, place: GatewayPlace, limits: list[Limit], answer: LimitedAnswer
 ) -> tuple[Put, dict[str, Any], dict[TaskKey, LimitRefusal]]:
     """The object with the limits; those that would make it too large are left out, new tasks first."""
-    change = put(live, place, limits)
+    change = put(live, place, limits, answer)
     body = envoy_filter(place, change.patches)
     whole_bytes = _bytes(body)
     if whole_bytes <= MOST_BYTES:
         return change, body, {}
-    held = {key: _bytes(patch) for key, patch in held_patches(live).items()}
-    now_bytes = _bytes(envoy_filter(place, put(live, place, []).patches))
+    patches = held_patches(live)
+    held = {key: _bytes(patch) for key, patch in patches.items()}
+    now_bytes = _bytes(envoy_filter(place, put(live, place, [], answer).patches))
     taken: list[Limit] = []
     for limit in sorted(limits, key=lambda limit: (limit.key not in held, limit.key)):
-        growth = _bytes(task_patch(limit)) + 1 - held.get(limit.key, 0)
+        growth = _bytes(task_patch(limit, answer, patches.get(limit.key))) + 1 - held.get(limit.key, 0)
         if growth <= 1 or now_bytes + growth <= MOST_BYTES:
             taken.append(limit)
             now_bytes += growth
+    tasks = len(change.patches) - 1 - len(body_patches(answer))
     reason = (
         f"EnvoyFilter {place.namespace}/{place.object_name} would have {whole_bytes} bytes with "
-        f"{len(change.patches) - 1} tasks, more than {MOST_BYTES}; spread the tasks over more gateways"
+        f"{tasks} tasks, more than {MOST_BYTES}; spread the tasks over more gateways"
     )
     taken_keys = {limit.key for limit in taken}
     too_many = {limit.key: LimitRefusal(reason) for limit in limits if limit.key not in taken_keys}
     log.warning("%d limits are not written: %s", len(too_many), reason)
-    change = put(live, place, taken)
+    change = put(live, place, taken, answer)
     return change, envoy_filter(place, change.patches), too_many
 
 

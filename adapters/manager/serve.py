@@ -17,6 +17,7 @@ from tidegate.adapters.kubernetes.objects import KubernetesObjects
 from tidegate.adapters.manager.app import Parts, create_app
 from tidegate.adapters.manager.audit import KafkaAudit
 from tidegate.adapters.manager.tokens import Tokens
+from tidegate.jobs.logic.limits.envoy_limits import LimitedAnswer
 from tidegate.schemas import topics
 from tidegate.schemas.catalog import Gateway
 from tidegate.schemas.settings import Settings
@@ -44,7 +45,7 @@ def serve(settings: Settings, on_address: Callable[[str], None]) -> None:
                     tokens=tokens,
                     audit=audit,
                     objects=objects,
-                    limits=EnvoyFilters(objects),
+                    limits=EnvoyFilters(objects, LimitedAnswer.of(settings.limits)),
                     gateways=gateways,
                     access_log=settings.access_log,
                     domain=settings.manager.domain,

@@ -59,11 +59,13 @@ def limit(
 
 
 def _target(settings: Settings) -> Target:
+    from tidegate.jobs.logic.limits.envoy_limits import LimitedAnswer
+
     limits = settings.limits
     if limits.target == "envoy-file":
         from tidegate.adapters.limiting.targets.file import EnvoyFileTarget
 
-        return EnvoyFileTarget(limits.envoy_files, limits.envoy_admins)
+        return EnvoyFileTarget(limits.envoy_files, limits.envoy_admins, LimitedAnswer.of(limits))
     if limits.target == "http":
         from tidegate.adapters.limiting.targets.http import HttpTarget
 
@@ -72,6 +74,6 @@ def _target(settings: Settings) -> Target:
     from tidegate.adapters.limiting.targets.kubernetes import KubernetesTarget
 
     try:
-        return KubernetesTarget(settings.kubernetes, {})
+        return KubernetesTarget(settings.kubernetes, {}, LimitedAnswer.of(limits))
     except KubernetesUnknown as error:
         raise CommandFailed(str(error)) from error

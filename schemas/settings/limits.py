@@ -101,6 +101,22 @@ class Limits(Group):
         min_length=1,
         description="Kafka consumer group; its one active member is the leader",
     )
+    grpc_resource_exhausted: bool = Field(
+        True,
+        description="limited gRPC calls get RESOURCE_EXHAUSTED (8), else Envoy's UNAVAILABLE (14), which clients retry",
+    )
+    answer_status: Literal[403, 429, 503] = Field(
+        429, description="HTTP status of limited requests; gRPC calls get theirs by grpc_resource_exhausted"
+    )
+    answer_body: str = Field(
+        "",
+        max_length=4096,
+        description="body of limited requests; empty: Envoy's own. Target kubernetes, and the manager",
+    )
+    answer_x_ratelimit_headers: bool = Field(
+        False,
+        description="whether responses of limited routes have the headers x-ratelimit-limit, -remaining and -reset",
+    )
     envoy_files: dict[str, Path] = Field(
         default_factory=dict, description="target envoy-file: route (RDS) file by gateway"
     )
@@ -129,6 +145,11 @@ class Limits(Group):
     def _files_for_the_file_target(self) -> Limits:
         if self.target == "envoy-file" and not self.envoy_files:
             raise ValueError("target envoy-file needs envoy_files: the route file of each gateway")
+        if self.target == "envoy-file" and self.answer_body:
+            raise ValueError(
+                "answer_body needs the target kubernetes or the manager: a route file can't hold a body; set it in the "
+                "listener's local_reply_config, docs/limits.md shows how"
+            )
         return self
 
 

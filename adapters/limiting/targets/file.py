@@ -1,7 +1,8 @@
 """The target envoy-file: limits in a route (RDS) file that Envoy watches, replaced by an atomic rename.
 
 The file belongs to the platform: its routes stay unchanged, except for the limits and tidegate's marks of the routes
-that the catalog names. JSON or YAML by its suffix (YAML loses its comments). A lock file beside it serializes writers.
+that the catalog names; fields of a route's limit filter that tidegate doesn't own stay, too. JSON or YAML by its suffix
+(YAML loses its comments). A lock file beside it serializes writers.
 
 The limits in force are those of Envoy's `config_dump`, of each configured admin page; without admin pages, those of the
 file. An Envoy that doesn't answer, or has no routes yet, serves no requests, so the others decide; if none answers, the
@@ -28,7 +29,9 @@ import yaml
 
 from tidegate.adapters.limiting.targets.base import Refused, TargetFailed
 from tidegate.jobs.logic.limits.envoy_limits import (
+    ENVOYS_DEFAULTS_BUT_GRPC,
     Limit,
+    LimitedAnswer,
     TaskKey,
     marks_of,
     read_route,
@@ -50,8 +53,15 @@ class EnvoyFileTarget:
 
     name = "envoy-file"
 
-    def __init__(self, files: Mapping[str, Path], admins: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        files: Mapping[str, Path],
+        admins: Mapping[str, tuple[str, ...]],
+        answer: LimitedAnswer = ENVOYS_DEFAULTS_BUT_GRPC,
+    ) -> None:
+        """answer: its body is of the listener, which is not in these files."""
         self._files = files
+        self._answer = answer
         self._admins = admins
         self._silent: set[str] = set()
 
@@ -64,7 +74,7 @@ class EnvoyFileTarget:
         Raises TargetFailed if the file can't be read, or no Envoy answers.
         """
         if not self._admins.get(gateway):
-            return limits_of([_content(self._file(gateway))])
+            return limits_of([_content(self._file(gateway))], self._answer)
         return in_all(list(self._limits_of_envoys(gateway)))
 
     def write(self, gateway: str, limits: Iterable[Limit]) -> Mapping[TaskKey, Refused]:
@@ -78,7 +88,7 @@ class EnvoyFileTarget:
             for _ in range(_TRIES):
                 before = _stat(path)
                 content = _content(path)
-                refused, changed = put(content, wanted)
+                refused, changed = put(content, wanted, self._answer)
                 if not changed or _replace(path, content, before):
                     return refused
         raise TargetFailed(
@@ -110,10 +120,12 @@ class EnvoyFileTarget:
                 f"no Envoy of gateway {gateway!r} answers at {', '.join(admins)} ({answers[0]}); check "
                 "limits.envoy_admins and that the Envoys run"
             )
-        return (limits_of(routes) for routes in routes_in_force)
+        return (limits_of(routes, self._answer) for routes in routes_in_force)
 
 
-def limits_of(route_configurations: Iterable[Mapping[str, Any]]) -> dict[TaskKey, Limit]:
+def limits_of(
+    route_configurations: Iterable[Mapping[str, Any]], answer: LimitedAnswer = ENVOYS_DEFAULTS_BUT_GRPC
+) -> dict[TaskKey, Limit]:
     """The limits with tidegate's marks in these route configurations.
 
     A task's former route keeps its marks, so the highest revision counts. If several routes have that revision with
@@ -121,7 +133,7 @@ def limits_of(route_configurations: Iterable[Mapping[str, Any]]) -> dict[TaskKey
     """
     newest: dict[TaskKey, Limit] = {}
     unlike: set[TaskKey] = set()
-    for limit in (read_route(route) for one in route_configurations for route in _routes(one)):
+    for limit in (read_route(route, answer) for one in route_configurations for route in _routes(one)):
         if limit is None:
             continue
         before = newest.get(limit.key)
@@ -140,7 +152,9 @@ def in_all(found: list[Mapping[TaskKey, Limit]]) -> dict[TaskKey, Limit]:
     }
 
 
-def put(content: Any, limits: Iterable[Limit]) -> tuple[dict[TaskKey, Refused], bool]:
+def put(
+    content: Any, limits: Iterable[Limit], answer: LimitedAnswer = ENVOYS_DEFAULTS_BUT_GRPC
+) -> tuple[dict[TaskKey, Refused], bool]:
     """Put limits into a route file's content, in place. Returns the rejected ones, and whether the content changed."""
     by_route = {limit.route: limit for limit in limits}
     refused = {
@@ -158,7 +172,7 @@ def put(content: Any, limits: Iterable[Limit]) -> tuple[dict[TaskKey, Refused], 
                 f"the file has revision {marks[1]}, newer than {limit.revision}", marks[1]
             )
             continue
-        there = read_route(route)
+        there = read_route(route, answer)
         if there == limit:
             continue
         if there is not None and there.key == limit.key and there.revision == limit.revision:
@@ -166,7 +180,7 @@ def put(content: Any, limits: Iterable[Limit]) -> tuple[dict[TaskKey, Refused], 
                 f"the file has another limit of the same revision, {limit.revision}", limit.revision
             )
             continue
-        merged = with_limit(route, limit)
+        merged = with_limit(route, limit, answer)
         route.clear()
         route.update(merged)
         changed = True

@@ -10,7 +10,7 @@ from tidegate.adapters.kubernetes.errors import ApiFailed
 from tidegate.adapters.kubernetes.objects import KubernetesObjects
 from tidegate.adapters.limiting.targets.base import Refused, TargetFailed
 from tidegate.jobs.logic.istio.rate_limits import GatewayPlace
-from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
+from tidegate.jobs.logic.limits.envoy_limits import ENVOYS_DEFAULTS_BUT_GRPC, Limit, LimitedAnswer, TaskKey
 from tidegate.schemas.catalog import Gateway
 from tidegate.schemas.settings.limits import Kubernetes
 
@@ -20,9 +20,14 @@ class KubernetesTarget:
 
     name = "kubernetes"
 
-    def __init__(self, settings: Kubernetes, gateways: Mapping[str, Gateway]) -> None:
+    def __init__(
+        self,
+        settings: Kubernetes,
+        gateways: Mapping[str, Gateway],
+        answer: LimitedAnswer = ENVOYS_DEFAULTS_BUT_GRPC,
+    ) -> None:
         """Raises KubernetesUnknown if no access to the API server is configured."""
-        self._filters = EnvoyFilters(KubernetesObjects(settings))
+        self._filters = EnvoyFilters(KubernetesObjects(settings), answer)
         self._gateways = dict(gateways)
 
     def use_gateways(self, gateways: Mapping[str, Gateway]) -> None:

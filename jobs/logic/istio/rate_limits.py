@@ -4,7 +4,10 @@ The first patch adds the local rate limit filter to the listener, without a limi
 connection is drained. Each task has one patch of its route, which is matched by the route's name.
 
     configPatches[0]     HTTP_FILTER INSERT_BEFORE the router
-    configPatches[1:]    HTTP_ROUTE MERGE, sorted by department and task
+    next                 NETWORK_FILTER MERGE of the connection manager, only where limited requests get a body
+    the rest             HTTP_ROUTE MERGE, sorted by department and task
+
+Fields of the limit filter that tidegate doesn't own are left as they are, and are no drift.
 """
 
 from __future__ import annotations
@@ -15,9 +18,14 @@ from typing import Any
 
 from tidegate.jobs.logic.istio.objects import ENVOY_FILTER, owned_object
 from tidegate.jobs.logic.limits.envoy_limits import (
+    ENVOYS_DEFAULTS_BUT_GRPC,
+    FILTER,
     Limit,
+    LimitedAnswer,
     TaskKey,
     filter_without_limit,
+    foreign_fields,
+    local_reply_config,
     marks_of,
     read_route,
     route_parts,
@@ -26,6 +34,9 @@ from tidegate.schemas.catalog import Gateway
 
 _ROUTER = "envoy.filters.http.router"
 _CONNECTION_MANAGER = "envoy.filters.network.http_connection_manager"
+_CONNECTION_MANAGER_TYPE = (
+    "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+)
 _Patch = dict[str, Any]
 
 
@@ -89,33 +100,53 @@ def listener_patch() -> _Patch:
     }
 
 
-def task_patch(limit: Limit) -> _Patch:
-    """The patch of one task's route."""
+def body_patches(answer: LimitedAnswer) -> list[_Patch]:
+    """The patch that gives limited requests their body; none without a body.
+
+    Whenever it changes, Istio changes the listener, and its connections are drained.
+    """
+    if not answer.body:
+        return []
+    config = {"@type": _CONNECTION_MANAGER_TYPE, "local_reply_config": local_reply_config(answer)}
+    match = {"context": "GATEWAY", "listener": {"filterChain": {"filter": {"name": _CONNECTION_MANAGER}}}}
+    value = {"name": _CONNECTION_MANAGER, "typed_config": config}
+    return [
+        {"applyTo": "NETWORK_FILTER", "match": match, "patch": {"operation": "MERGE", "value": value}},
+    ]
+
+
+def task_patch(
+    limit: Limit, answer: LimitedAnswer = ENVOYS_DEFAULTS_BUT_GRPC, held: Mapping[str, Any] | None = None
+) -> _Patch:
+    """The patch of one task's route. held: its patch now, whose foreign fields of the limit filter are kept."""
     return {
         "applyTo": "HTTP_ROUTE",
         "match": {
             "context": "GATEWAY",
             "routeConfiguration": {"vhost": {"route": {"name": limit.route}}},
         },
-        "patch": {"operation": "MERGE", "value": route_parts(limit)},
+        "patch": {"operation": "MERGE", "value": route_parts(limit, answer, _value(held or {}))},
     }
 
 
-def limits_in_force(live: Mapping[str, Any], place: GatewayPlace) -> dict[TaskKey, Limit]:
+def limits_in_force(
+    live: Mapping[str, Any], place: GatewayPlace, answer: LimitedAnswer = ENVOYS_DEFAULTS_BUT_GRPC
+) -> dict[TaskKey, Limit]:
     """The limits that an object puts in force.
 
-    Edited limits are reported as they are. No limit is in force if the listener lacks the filter or other pods are
-    selected; nor is the limit of a route that a foreign patch changes too.
+    Edited limits are reported as they are. No limit is in force if the listener lacks the filter or the answer's body,
+    or other pods are selected; nor is the limit of a route that a foreign patch changes too.
     """
     spec = _spec(live)
     patches = _patches(spec)
-    if patches[:1] != [listener_patch()] or _selected(spec) != dict(place.labels):
+    head = _head(patches, answer)
+    if patches[: len(head)] != head or _selected(spec) != dict(place.labels):
         return {}
     limits: dict[TaskKey, Limit] = {}
     routes: list[str | None] = []
-    for patch in patches[1:]:
+    for patch in patches[len(head) :]:
         routes.append(_route_of(patch))
-        limit = _limit_of(patch)
+        limit = _limit_of(patch, answer)
         if limit is not None:
             limits[limit.key] = limit
     if None in routes:
@@ -129,7 +160,12 @@ def held_patches(live: Mapping[str, Any] | None) -> dict[TaskKey, _Patch]:
     return {key: patch for patch in patches if (key := _key_of(patch)) is not None}
 
 
-def put(live: Mapping[str, Any] | None, place: GatewayPlace, limits: Iterable[Limit]) -> Put:
+def put(
+    live: Mapping[str, Any] | None,
+    place: GatewayPlace,
+    limits: Iterable[Limit],
+    answer: LimitedAnswer = ENVOYS_DEFAULTS_BUT_GRPC,
+) -> Put:
     """Put limits into the live object, or into a new one. The limits of other tasks stay.
 
     A limit is rejected if the object has a newer revision, or another limit of the same revision.
@@ -138,9 +174,13 @@ def put(live: Mapping[str, Any] | None, place: GatewayPlace, limits: Iterable[Li
     held = held_patches(live)
     by_key = {limit.key: limit for limit in limits}
     refused = {
-        key: why for key, limit in by_key.items() if (why := _refusal(held.get(key), limit)) is not None
+        key: why
+        for key, limit in by_key.items()
+        if (why := _refusal(held.get(key), limit, answer)) is not None
     }
-    new = {key: task_patch(limit) for key, limit in by_key.items() if key not in refused}
+    new = {
+        key: task_patch(limit, answer, held.get(key)) for key, limit in by_key.items() if key not in refused
+    }
     taken_routes = {by_key[key].route for key in new}
     kept = {
         key: patch for key, patch in held.items() if key not in new and _route_of(patch) not in taken_routes
@@ -152,22 +192,34 @@ def put(live: Mapping[str, Any] | None, place: GatewayPlace, limits: Iterable[Li
         if _key_of(patch) is None and (route := _route_of(patch)) is not None and route not in taken_routes
     ]
     tasks = [patch for _, patch in sorted((kept | new).items())]
-    patches = [listener_patch(), *tasks, *unmarked]
+    patches = [*_head(before, answer), *tasks, *unmarked]
     written = frozenset(key for key, patch in new.items() if held.get(key) != patch)
     selected = live is not None and _selected(_spec(live)) == dict(place.labels)
     return Put(patches, written, refused, changed=bool(new) and not (selected and patches == before))
 
 
-def _refusal(held: _Patch | None, limit: Limit) -> LimitRefusal | None:
+def _refusal(held: _Patch | None, limit: Limit, answer: LimitedAnswer) -> LimitRefusal | None:
     marks = None if held is None else marks_of(_value(held))
     if held is None or marks is None or marks[1] < limit.revision:
         return None
     if marks[1] > limit.revision:
         return LimitRefusal(f"the EnvoyFilter has revision {marks[1]}, newer than {limit.revision}", marks[1])
-    there = _limit_of(held)
+    there = _limit_of(held, answer)
     if there is None or there == limit:
         return None
     return LimitRefusal(f"the EnvoyFilter has another limit of the same revision, {limit.revision}", marks[1])
+
+
+def _head(before: list[_Patch], answer: LimitedAnswer) -> list[_Patch]:
+    """The patches of the listener. The filter's is that of the object, where only foreign fields differ."""
+    listener = listener_patch()
+    ours = listener["patch"]["value"]
+    held = _value(before[0]) if before else {}
+    config = held.get("typed_config")
+    if isinstance(config, dict) and held.get("name") == FILTER:
+        foreign = foreign_fields({"typed_per_filter_config": {FILTER: config}})
+        listener["patch"]["value"] = ours | {"typed_config": foreign | ours["typed_config"]}
+    return [listener, *body_patches(answer)]
 
 
 def _spec(live: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -183,7 +235,7 @@ def _selected(spec: Mapping[str, Any]) -> dict[str, str]:
     return (spec.get("workloadSelector") or {}).get("labels") or {}
 
 
-def _value(patch: _Patch) -> dict[str, Any]:
+def _value(patch: Mapping[str, Any]) -> dict[str, Any]:
     value = (patch.get("patch") or {}).get("value")
     return value if isinstance(value, dict) else {}
 
@@ -201,10 +253,10 @@ def _key_of(patch: _Patch) -> TaskKey | None:
     return marks[0] if marks is not None and _route_of(patch) is not None else None
 
 
-def _limit_of(patch: _Patch) -> Limit | None:
+def _limit_of(patch: _Patch, answer: LimitedAnswer) -> Limit | None:
     """The limit of a patch; None if the patch is anything but a limit of tidegate."""
     route = _route_of(patch)
-    limit = None if route is None else read_route(_value(patch) | {"name": route})
+    limit = None if route is None else read_route(_value(patch) | {"name": route}, answer)
     return limit if limit is not None and _same_but_for_the_limit(patch, limit) else None
 
 

@@ -10,16 +10,32 @@ authenticates its clients should set it instead.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from tidegate.jobs.logic.limits.rate_limits import TokenBucket
+from tidegate.schemas.settings.limits import Limits
 
 FILTER = "envoy.filters.http.local_ratelimit"
 """The HTTP filter's name in the listener: the key of a route's own configuration of it."""
 FILTER_TYPE = "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
+_OWNED = frozenset(
+    {
+        "@type", "stat_prefix", "token_bucket", "filter_enabled", "filter_enforced", "descriptors", "rate_limits",
+        "max_dynamic_descriptors", "status", "enable_x_ratelimit_headers", "rate_limited_as_resource_exhausted",
+        # They change what the bucket admits: a limit with one of them is not the limit that was decided.
+        "always_consume_default_token_bucket", "local_cluster_rate_limit",
+        "local_rate_limit_per_downstream_connection", "stage",
+    }
+)  # fmt: skip
+"""The fields of the filter that tidegate sets or removes. Any other is left as it is, and is no drift."""
+_STATUS_NAMES = {"Forbidden": 403, "TooManyRequests": 429, "ServiceUnavailable": 503}
+"""Envoy's names of the statuses that can be set, as its config_dump writes them."""
+_DEFAULT_STATUS = 429
+_X_RATELIMIT_HEADERS = "DRAFT_VERSION_03"
 MARKS = "tidegate"
 CLIENT_HEADER = "x-client-id"
 _CLIENT = "client"
@@ -53,13 +69,63 @@ class Limit:
     clients: Mapping[str, TokenBucket] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class LimitedAnswer:
+    """How Envoy answers limited requests: a setting of whoever writes the limits.
+
+    status and body: of HTTP requests; the body is of the listener, not of a route. x_ratelimit_headers: whether every
+    response holds the `x-ratelimit` headers. grpc_resource_exhausted: whether gRPC calls get RESOURCE_EXHAUSTED (8)
+    instead of Envoy's UNAVAILABLE (14), which clients retry. Envoy tells gRPC calls by their content type.
+    """
+
+    status: int = _DEFAULT_STATUS
+    body: str = ""
+    x_ratelimit_headers: bool = False
+    grpc_resource_exhausted: bool = True
+
+    @classmethod
+    def of(cls, limits: Limits) -> LimitedAnswer:
+        """The answer of the settings."""
+        return cls(
+            limits.answer_status,
+            limits.answer_body,
+            limits.answer_x_ratelimit_headers,
+            limits.grpc_resource_exhausted,
+        )
+
+
+ENVOYS_DEFAULTS_BUT_GRPC = LimitedAnswer()
+"""Envoy's own answer, except that gRPC calls get RESOURCE_EXHAUSTED: the settings' defaults."""
+
+
+def local_reply_config(answer: LimitedAnswer) -> dict[str, Any]:
+    """The connection manager's `local_reply_config` that gives limited requests the answer's body."""
+    return {
+        "mappers": [
+            {
+                "filter": {"response_flag_filter": {"flags": ["RL"]}},
+                "body": {"inline_string": answer.body},
+                "body_format_override": {
+                    "text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"},
+                    "content_type": "application/json" if _is_json(answer.body) else "text/plain",
+                },
+            }
+        ]
+    }
+
+
 def filter_without_limit() -> dict[str, Any]:
     """The listener's HTTP filter, which limits nothing until a route configures it."""
     return {"name": FILTER, "typed_config": {"@type": FILTER_TYPE, "stat_prefix": "tidegate_no_limit"}}
 
 
-def route_parts(limit: Limit) -> dict[str, Any]:
-    """The parts of a route that hold its limit, in the shape of Envoy's `config.route.v3.Route`."""
+def route_parts(
+    limit: Limit, answer: LimitedAnswer = ENVOYS_DEFAULTS_BUT_GRPC, held: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The parts of a route that hold its limit, in the shape of Envoy's `config.route.v3.Route`.
+
+    held: the route as it is now, whose filter may have fields that tidegate doesn't own; they are kept.
+    """
     parts: dict[str, Any] = {
         "metadata": {
             "filter_metadata": {
@@ -70,14 +136,16 @@ def route_parts(limit: Limit) -> dict[str, Any]:
                 }
             }
         },
-        "typed_per_filter_config": {FILTER: _filter(limit)},
+        "typed_per_filter_config": {FILTER: foreign_fields(held or {}) | _filter(limit, answer)},
     }
     return parts
 
 
-def with_limit(route: Mapping[str, Any], limit: Limit) -> dict[str, Any]:
+def with_limit(
+    route: Mapping[str, Any], limit: Limit, answer: LimitedAnswer = ENVOYS_DEFAULTS_BUT_GRPC
+) -> dict[str, Any]:
     """The route with this limit instead of its own. The rest of the route is unchanged."""
-    parts = route_parts(limit)
+    parts = route_parts(limit, answer, route)
     metadata = dict(route.get("metadata") or {})
     metadata["filter_metadata"] = (metadata.get("filter_metadata") or {}) | parts["metadata"][
         "filter_metadata"
@@ -86,10 +154,19 @@ def with_limit(route: Mapping[str, Any], limit: Limit) -> dict[str, Any]:
     return dict(route) | {"metadata": metadata, "typed_per_filter_config": filters}
 
 
-def read_route(route: Mapping[str, Any]) -> Limit | None:
+def foreign_fields(route: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a route's limit filter that tidegate doesn't own."""
+    config = (route.get("typed_per_filter_config") or {}).get(FILTER)
+    if not isinstance(config, Mapping) or config.get("@type") != FILTER_TYPE:
+        return {}
+    return {name: value for name, value in config.items() if name not in _OWNED}
+
+
+def read_route(route: Mapping[str, Any], answer: LimitedAnswer = ENVOYS_DEFAULTS_BUT_GRPC) -> Limit | None:
     """The limit that a route holds, from a file or from Envoy's `config_dump`.
 
-    None where it has no limit of tidegate's, or one whose configuration is no longer valid.
+    None where it has no limit of tidegate's, or one whose configuration is no longer valid: also one with another
+    answer than this, or with a field that changes what the bucket admits.
     """
     marks = marks_of(route)
     if marks is None:
@@ -108,11 +185,12 @@ def read_route(route: Mapping[str, Any]) -> Limit | None:
             client=buckets.pop(None, None),
             clients={name: bucket for name, bucket in buckets.items() if name is not None},
         )
+        same_answer = _read_answer(config) == replace(answer, body="")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
-    wanted = _filter(limit)
+    wanted = _filter(limit, answer)
     same_actions = config.get("rate_limits", []) == wanted.get("rate_limits", [])
-    return limit if same_actions and set(config) <= {*wanted, "stat_prefix"} else None
+    return limit if same_actions and same_answer and _admits_the_bucket(config) else None
 
 
 def marks_of(route: Mapping[str, Any]) -> tuple[TaskKey, int] | None:
@@ -130,7 +208,7 @@ def routes_of(route_configuration: Mapping[str, Any]) -> Iterator[dict[str, Any]
         yield from host.get("routes") or []
 
 
-def _filter(limit: Limit) -> dict[str, Any]:
+def _filter(limit: Limit, answer: LimitedAnswer) -> dict[str, Any]:
     always = {"numerator": 100, "denominator": "HUNDRED"}
     config: dict[str, Any] = {
         "@type": FILTER_TYPE,
@@ -140,6 +218,12 @@ def _filter(limit: Limit) -> dict[str, Any]:
         "filter_enabled": {"default_value": always},
         "filter_enforced": {"default_value": always},
     }
+    if answer.status != _DEFAULT_STATUS:
+        config["status"] = {"code": answer.status}
+    if answer.x_ratelimit_headers:
+        config["enable_x_ratelimit_headers"] = _X_RATELIMIT_HEADERS
+    if answer.grpc_resource_exhausted:
+        config["rate_limited_as_resource_exhausted"] = True
     if limit.client is None and not limit.clients:
         return config
     descriptors = [
@@ -151,6 +235,34 @@ def _filter(limit: Limit) -> dict[str, Any]:
         config["max_dynamic_descriptors"] = _MOST_UNNAMED_CLIENTS
     action = {"request_headers": {"header_name": CLIENT_HEADER, "descriptor_key": _CLIENT}}
     return config | {"descriptors": descriptors, "rate_limits": [{"actions": [action]}]}
+
+
+def _read_answer(config: Mapping[str, Any]) -> LimitedAnswer:
+    """The answer of a filter, without a body. Raises AttributeError for a status of another form."""
+    code = (config.get("status") or {}).get("code", _DEFAULT_STATUS)
+    return LimitedAnswer(
+        status=_STATUS_NAMES.get(code, code),
+        x_ratelimit_headers=config.get("enable_x_ratelimit_headers") in (_X_RATELIMIT_HEADERS, 1),
+        grpc_resource_exhausted=config.get("rate_limited_as_resource_exhausted", False) is True,
+    )
+
+
+def _admits_the_bucket(config: Mapping[str, Any]) -> bool:
+    """Whether no field changes what the bucket admits: per connection, per cluster, or beside the clients' buckets."""
+    return (
+        not config.get("local_rate_limit_per_downstream_connection")
+        and config.get("local_cluster_rate_limit") is None
+        and config.get("always_consume_default_token_bucket") in (None, True)
+        and not config.get("stage")
+    )
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _client_buckets(config: Mapping[str, Any]) -> Iterator[tuple[str | None, TokenBucket]]:

@@ -78,7 +78,7 @@ def drift_of(found: Limit | None, applied: PushedLimit) -> str | None:
     if found == applied.limit:
         return None
     if found is None:
-        return f"drift: the limit of revision {applied.limit.revision} was gone"
+        return f"drift: the limit of revision {applied.limit.revision} was gone, or edited beyond its rates"
     if found.revision != applied.limit.revision:
         return f"drift: the target held revision {found.revision} instead of {applied.limit.revision}"
     return (

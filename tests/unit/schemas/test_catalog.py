@@ -117,3 +117,57 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_whatever_the_text_it_is_a_catalog_or_refused(text: str) -> None:
     with suppress(CatalogError):
         parse(text, "tasks.yaml")
+
+
+WITH_POLICIES = """
+gateways: {g: {}}
+defaults:
+  qps_per_replica: 5
+  autoscaling: {max_replicas: 20, targets: {qps_per_replica: 8}, tolerance: 0.05}
+departments:
+  d:
+    gateway: g
+    defaults: {autoscaling: {min_replicas: 2, scale_down: {stabilization_seconds: 60}}}
+    tasks:
+      plain: {}
+      large: {autoscaling: {max_replicas: 40, scale_down: {step_percent: 10}}}
+      gpu: {autoscaling: {targets: {gpu_utilization_ratio: 0.7}, tolerance: null}}
+"""
+
+
+def test_a_part_of_an_autoscaling_block_keeps_the_other_defaults() -> None:
+    policies = {
+        name: task.autoscaling for (_, name), task in parse(WITH_POLICIES, "tasks.yaml").tasks.items()
+    }
+    plain, large, gpu = policies["plain"], policies["large"], policies["gpu"]
+    assert plain is not None
+    assert large is not None
+    assert gpu is not None
+    assert (plain.min_replicas, plain.max_replicas, plain.tolerance) == (2, 20, 0.05)
+    assert plain.targets.qps_per_replica == 8
+    assert (large.min_replicas, large.max_replicas) == (2, 40)
+    assert large.targets == plain.targets
+    assert large.scale_down == plain.scale_down.model_copy(update={"step_percent": 10})
+    assert plain.scale_down.stabilization_seconds == 60
+    assert plain.scale_down.step_percent == 100, "the policy's own default"
+    assert gpu.targets.qps_per_replica is None, "targets count whole"
+    assert gpu.tolerance == 0.05
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("max_replicas: 40", "max_replicas: 1", "departments.d.tasks.large.autoscaling.the whole"),
+        ("max_replicas: 40", "max_replicas: many", "departments.d.tasks.large.autoscaling.max_replicas"),
+        ("tolerance: 0.05", "tolerance: 7", "defaults.autoscaling.tolerance"),
+        ("min_replicas: 2", "min_replica: 2", "departments.d.defaults.autoscaling.min_replica"),
+        ("max_replicas: 20, ", "", "departments.d.tasks.plain.autoscaling.max_replicas: Field required"),
+        ("{step_percent: 10}", "3", "departments.d.tasks.large.autoscaling.scale_down"),
+    ],
+)
+def test_a_wrong_part_of_an_autoscaling_block_is_named_with_its_place(
+    before: str, after: str, message: str
+) -> None:
+    with pytest.raises(CatalogError) as error:
+        parse(WITH_POLICIES.replace(before, after), "tasks.yaml")
+    assert f"tasks.yaml: {message}" in str(error.value)

@@ -20,7 +20,7 @@ from tidegate.jobs.logic.istio.rate_limits import (
     listener_patch,
     put,
 )
-from tidegate.jobs.logic.limits.envoy_limits import Limit, TaskKey
+from tidegate.jobs.logic.limits.envoy_limits import FILTER, Limit, LimitedAnswer, TaskKey
 from tidegate.jobs.logic.limits.rate_limits import TokenBucket
 
 PLACE = GatewayPlace("vision-gateway", "istio-ingress", {"istio": "vision-gateway"})
@@ -233,6 +233,37 @@ def test_a_task_with_another_route_has_one_patch_still() -> None:
         limits_in_force(envoy_filter(PLACE, change.patches), PLACE)[TaskKey("vision", "chat")].route
         == "chat-v2"
     )
+
+
+def test_fields_of_others_stay_in_the_listener_and_in_the_route_and_are_no_drift() -> None:
+    live = live_with(limit(revision=1))
+    field = {"response_headers_to_add": [{"header": {"key": "retry-after", "value": "1"}}]}
+    listener, route = live["spec"]["configPatches"]
+    listener["patch"]["value"]["typed_config"] |= field
+    config = route["patch"]["value"]["typed_per_filter_config"][FILTER]
+    config |= field
+    assert limits_in_force(live, PLACE) == {TaskKey("vision", "chat"): limit(revision=1)}
+    assert not put(live, PLACE, [limit(revision=1)]).changed
+    change = put(live, PLACE, [limit(revision=2)])
+    assert change.patches[0] == listener
+    after = change.patches[1]["patch"]["value"]["typed_per_filter_config"][FILTER]
+    assert after["response_headers_to_add"] == field["response_headers_to_add"]
+
+
+def test_a_body_is_a_patch_of_the_connection_manager_and_its_edit_is_drift() -> None:
+    answer = LimitedAnswer(body='{"error": "too many requests"}')
+    live = envoy_filter(PLACE, put(None, PLACE, [limit()], answer).patches)
+    assert [patch["applyTo"] for patch in live["spec"]["configPatches"]] == [
+        "HTTP_FILTER",
+        "NETWORK_FILTER",
+        "HTTP_ROUTE",
+    ]
+    assert limits_in_force(live, PLACE, answer) == {TaskKey("vision", "chat"): limit()}
+    assert limits_in_force(live, PLACE) == {}, "without a body in the settings it has to go"
+    assert envoy_filter(PLACE, put(live, PLACE, [limit()]).patches) == live_with(limit())
+    del live["spec"]["configPatches"][1]
+    assert limits_in_force(live, PLACE, answer) == {}
+    assert put(live, PLACE, [limit()], answer).changed
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from tidegate.jobs.logic.limits.envoy_limits import (
     FILTER,
     MARKS,
     Limit,
+    LimitedAnswer,
     TaskKey,
     marks_of,
     read_route,
@@ -163,6 +164,12 @@ def test_an_edit_of_a_bucket_is_reported_as_it_is(
         (("rate_limits", 0, "actions", 0, "request_headers", "header_name"), "x-other"),
         (("always_consume_default_token_bucket",), False),
         (("local_rate_limit_per_downstream_connection",), True),
+        (("local_cluster_rate_limit",), {}),
+        (("stage",), 1),
+        (("rate_limited_as_resource_exhausted",), False),
+        (("status",), {"code": 503}),
+        (("status",), 503),
+        (("enable_x_ratelimit_headers",), "DRAFT_VERSION_03"),
     ],
 )
 def test_an_edit_that_puts_it_out_of_force_is_no_limit_any_more(
@@ -172,6 +179,43 @@ def test_an_edit_that_puts_it_out_of_force_is_no_limit_any_more(
     set_at(edited["typed_per_filter_config"][FILTER], path, value)
     assert read_route(edited) is None
     assert marks_of(edited) == (KEY, 3), "whose it is can still be read"
+
+
+def test_a_field_that_is_not_tidegates_is_no_drift_and_stays() -> None:
+    edited = route()
+    headers = [{"header": {"key": "retry-after", "value": "1"}}]
+    edited["typed_per_filter_config"][FILTER]["response_headers_to_add"] = headers
+    assert read_route(edited) == limit()
+    after = with_limit(edited, limit(revision=4))
+    assert after["typed_per_filter_config"][FILTER]["response_headers_to_add"] == headers
+    assert read_route(after) == limit(revision=4)
+
+
+def test_a_field_that_changes_what_the_bucket_admits_is_removed() -> None:
+    edited = route()
+    edited["typed_per_filter_config"][FILTER] |= {"stage": 1, "local_cluster_rate_limit": {}}
+    assert with_limit(edited, limit()) == route()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        LimitedAnswer(status=503),
+        LimitedAnswer(x_ratelimit_headers=True),
+        LimitedAnswer(grpc_resource_exhausted=False),
+    ],
+)
+def test_another_answer_is_drift_and_is_written(answer: LimitedAnswer) -> None:
+    assert read_route(route(), answer) is None
+    after = with_limit(route(), limit(), answer)
+    assert read_route(after, answer) == limit()
+    assert read_route(after) is None
+
+
+def test_a_status_is_read_as_envoy_names_it() -> None:
+    written = with_limit(route(), limit(), LimitedAnswer(status=503))
+    written["typed_per_filter_config"][FILTER]["status"] = {"code": "ServiceUnavailable"}
+    assert read_route(written, LimitedAnswer(status=503)) == limit()
 
 
 @pytest.mark.parametrize("marks", [None, [], {}, {"department": "a", "task": "b"}, {"revision": "x"}])

@@ -1,8 +1,8 @@
 """The identity of a series: its whole label set, apart from the labels that only name its scraper.
 
 A series' text in keyed state has three parts: what it measures within its pod (a container, an interface, a GPU or a
-MIG instance of one), a digest of its own labels, and one of its scraper's. Those of one subject and different digests are
-an old and a new container, or the cores of one container; those that differ in the scraper only are copies.
+MIG instance of one), a digest of its own labels, and one of its scraper's. Those of one subject and different
+digests are an old and a new container, or the cores of one container; those that differ in the scraper only are copies.
 """
 
 from __future__ import annotations

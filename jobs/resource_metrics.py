@@ -59,7 +59,7 @@ _NAMES = tuple(f'"{name}"'.encode() for name in KINDS)
 _SAMPLE = Types.ROW(
     [Types.STRING(), Types.STRING(), Types.STRING(), Types.LONG(), Types.DOUBLE(), Types.LONG()]
 )
-"""Pod's key, metric's name, part, moment in ms, value, when Kafka got it in ms."""
+"""Pod's key, metric's name, series' text, moment in ms, value, when Kafka got it in ms."""
 _IDENTITY = "@task"
 """In place of a metric's name: `part` is the pod's task."""
 _WINDOW = Types.ROW([Types.STRING(), Types.STRING(), Types.STRING()])
@@ -83,6 +83,7 @@ class Read(ProcessFunction):  # type: ignore[misc]
     def __init__(self, settings: ResourceMetrics, topic: str) -> None:
         self._avro = settings.format == "avro"
         self._topic = topic
+        self._scraper_labels = frozenset(settings.scraper_labels)
         self._schema: Any = None
 
     def process_element(self, value: Any, context: Any) -> Iterator[Any]:
@@ -93,7 +94,7 @@ class Read(ProcessFunction):  # type: ignore[misc]
         if not self._avro and not any(name in message for name in _NAMES):
             return  # most samples are of other metrics
         try:
-            sample = sample_of(self._parsed(message))
+            sample = sample_of(self._parsed(message), self._scraper_labels)
             if sample is None:
                 return
             if sample.at_ms > seen_ms + _AHEAD_MS:

@@ -21,9 +21,12 @@ class InvalidRemoteWrite(ValueError):
 
 @dataclass(frozen=True)
 class Series:
-    """One series. histograms, exemplars: their numbers; they are not written."""
+    """One series. pairs: names and values of labels, None where the references to them are invalid.
 
-    pairs: list[tuple[str, str]]
+    histograms, exemplars: their numbers; they are not written.
+    """
+
+    pairs: list[tuple[bytes, bytes]] | None
     samples: list[tuple[float, int]]
     histograms: int
     exemplars: int
@@ -72,12 +75,13 @@ def _of_v2(request: Any) -> Iterator[Series]:
         raise InvalidRemoteWrite("symbols: the first one must be empty")
     for series in request.timeseries:
         refs = list(series.labels_refs)
-        if len(refs) % 2 or any(ref >= len(symbols) for ref in refs):
-            raise InvalidRemoteWrite(
-                "labels_refs: an odd number of references, or one beyond the end of symbols"
-            )
+        pairs = None
+        if len(refs) % 2 == 0 and all(ref < len(symbols) for ref in refs):
+            pairs = [
+                (symbols[name], symbols[value]) for name, value in zip(refs[::2], refs[1::2], strict=True)
+            ]
         yield Series(
-            [(symbols[name], symbols[value]) for name, value in zip(refs[::2], refs[1::2], strict=True)],
+            pairs,
             [(sample.value, sample.timestamp) for sample in series.samples],
             len(series.histograms),
             len(series.exemplars),

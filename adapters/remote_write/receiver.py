@@ -124,7 +124,7 @@ class Receiver:
             counts["histogram_not_written"] += series.histograms
             counts["exemplar_not_written"] += series.exemplars
             try:
-                labels = labels_of(series.pairs)
+                labels = labels_of(series.pairs, self._keeps)
             except BadSeries as error:
                 counts["invalid"] += len(series.samples)
                 wrong.append(str(error))
@@ -133,7 +133,7 @@ class Receiver:
             if outcome is not None:
                 counts[outcome] += len(series.samples)
                 continue
-            labels = self._wanted.kept(labels)
+            labels = {name: text for name, text in labels.items() if self._wanted.keeps(name)}
             partition = zlib.crc32(pod_of(labels).encode()) % self._partitions
             for value, at_ms in series.samples:
                 try:
@@ -175,6 +175,13 @@ class Receiver:
             more = f"; and {len(wrong) - _REPORTED} more" if len(wrong) > _REPORTED else ""
             return Answer(400, "; ".join(wrong[:_REPORTED]) + more, headers)
         return Answer(204, "", headers)
+
+    def _keeps(self, name: str) -> bool:
+        """Whether a label is read: those of the election are, though a drop rule names them."""
+        return self._wanted.keeps(name) or name in (
+            self._settings.ha_cluster_label,
+            self._settings.ha_replica_label,
+        )
 
     def _fate(self, labels: dict[str, str], now_ms: int) -> str | None:
         """The outcome of a series that is not written; None: it is. Removes the replica's label."""

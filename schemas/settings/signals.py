@@ -81,6 +81,20 @@ class ResourceMetrics(Group):
     format: Literal["json", "avro"] = Field(
         "json", description="encoding of the samples in prometheus.metrics"
     )
+    scraper_labels: list[str] = Field(
+        [
+            "prometheus",
+            "prometheus_replica",
+            "__replica__",
+            "job",
+            "instance",
+            "endpoint",
+            "service",
+            "metrics_path",
+        ],
+        description="labels that name the scraper and are no part of a series' identity: series that differ in them "
+        "only are copies, of which each window uses one",
+    )
 
 
 class ProfileSettings(Group):

@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15remote_write_v2.proto\x12\x16io.prometheus.write.v2\"R\n\x07Request\x12\x0f\n\x07symbols\x18\x04 \x03(\t\x12\x36\n\ntimeseries\x18\x05 \x03(\x0b\x32\".io.prometheus.write.v2.TimeSeries\"y\n\nTimeSeries\x12\x13\n\x0blabels_refs\x18\x01 \x03(\r\x12/\n\x07samples\x18\x02 \x03(\x0b\x32\x1e.io.prometheus.write.v2.Sample\x12\x12\n\nhistograms\x18\x03 \x03(\x0c\x12\x11\n\texemplars\x18\x04 \x03(\x0c\"*\n\x06Sample\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x11\n\ttimestamp\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15remote_write_v2.proto\x12\x16io.prometheus.write.v2\"R\n\x07Request\x12\x0f\n\x07symbols\x18\x04 \x03(\x0c\x12\x36\n\ntimeseries\x18\x05 \x03(\x0b\x32\".io.prometheus.write.v2.TimeSeries\"y\n\nTimeSeries\x12\x13\n\x0blabels_refs\x18\x01 \x03(\r\x12/\n\x07samples\x18\x02 \x03(\x0b\x32\x1e.io.prometheus.write.v2.Sample\x12\x12\n\nhistograms\x18\x03 \x03(\x0c\x12\x11\n\texemplars\x18\x04 \x03(\x0c\"*\n\x06Sample\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x11\n\ttimestamp\x18\x02 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)

@@ -60,6 +60,25 @@ def increase(samples: Sequence[Sample], start_ms: int, end_ms: int) -> Increase:
     return Increase(amount, covered_ms)
 
 
+def covered(samples: Sequence[Sample], start_ms: int, end_ms: int) -> list[tuple[int, int]]:
+    """The intervals between two moments over which the increase is known, in order."""
+    found = (
+        (max(before_ms, start_ms), min(after_ms, end_ms))
+        for (before_ms, _), (after_ms, _), _ in _steps(samples)
+    )
+    return [(low_ms, high_ms) for low_ms, high_ms in found if low_ms < high_ms]
+
+
+def together(series: Sequence[Sequence[Sample]], start_ms: int, end_ms: int) -> Increase:
+    """The sum of the increases of several series, over the time that any of them covers."""
+    amount = sum(increase(samples, start_ms, end_ms).amount for samples in series)
+    covered_ms = until_ms = 0
+    for low_ms, high_ms in sorted(one for samples in series for one in covered(samples, start_ms, end_ms)):
+        covered_ms += max(0, high_ms - max(low_ms, until_ms))
+        until_ms = max(until_ms, high_ms)
+    return Increase(amount, float(covered_ms))
+
+
 def jumps(samples: Sequence[Sample], start_ms: int, end_ms: int) -> float | None:
     """The increase as observed: of the samples within the window, without interpolation. For counts of rare events.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from fnmatch import translate
 from typing import Any
@@ -14,7 +14,6 @@ import orjson
 NAME = "__name__"
 _LAST_MS = 253_402_300_799_999
 """9999-12-31T23:59:59.999Z, the last timestamp that can be written."""
-_LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 class BadSeries(ValueError):
@@ -39,21 +38,32 @@ class Wanted:
                 self._known[name] = found
         return found
 
-    def kept(self, labels: Mapping[str, str]) -> dict[str, str]:
-        """The labels that stay. The name always does."""
-        return {
-            name: value for name, value in labels.items() if name == NAME or not self._drop.fullmatch(name)
-        }
+    def keeps(self, name: str) -> bool:
+        """Whether a label of this name stays. The metric's name always does."""
+        return name == NAME or not self._drop.fullmatch(name)
 
 
-def labels_of(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """A series' labels. Raises BadSeries for invalid labels."""
+def labels_of(pairs: Iterable[tuple[bytes, bytes]] | None, keeps: Callable[[str], bool]) -> dict[str, str]:
+    """A series' labels that stay, with names as Prometheus 3 allows them: any UTF-8 but the empty one.
+
+    keeps: whether a label stays; one that doesn't is not checked. Raises BadSeries.
+    """
+    if pairs is None:
+        raise BadSeries("labels_refs: an odd number of references, or one beyond the end of symbols")
     labels: dict[str, str] = {}
-    for name, value in pairs:
-        if not _LABEL_NAME.fullmatch(name):
-            raise BadSeries(f"label name {name[:80]!r} is not valid")
+    for raw_name, raw_value in pairs:
+        name = raw_name.decode(errors="backslashreplace")
+        if not keeps(name):
+            continue
+        try:
+            raw_name.decode()
+            value = raw_value.decode()
+        except UnicodeDecodeError as error:
+            raise BadSeries(f"label {name[:80]!r} is not valid UTF-8, in its name or its value") from error
+        if not name:
+            raise BadSeries("a label has an empty name")
         if name in labels:
-            raise BadSeries(f"label {name} is given twice")
+            raise BadSeries(f"label {name[:80]!r} is given twice")
         labels[name] = value
     if not labels.get(NAME):
         raise BadSeries(f"no label {NAME}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from tidegate.jobs.logic.resources.raw_samples import BadSample, at_ms_of, labels_of, value_of
+from tidegate.jobs.logic.resources.series_identity import text_of
 
 Kind = Literal["counter", "gauge", "events"]
 
@@ -47,7 +48,7 @@ _OF_GPUS = {GPU, GPU_USED, GPU_FREE, GPU_POWER}
 
 @dataclass(frozen=True)
 class ResourceSample:
-    """One sample of a pod, or of a deployment (pod empty). part: its container, interface or GPU."""
+    """One sample of a pod, or of a deployment (pod empty). part: the text of its series (series_identity.py)."""
 
     namespace: str
     pod: str
@@ -58,10 +59,10 @@ class ResourceSample:
     value: float
 
 
-def sample_of(raw: Any) -> ResourceSample | None:
+def sample_of(raw: Any, scraper_labels: Collection[str] = ()) -> ResourceSample | None:
     """Parse a message of `prometheus.metrics`; None for another metric, and for sums over a pod's containers.
 
-    Raises BadSample.
+    scraper_labels: names of labels that are no part of a series' identity. Raises BadSample.
     """
     labels = labels_of(raw)
     name = raw.get("name") or labels.get("__name__")
@@ -74,7 +75,9 @@ def sample_of(raw: Any) -> ResourceSample | None:
     if name in (RECEIVED, SENT):
         part = labels.get("interface") or ""
     elif name in _OF_GPUS:
-        part = labels.get("gpu") or labels.get("UUID") or ""
+        part = str(labels.get("gpu") or labels.get("UUID") or "")
+        if instance := labels.get("GPU_I_ID"):
+            part = f"{part}/{instance}"
     # DCGM's exporter is a pod itself: the pod that uses the GPU is in exported_*.
     namespace = labels.get("exported_namespace") or labels.get("namespace")
     pod = labels.get("exported_pod") or labels.get("pod") or ""
@@ -88,7 +91,7 @@ def sample_of(raw: Any) -> ResourceSample | None:
         "" if name == DESIRED else str(pod),
         str(deployment),
         str(name),
-        str(part),
+        text_of(str(part), labels, scraper_labels),
         at_ms_of(raw),
         value_of(raw),
     )

@@ -20,10 +20,12 @@ from tidegate.jobs.logic.resources.counter_rates import (
     increase,
     insert,
     jumps,
+    together,
     trimmed,
     within,
 )
 from tidegate.jobs.logic.resources.samples import KINDS, ResourceSample
+from tidegate.jobs.logic.resources.series_identity import identity_of
 from tidegate.schemas.rows.resources import ResourceMetricsRow
 from tidegate.schemas.timestamps import from_epoch_ms
 
@@ -34,7 +36,7 @@ _NO_LIMIT_BYTES = 1 << 60
 _MIB = 1 << 20
 
 Series = tuple[str, str]
-"""A metric's name, and the container, interface or GPU."""
+"""A metric's name, and the text of a series (series_identity.py); in a `Use`: the container, interface or GPU."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,13 @@ class Closed:
 
 @dataclass
 class Pod:
-    """The samples of a pod that open windows need. closed_ms: end of the newest closed window."""
+    """The samples of a pod that open windows need. closed_ms: end of the newest closed window.
+
+    began_ms: when each series began, which tells a restarted container from the one before.
+    """
 
     series: dict[Series, list[Sample]] = field(default_factory=dict)
+    began_ms: dict[Series, int] = field(default_factory=dict)
     newest_ms: int = 0
     closed_ms: int = 0
     minute: Use = field(default_factory=Use)
@@ -113,6 +119,7 @@ class Pod:
         if not insert(samples, (sample.at_ms, sample.value)):
             return False
         self.series[key] = samples
+        self.began_ms[key] = min(self.began_ms.get(key, sample.at_ms), sample.at_ms)
         self.newest_ms = max(self.newest_ms, sample.at_ms)
         return True
 
@@ -137,6 +144,7 @@ class Pod:
                 for key, samples in self.series.items()
                 if (kept := trimmed(samples, end_ms)) and kept[-1][0] >= end_ms - LOOKBACK_MS
             }
+            self.began_ms = {key: self.began_ms.get(key, self.series[key][0][0]) for key in self.series}
             if use.known:
                 yield Closed("10s", start_ms, end_ms, use)
             if end_ms % MINUTE_MS == 0:
@@ -170,20 +178,59 @@ class Pod:
 
     def _use(self, start_ms: int, end_ms: int) -> Use:
         use = Use()
-        for (name, part), samples in self.series.items():
-            use.samples += sum(start_ms <= at_ms < end_ms for at_ms, _ in samples)
+        for (name, subject), known in self._subjects(start_ms, end_ms).items():
+            chosen = [self.series[key] for key in known]
+            use.samples += sum(start_ms <= at_ms < end_ms for samples in chosen for at_ms, _ in samples)
             kind = KINDS[name]
             if kind == "counter":
-                grown = increase(samples, start_ms, end_ms)
+                grown = together(chosen, start_ms, end_ms)
                 if grown.covered_ms > 0:
-                    use.rates[name, part] = grown
+                    use.rates[name, subject] = grown
             elif kind == "events":
-                events = jumps(samples, start_ms, end_ms)
-                if events is not None:
-                    use.events[name, part] = events
-            elif values := within(samples, start_ms, end_ms):
-                use.gauges[name, part] = Gauge(sum(values), len(values), max(values), values[-1])
+                events = [
+                    number for samples in chosen if (number := jumps(samples, start_ms, end_ms)) is not None
+                ]
+                if events:
+                    use.events[name, subject] = sum(events)
+            elif values := self._newest(known, start_ms, end_ms):
+                use.gauges[name, subject] = Gauge(sum(values), len(values), max(values), values[-1])
         return use
+
+    def _subjects(self, start_ms: int, end_ms: int) -> dict[Series, list[Series]]:
+        """The series of each container, interface or GPU: of the copies of one, the one that covers the window best."""
+        copies: dict[tuple[str, str, str], list[Series]] = {}
+        for key in self.series:
+            identity = identity_of(key[1])
+            copies.setdefault((key[0], identity.subject, identity.own), []).append(key)
+        found: dict[Series, list[Series]] = {}
+        for (name, subject, _), keys in copies.items():
+            best = keys[0] if len(keys) == 1 else min(keys, key=lambda key: self._rank(key, start_ms, end_ms))
+            found.setdefault((name, subject), []).append(best)
+        return found
+
+    def _rank(self, key: Series, start_ms: int, end_ms: int) -> tuple[float, int, str]:
+        """Copies sort by the time they cover; gauges then by their samples.
+
+        Counters don't: which copy has the most samples changes from window to window, and an increase that two copies
+        saw in neighboring windows would be counted twice.
+        """
+        samples = self.series[key]
+        number = len(within(samples, start_ms, end_ms)) if KINDS[key[0]] == "gauge" else 0
+        return (-increase(samples, start_ms, end_ms).covered_ms, -number, key[1])
+
+    def _newest(self, keys: list[Series], start_ms: int, end_ms: int) -> list[float]:
+        """The values of the series that began last; none where several began at once and differ: nothing tells."""
+        begun = [key for key in keys if self.began_ms.get(key, self.series[key][0][0]) < end_ms]
+        if not begun:
+            return []
+        latest_ms = max(self.began_ms.get(key, self.series[key][0][0]) for key in begun)
+        values = [
+            within(self.series[key], start_ms, end_ms)
+            for key in begun
+            if self.began_ms.get(key, self.series[key][0][0]) == latest_ms
+        ]
+        known = [one for one in values if one]
+        return known[0] if known and all(one == known[0] for one in known) else []
 
 
 def row_of(closed: Closed, department: str, task: str, pod: str) -> ResourceMetricsRow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from tidegate.jobs.logic.resources.counter_rates import Increase
 from tidegate.jobs.logic.resources.windows import Gauge, Pod, Use
@@ -36,10 +37,14 @@ class StoredUse(StoredForm):
 
 @dataclass(frozen=True)
 class StoredSeries(StoredForm):
-    """A series' samples, moment and value. NaN is Prometheus' staleness marker."""
+    """A series' samples, moment and value. NaN is Prometheus' staleness marker.
+
+    part: its text (series_identity.py); in states of version 1 the container, interface or GPU.
+    """
 
     name: str
     part: str
+    began_ms: int | None
     samples: tuple[tuple[int, float], ...]
 
 
@@ -57,7 +62,7 @@ class StoredSamples(StoredForm):
 
 @dataclass(frozen=True)
 class StoredPod(StoredForm):
-    """Version 1. Field names are the stored form."""
+    """Version 2. Field names are the stored form."""
 
     pod: StoredSamples | None
     task: str | None
@@ -76,7 +81,12 @@ def _restore(stored: StoredPod) -> ObservedPod:
 def _store_samples(pod: Pod) -> StoredSamples:
     return StoredSamples(
         series=tuple(
-            StoredSeries(name, part, tuple((at_ms, finite_or_text(value)) for at_ms, value in samples))
+            StoredSeries(
+                name,
+                part,
+                pod.began_ms.get((name, part)),
+                tuple((at_ms, finite_or_text(value)) for at_ms, value in samples),
+            )
             for (name, part), samples in pod.series.items()
         ),
         newest_ms=pod.newest_ms,
@@ -90,6 +100,7 @@ def _store_samples(pod: Pod) -> StoredSamples:
 def _restore_samples(stored: StoredSamples) -> Pod:
     return Pod(
         series={(one.name, one.part): list(one.samples) for one in stored.series},
+        began_ms={(one.name, one.part): one.began_ms for one in stored.series if one.began_ms is not None},
         newest_ms=stored.newest_ms,
         closed_ms=stored.closed_ms,
         minute=_restore_use(stored.minute),
@@ -125,4 +136,11 @@ def _restore_use(stored: StoredUse) -> Use:
     )
 
 
-FORMAT = StateFormat("resource-metrics-pod", 1, StoredPod, _store, _restore)
+def _with_beginnings(plain: Any) -> Any:
+    """Version 1 has no beginnings: the first sample that is left stands for it."""
+    for series in (plain["pod"] or {}).get("series", ()):
+        series["began_ms"] = series["samples"][0][0] if series["samples"] else None
+    return plain
+
+
+FORMAT = StateFormat("resource-metrics-pod", 2, StoredPod, _store, _restore, upgrades={1: _with_beginnings})

@@ -249,13 +249,15 @@ def test_a_state_of_a_newer_release_stops_the_job_with_its_name(
     harness.process(element)
     (key,) = {"vision/chat"}
     (stored,) = harness.stored(key).values()
-    name, _, _ = stored.partition(b"\n")[0].decode().partition(" ")
+    name, _, version = stored.partition(b"\n")[0].decode().partition(" ")
+    next_version = int(version) + 1
     saved = harness.snapshot()
-    newer = stored.replace(f"{name} 1\n".encode(), f"{name} 2\n".encode())
+    newer = stored.replace(f"{name} {version}\n".encode(), f"{name} {next_version}\n".encode())
     for keys in saved.states.values():
         keys[key] = keys[key][:4] + newer  # type: ignore[index]
     harness.restart(restored=saved)
     with pytest.raises(
-        StateUnreadable, match=f"state {name}: version 2 is stored, .* restores versions 1: a newer"
+        StateUnreadable,
+        match=f"state {name}: version {next_version} is stored, .* restores versions .*{version}: a newer",
     ):
         harness.process(element)

@@ -8,11 +8,13 @@ from contextlib import suppress
 from datetime import datetime
 from itertools import pairwise
 
+import cramjam
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.adapters.remote_write.decoding import InvalidRemoteWrite, series_of, size_of
+from tidegate.adapters.remote_write.decoding import V1, V2, InvalidRemoteWrite, series_of, size_of
+from tidegate.adapters.remote_write.proto import remote_write_pb2, remote_write_v2_pb2
 from tidegate.jobs.logic.resources.ha_election import Elections
 from tidegate.jobs.logic.resources.prometheus_samples import (
     BadSeries,
@@ -53,13 +55,38 @@ def test_a_moment_that_can_not_be_written_is_refused() -> None:
         [("job", "x")],
         [("__name__", "")],
         [("__name__", "up"), ("", "x")],
-        [("__name__", "up"), ("a-b", "x")],
         [("__name__", "up"), ("job", "x"), ("job", "y")],
     ],
 )
 def test_labels_that_no_prometheus_sends_are_refused(pairs: list[tuple[str, str]]) -> None:
     with pytest.raises(BadSeries):
-        labels_of(pairs)
+        labels_of([(name.encode(), value.encode()) for name, value in pairs], lambda _: True)
+
+
+def test_names_of_prometheus_3_are_taken_and_what_is_dropped_is_not_checked() -> None:
+    keeps = Wanted(["*"], ["bad.*"]).keeps
+    pairs = [(b"__name__", b"up"), (b"k8s.pod-name", b"x"), ("größe".encode(), b"1"), (b"bad\xff", b"\xff")]
+    pairs += [(b"bad", b"1"), (b"bad", b"2")]
+    assert labels_of(pairs, keeps) == {"__name__": "up", "k8s.pod-name": "x", "größe": "1"}
+    for pair in ((b"x\xff", b""), (b"x", b"\xff")):
+        with pytest.raises(BadSeries, match="not valid UTF-8"):
+            labels_of([*pairs, pair], keeps)
+    with pytest.raises(BadSeries, match="labels_refs"):
+        labels_of(None, keeps)
+
+
+def test_a_bad_label_spoils_its_own_series_only() -> None:
+    request = remote_write_pb2.WriteRequest()
+    for name in (b"\xff", b"pod"):
+        request.timeseries.add().labels.add(name=name, value=b"x")
+    body = bytes(cramjam.snappy.compress_raw(request.SerializeToString()))
+    assert [one.pairs for one in series_of(body, V1)] == [[(b"\xff", b"x")], [(b"pod", b"x")]]
+    newer = remote_write_v2_pb2.Request(symbols=[b"", b"\xff", b"x"])
+    for refs in ([1, 2], [1], [1, 9], [2, 1]):
+        newer.timeseries.add(labels_refs=refs)
+    body = bytes(cramjam.snappy.compress_raw(newer.SerializeToString()))
+    found = [one.pairs for one in series_of(body, V2)]
+    assert found == [[(b"\xff", b"x")], None, None, [(b"x", b"\xff")]]
 
 
 def test_names_are_globs_and_dropped_labels_whole_expressions() -> None:
@@ -67,10 +94,11 @@ def test_names_are_globs_and_dropped_labels_whole_expressions() -> None:
     assert wanted.takes("container_cpu_usage_seconds_total")
     assert not wanted.takes("my_container_cpu_x")
     assert not wanted.takes("upper")
-    kept = wanted.kept({"__name__": "up", "id": "1", "uid": "2", "secret_key": "3"})
-    assert kept == {"__name__": "up", "uid": "2"}
+    kept = [name for name in ("__name__", "id", "uid", "secret_key") if wanted.keeps(name)]
+    assert kept == ["__name__", "uid"]
     assert not Wanted([], []).takes("up")
-    assert Wanted(["*"], [".*"]).kept({"__name__": "up", "job": "x"}) == {"__name__": "up"}
+    assert Wanted(["*"], [".*"]).keeps("__name__")
+    assert not Wanted(["*"], [".*"]).keeps("job")
 
 
 def test_by_default_what_tidegate_reads_is_taken() -> None:

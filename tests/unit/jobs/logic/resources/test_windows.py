@@ -18,6 +18,7 @@ from tidegate.jobs.logic.resources import samples as names
 from tidegate.jobs.logic.resources.counter_rates import LOOKBACK_MS, Sample, increase, insert, jumps, within
 from tidegate.jobs.logic.resources.raw_samples import BadSample
 from tidegate.jobs.logic.resources.samples import ResourceSample, sample_of
+from tidegate.jobs.logic.resources.series_identity import identity_of
 from tidegate.jobs.logic.resources.task_resources import TaskWindows
 from tidegate.jobs.logic.resources.windows import Pod, row_of, task_row
 from tidegate.schemas.rows.resources import ResourceMetricsRow
@@ -259,7 +260,7 @@ def test_what_a_pods_containers_say_again_is_left_out_and_dcgm_says_whose_gpu_it
     gpu["labels"] |= {"exported_pod": "chat-0", "exported_namespace": "vision", "gpu": "3"}
     found = sample_of(gpu)
     assert found is not None
-    assert (found.namespace, found.pod, found.part) == ("vision", "chat-0", "3")
+    assert (found.namespace, found.pod, identity_of(found.part).subject) == ("vision", "chat-0", "3")
 
 
 def cpu_sample(container: str) -> dict[str, Any]:

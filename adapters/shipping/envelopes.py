@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tidegate.adapters.shipping.lines import Item, LineSplitter, lines_of
-from tidegate.jobs.logic.logs.envelopes import joined_end, opened_lines
+from tidegate.jobs.logic.logs.envelopes import joined_end, may_have_parts, opened_lines
 
 
 class EnvelopeSplitter(LineSplitter):
@@ -15,11 +15,19 @@ class EnvelopeSplitter(LineSplitter):
     """
 
     def _feed(self, data: bytes) -> Iterator[Item]:
-        if self.inside:
-            newline = data.find(b"\n")
-            yield from super()._feed(data if newline < 0 else data[: newline + 1])
-            data = b"" if newline < 0 else data[newline + 1 :]
+        pending = self._take_pending()
+        self._hold(pending)
+        if self.inside or not may_have_parts(pending + data):
+            yield from super()._feed(data)
+            return
         held = self._take_pending() + data
+        begin, end = self._first_overlong(held)
+        if end:
+            if begin:
+                yield self._lines(held[:begin])
+            yield self._overlong(held[begin:end], inside=not held.endswith(b"\n", 0, end))
+            yield from self._feed(held[end:])
+            return
         end = joined_end(held)
         if end:
             yield self._lines(held[:end])
@@ -27,12 +35,18 @@ class EnvelopeSplitter(LineSplitter):
         while len(held) > self._max and (whole := held.rfind(b"\n", 0, self._max) + 1):
             yield self._lines(held[:whole])
             held = held[whole:]
-        if len(held) <= self._max:
-            self._hold(held)
-            return
-        end = held.find(b"\n") + 1 or len(held)
-        yield self._overlong(held[:end], inside=not held.endswith(b"\n", 0, end))
-        yield from self._feed(held[end:])
+        self._hold(held)
+
+    def _first_overlong(self, data: bytes) -> tuple[int, int]:
+        """Where the first line of more than `max_line_bytes` begins and ends; (0, 0) without one."""
+        at = 0
+        while at < len(data):
+            newline = data.find(b"\n", at)
+            line_end = len(data) if newline < 0 else newline
+            if line_end - at > self._max:
+                return at, min(line_end + 1, len(data))
+            at = line_end + 1
+        return 0, 0
 
     def _hold(self, data: bytes) -> None:
         if data:

@@ -59,6 +59,7 @@ class Ending:
 
     how: it is provoked, in words. outcome: what the contract makes of it. share: of 1000 requests. route, cluster: what
     its route's action and its cluster have beyond the usual; per_route: settings of HTTP filters.
+    client: `pipelined` sends many requests through one connection; the gateway answers only the first of them itself.
     """
 
     name: str
@@ -92,18 +93,19 @@ ENDINGS = (
     Ending("stream", "a stream of tokens, whole", "ok", "single", share=40),
     Ending("flaky", "503 at first, then 200 on a retry", "ok", share=20, route=_RETRIES),
     Ending("delayed", "a fault filter's delay, then 200", "ok", per_route=_DELAYED),
-    Ending("direct", "answered by the gateway itself", "ok", share=20, upstream="nowhere"),
+    Ending("direct", "answered by the gateway itself", "ok", "single", share=20, upstream="nowhere"),
     Ending("bad", "answered with 400", "errors_4xx", share=20),
     Ending("missing", "answered with 404", "errors_4xx", share=20),
     Ending("busy", "answered with 429 by the model, no rate limit of the gateway", "errors_4xx", share=10),
     Ending("failing", "answered with 503", "errors_5xx", share=20),
     Ending("retried", "503 at each attempt, retries used up", "errors_5xx", share=10, route=_RETRIES),
-    Ending("no-route", "a path without a route", "errors_5xx", share=20, upstream="nowhere"),
-    Ending("no-cluster", "a route to a cluster that doesn't exist", "errors_5xx", share=5, upstream="nowhere"),
+    Ending("no-route", "a path without a route", "errors_5xx", "single", share=20, upstream="nowhere"),
+    Ending("no-cluster", "a route to a cluster that doesn't exist", "errors_5xx", "single", share=5,
+           upstream="nowhere"),
     Ending("refused", "a closed port", "errors_5xx", share=10, upstream="refusing"),
-    Ending("absent", "a cluster without an endpoint", "errors_5xx", share=10, upstream="absent"),
-    Ending("overflow", "a circuit breaker that is open", "errors_5xx", share=10, cluster=_OPEN_BREAKER),
-    Ending("fault", "a fault filter's abort with 418", "errors_5xx", share=5, per_route=_ABORTED),
+    Ending("absent", "a cluster without an endpoint", "errors_5xx", "single", share=10, upstream="absent"),
+    Ending("overflow", "a circuit breaker that is open", "errors_5xx", "single", share=10, cluster=_OPEN_BREAKER),
+    Ending("fault", "a fault filter's abort with 418", "errors_5xx", "single", share=5, per_route=_ABORTED),
     Ending("reset", "the model closes the connection without an answer", "errors_5xx", "single", share=10),
     Ending("cut", "the model closes the connection in the middle of its answer", "errors_5xx", "single", share=10),
     Ending("silent", "a timeout before the first byte", "errors_5xx", "single", route=_ROUTE_TIMEOUT),
@@ -112,9 +114,9 @@ ENDINGS = (
     Ending("overlong", "the maximum duration of a stream", "errors_5xx", "single", route=_MAX_DURATION),
     Ending("left", "the client leaves before the first byte", "aborted", "leaving", share=10),
     Ending("left-stream", "the client leaves in the middle of the answer", "aborted", "leaving", share=10),
-    Ending("limited", "the gateway's local rate limit", "rate_limited", share=20, per_route=_LIMIT),
-    Ending("websocket", "a websocket, upgraded", "ok", "websocket", share=5),
-    Ending("tunnel", "CONNECT, answered with 200", "ok", "connect", share=5),
+    Ending("limited", "the gateway's local rate limit", "rate_limited", "single", share=20, per_route=_LIMIT),
+    Ending("websocket", "a websocket that the client ends", "aborted", "websocket", share=5),
+    Ending("tunnel", "CONNECT, answered with 200; the client ends it", "aborted", "connect", share=5),
     Ending("tcp", "a TCP connection", "tcp", "tcp", share=10),
     Ending("tcp-refused", "a TCP connection to a closed port", "tcp", "tcp", share=5, upstream="refusing"),
     Ending("grpc-ok", "gRPC status 0", "ok", "grpc", share=80, upstream="grpc"),

@@ -53,10 +53,15 @@ def opened_lines(lines: Iterable[bytes]) -> list[bytes]:
     return [line for line in found if line]
 
 
+def may_have_parts(data: bytes) -> bool:
+    """Whether any line could be a part of a longer one: quick, and false only where none is."""
+    return _PART in data
+
+
 def joined_end(data: bytes) -> int:
     """Behind the last whole line in `data` after which no stream has an unfinished line."""
     whole = data.rfind(b"\n") + 1
-    if _PART not in data[:whole]:
+    if not may_have_parts(data[:whole]):
         return whole
     unfinished: set[str] = set()
     at = end = 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_DOWN, Context, Decimal
 from typing import Annotated
 
 from pydantic import AfterValidator, PlainSerializer, WithJsonSchema
@@ -20,6 +20,7 @@ _LINE_FORM = re.compile(
 )
 _EPOCH_FORM = re.compile(r"(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE]\+?\d{1,2})?", re.ASCII)
 _MAX_EPOCH_CHARACTERS = 64
+_EXACT = Context(prec=200, rounding=ROUND_DOWN)
 _EPOCH_UNITS = ((11, 1000), (14, 1), (17, Decimal("1e-3")), (20, Decimal("1e-6")))
 """Powers of ten below which an epoch number is in s, ms, us, ns; and the milliseconds of the unit.
 
@@ -96,7 +97,7 @@ def _epoch_number_ms(text: str) -> int | None:
         return None
     number = Decimal(text)
     unit_ms = epoch_unit_ms(number)
-    return None if unit_ms is None else int(number * unit_ms)
+    return None if unit_ms is None else int(_EXACT.multiply(number, Decimal(unit_ms)))
 
 
 def from_log_text(text: str, within: int = 0) -> datetime | None:

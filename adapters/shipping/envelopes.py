@@ -15,9 +15,15 @@ class EnvelopeSplitter(LineSplitter):
     """
 
     def _feed(self, data: bytes) -> Iterator[Item]:
+        if self.inside:  # only up to the overlong line's end: what follows may hold a part
+            newline = data.find(b"\n")
+            yield from super()._feed(data if newline < 0 else data[: newline + 1])
+            data = b"" if newline < 0 else data[newline + 1 :]
         pending = self._take_pending()
         self._hold(pending)
-        if self.inside or not may_have_parts(pending + data):
+        if not data:
+            return
+        if not may_have_parts(pending + data):
             yield from super()._feed(data)
             return
         held = self._take_pending() + data

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.adapters.shipping.envelopes import EnvelopeSplitter
+from tidegate.adapters.shipping.envelopes import EnvelopeSplitter, access_lines
 from tidegate.adapters.shipping.lines import Item, Lines, Overlong, Skipped
 
 MAX = 64
@@ -52,6 +52,15 @@ def test_a_part_waits_for_the_end_of_its_line(size: int) -> None:
     (item,) = [item for piece in cut(rest, size) for item in splitter.feed(piece)]
     assert isinstance(item, Lines)
     assert item.block == part + rest
+
+
+@pytest.mark.parametrize("size", [1, 7, 99, 100, 300, 10_000])
+def test_parts_behind_an_overlong_line_are_one_line(size: int) -> None:
+    splitter = EnvelopeSplitter(0, 100)
+    data = b"y" * 250 + f"\n{CRI} P abc\n{CRI} F def\n".encode()
+    items = [item for piece in cut(data, size) for item in splitter.feed(piece)]
+    lines = [line for item in items if isinstance(item, Lines) for line in access_lines(item.block)[0]]
+    assert lines == [b"abcdef"]
 
 
 @given(
